@@ -1,0 +1,1 @@
+"""Sampling-frequency-independent music source separation: models, training, separation, scores."""

@@ -1,0 +1,160 @@
+"""Cut a long signal into windows of one length, and join the results without seams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfisep_core.errors import ConfigError
+
+# What a model says near an end of its window is poor, because it cannot hear past it. So every
+# window carries `context` on both sides that is thrown away, and `fade` samples in the middle of
+# what two neighbours share are cross-faded. With C = context and S = segment, windows start S apart
+# and chunk k hands over to chunk k + 1 around sample (k + 1) S + C:
+#
+#               0           S        S+C       S+2C
+#               |           |         |         |
+#    window 0   [-------------------------------)
+#    weight     #####################\\\........           # weight 1
+#    window 1               [---------------------- ...
+#    weight                 .........///########### ...    . thrown away
+#                                    |-|
+#                                    fade: the two weights sum to 1
+#
+# An inner edge loses C - fade / 2 samples, and no three windows meet because fade <= S. The last
+# window is moved back to end where the signal does, so that a model whose norms span time always
+# sees one length; its hand-over stays where it was, and it throws more away.
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One window of a signal, in samples of that signal.
+
+    Attributes:
+        start: First sample that the model hears; a multiple of the plan's alignment.
+        stop: One past the last sample that the model hears.
+        keep_start: First sample of the result that is used, the rising cross-fade included.
+        keep_stop: One past the last sample that is used, the falling cross-fade included.
+    """
+
+    start: int
+    stop: int
+    keep_start: int
+    keep_stop: int
+
+
+def plan_chunks(
+    frames: int, *, segment: int, context: int, fade: int, alignment: int
+) -> list[Chunk]:
+    """Plan the windows of a signal of known length.
+
+    Args:
+        frames: Length of the signal in samples, 0 or more.
+        segment: Distance between window starts in samples, rounded up to a multiple of
+            `alignment`; 0 means one window for the whole signal.
+        context: Samples around each segment that the model hears in addition, on each side, rounded
+            up to a multiple of `alignment`; 0 or more.
+        fade: Length of the cross-fades in samples, 0 or more. A fade longer than the segment or
+            than twice the context has no room and is cut to that.
+        alignment: Every window starts at a multiple of this, in samples (a model's hop); 1 or more.
+
+    Returns:
+        The windows in order. All have `segment + 2 * context` samples, but the last may have up to
+        `alignment - 1` fewer so that it both starts aligned and ends with the signal. A signal that
+        fits into one window gives one chunk; an empty signal gives none.
+
+    Raises:
+        ConfigError: If an argument is out of range.
+    """
+    numbers = {"frames": frames, "segment": segment, "context": context, "fade": fade}
+    for name, value in numbers.items():
+        if value < 0:
+            msg = f"chunk plan: {name} must be 0 samples or more, got {value}; pass a larger {name}"
+            raise ConfigError(msg)
+    if alignment < 1:
+        msg = f"chunk plan: alignment must be 1 sample or more, got {alignment}; pass a model's hop"
+        raise ConfigError(msg)
+    segment = _round_up(segment, alignment)
+    context = _round_up(context, alignment)
+    window = segment + 2 * context
+    if frames == 0:
+        return []
+    if segment == 0 or frames <= window:
+        return [Chunk(start=0, stop=frames, keep_start=0, keep_stop=frames)]
+
+    fade = min(fade, segment, 2 * context)
+    last = -(-(frames - window) // segment)
+    chunks = []
+    for index in range(last + 1):
+        start = index * segment
+        rise = start + context - fade // 2
+        if index == last:
+            start = _round_up(frames - window, alignment)
+        chunks.append(
+            Chunk(
+                start=start,
+                stop=min(start + window, frames),
+                keep_start=0 if index == 0 else rise,
+                keep_stop=frames if index == last else rise + segment + fade,
+            )
+        )
+    return chunks
+
+
+class OverlapAdd:
+    """Join the results of the windows of a plan; memory holds one cross-fade, never the signal."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        """Start with nothing joined.
+
+        Args:
+            chunks: A plan as `plan_chunks` makes it.
+        """
+        self._chunks = chunks
+        self._next = 0
+        self._tail: NDArray[np.float32] | None = None
+
+    def push(self, index: int, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the result of the next window and return the samples that are now final.
+
+        Args:
+            index: Position of the window in the plan; windows arrive in order.
+            array: Result of the model, float32, shape (..., time), one sample per sample of the
+                window.
+
+        Returns:
+            The samples that no later window changes, shape (..., time). All returned pieces in a
+            row have exactly as many samples as the signal.
+
+        Raises:
+            ConfigError: If the window is not the next one, or the result not as long as it.
+        """
+        chunk = self._chunks[index]
+        if index != self._next or array.shape[-1] != chunk.stop - chunk.start:
+            msg = (
+                f"overlap-add: expected chunk {self._next} of {len(self._chunks)} with one sample "
+                f"per sample of its window, got chunk {index} with {array.shape[-1]} samples for "
+                f"a window of {chunk.stop - chunk.start}; pass the results in order and uncut"
+            )
+            raise ConfigError(msg)
+        kept = array[..., chunk.keep_start - chunk.start : chunk.keep_stop - chunk.start].copy()
+        if self._tail is not None:
+            fade = self._tail.shape[-1]
+            # Midpoints, so that the rise and the fall are mirror images of each other.
+            rise = (np.arange(fade, dtype=np.float32) + np.float32(0.5)) / np.float32(max(fade, 1))
+            # tail (1 - rise) + kept rise, in the form whose two weights sum to exactly 1.
+            kept[..., :fade] = self._tail + rise * (kept[..., :fade] - self._tail)
+        self._next += 1
+        if self._next == len(self._chunks):
+            self._tail = None
+            return kept
+        final = self._chunks[self._next].keep_start - chunk.keep_start
+        self._tail = kept[..., final:]
+        return kept[..., :final]
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,153 @@
+"""Change the sample rate of a signal: soxr for users' audio, torchaudio for the baselines."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from sfisep_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+# torchaudio keeps one filter per output phase, in memory and dense: 44100 -> 44101 Hz would be
+# 2e9 taps. 2**24 taps (64 MiB) leaves all pairs of common rates well inside.
+_MAX_TAPS = 2**24
+_SINC_ZERO_CROSSINGS = 6
+_SINC_ROLLOFF = 0.99
+
+
+def resampled_length(frames: int, *, orig_rate: int, target_rate: int) -> int:
+    """Return how many samples a signal has after resampling: ceil(frames * target / orig).
+
+    Args:
+        frames: Length of the signal in samples, 0 or more.
+        orig_rate: Its sample rate in Hz, 1 or more.
+        target_rate: The rate asked for in Hz, 1 or more.
+
+    Returns:
+        The length at `target_rate` in samples.
+
+    Raises:
+        ConfigError: If a rate is below 1 Hz.
+
+    Example:
+        >>> resampled_length(44100, orig_rate=44100, target_rate=8000)
+        8000
+    """
+    if min(orig_rate, target_rate) < 1:
+        msg = (
+            f"resampling from {orig_rate} Hz to {target_rate} Hz: "
+            "expected two rates of 1 Hz or more; pass positive sample rates"
+        )
+        raise ConfigError(msg)
+    return -(-frames * target_rate // orig_rate)
+
+
+def resample(
+    audio: NDArray[np.float32], *, orig_rate: int, target_rate: int, length: int | None = None
+) -> NDArray[np.float32]:
+    """Resample a whole signal with soxr at its highest quality (VHQ).
+
+    Args:
+        audio: Signal, shape (channels, frames), at `orig_rate`; any number of frames from 0.
+        orig_rate: Sample rate of `audio` in Hz, 1 or more.
+        target_rate: Sample rate of the result in Hz, 1 or more.
+        length: Frames of the result; zeros are added or frames cut at the end. None means
+            ceil(frames * target_rate / orig_rate).
+
+    Returns:
+        The signal at `target_rate`, shape (channels, length). Equal rates give the samples
+        of `audio` themselves.
+
+    Raises:
+        ConfigError: If a rate or `length` is out of range.
+    """
+    channels, frames = audio.shape
+    natural = resampled_length(frames, orig_rate=orig_rate, target_rate=target_rate)
+    length = _checked_length(natural if length is None else length)
+    if orig_rate == target_rate:
+        resampled = audio
+    elif frames == 0:
+        resampled = np.zeros((channels, 0), dtype=np.float32)
+    else:
+        # soxr rounds its output length, so it can end one sample early. Silence after the end gives
+        # it two more samples to say, and the real last sample is computed instead of zero-filled.
+        silence = 2 * -(-orig_rate // target_rate)
+        padded = np.pad(audio, ((0, 0), (0, silence))).T
+        out = soxr.resample(padded, orig_rate, target_rate, quality="VHQ")
+        resampled = np.asarray(out, dtype=np.float32).T[:, :natural]
+    result = np.zeros((channels, length), dtype=np.float32)
+    shared = min(length, resampled.shape[1])
+    result[:, :shared] = resampled[:, :shared]
+    return result
+
+
+def sinc_resample(
+    audio: torch.Tensor, *, orig_rate: int, target_rate: int, length: int | None = None
+) -> torch.Tensor:
+    """Resample with torchaudio's default windowed sinc, the baseline that papers compare with.
+
+    Args:
+        audio: Signal, shape (..., time), at `orig_rate`; any number of samples from 0.
+        orig_rate: Sample rate of `audio` in Hz, 1 or more.
+        target_rate: Sample rate of the result in Hz, 1 or more.
+        length: Samples of the result; zeros are added or samples cut at the end. None means
+            ceil(time * target_rate / orig_rate).
+
+    Returns:
+        The signal at `target_rate`, shape (..., length), of the type and on the device of `audio`.
+
+    Raises:
+        ConfigError: If a rate or `length` is out of range, or if the two rates share so small a
+            divisor that the filters would fill the memory.
+
+    Source:
+        Hann-windowed sinc with 6 zero crossings and roll-off 0.99, the defaults of
+        `torchaudio.functional.resample`.
+    """
+    natural = resampled_length(audio.shape[-1], orig_rate=orig_rate, target_rate=target_rate)
+    length = _checked_length(natural if length is None else length)
+    if audio.numel() == 0:
+        return audio.new_zeros((*audio.shape[:-1], length))
+    taps = _sinc_taps(orig_rate, target_rate)
+    if orig_rate != target_rate and taps > _MAX_TAPS:
+        msg = (
+            f"sinc resampling from {orig_rate} Hz to {target_rate} Hz needs {taps} filter taps, "
+            f"expected at most {_MAX_TAPS}: the rates have too small a common divisor; "
+            "use the soxr method for this pair of rates"
+        )
+        raise ConfigError(msg)
+
+    # Here, because both are slow to import and users of soxr need neither.
+    import torch
+    import torchaudio.functional
+
+    resampled = torchaudio.functional.resample(
+        audio,
+        orig_rate,
+        target_rate,
+        lowpass_filter_width=_SINC_ZERO_CROSSINGS,
+        rolloff=_SINC_ROLLOFF,
+    )
+    # torchaudio rounds the length in float32, which is off by some samples beyond 2**24 of them.
+    missing = max(0, length - resampled.shape[-1])
+    return torch.nn.functional.pad(resampled[..., :length], (0, missing))
+
+
+def _checked_length(length: int) -> int:
+    if length < 0:
+        msg = f"resampling: length must be 0 samples or more, got {length}; pass None for all of it"
+        raise ConfigError(msg)
+    return length
+
+
+def _sinc_taps(orig_rate: int, target_rate: int) -> int:
+    divisor = math.gcd(orig_rate, target_rate)
+    orig, target = orig_rate // divisor, target_rate // divisor
+    half_width = math.ceil(_SINC_ZERO_CROSSINGS * orig / (min(orig, target) * _SINC_ROLLOFF))
+    return target * (2 * half_width + orig)

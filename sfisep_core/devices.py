@@ -1,0 +1,38 @@
+"""Find the device to compute on."""
+
+import logging
+
+import torch
+
+from sfisep_core.errors import ConfigError
+
+_logger = logging.getLogger(__name__)
+
+
+def find_device(name: str) -> torch.device:
+    """Find a device by name.
+
+    Args:
+        name: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:1", ...
+
+    Returns:
+        The device.
+
+    Raises:
+        ConfigError: Unknown, not there, or of a kind that is not supported.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        _logger.info("device: %s (%s)", name, "found" if name == "cuda" else "no CUDA GPU found")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        msg = f"device {name!r}: expected auto, cpu, cuda or cuda:0, cuda:1, ..."
+        raise ConfigError(msg) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        msg = f"device {name}: not there; found {torch.cuda.device_count()} CUDA GPUs, pass cpu"
+        raise ConfigError(msg)
+    if device.type not in ("cpu", "cuda"):
+        msg = f"device {name}: not supported (taps are computed in 64-bit floats); pass cpu or cuda"
+        raise ConfigError(msg)
+    return device

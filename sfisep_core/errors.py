@@ -1,0 +1,29 @@
+"""The errors that sfisep raises for problems a user can solve.
+
+Every message says what failed, where, what was expected, what was found, and what to do.
+`assert` is kept for our own mistakes.
+"""
+
+
+class SfisepError(Exception):
+    """Root of all errors that a user can solve; the command line prints it as one message."""
+
+
+class AudioFileError(SfisepError):
+    """An audio file cannot be read or written as asked."""
+
+
+class ConfigError(SfisepError):
+    """A setting, or a combination of settings, cannot be used."""
+
+
+class DatasetError(SfisepError):
+    """A data set is missing, incomplete or inconsistent."""
+
+
+class CheckpointError(SfisepError):
+    """A model file is missing, damaged, of another kind, or not to be trusted."""
+
+
+class TrainingError(SfisepError):
+    """Training cannot go on."""
