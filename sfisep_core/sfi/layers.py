@@ -1,0 +1,300 @@
+"""SFI convolution and transposed convolution.
+
+Gain. The published time-domain taps make the encoder's gain grow with F and the published
+frequency-domain taps make the decoder's fall with it: a strided convolution sums F times as many
+samples a second, a transposed one adds the same number of frames a second whatever F is. In exact
+mode the factors below keep every gain at its value at F0, so that weights trained there stay valid:
+
+                 encoder    decoder
+    time         F0 / F     1
+    frequency    1          F / F0
+
+Source: Saito et al. 2022, section III.
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.sfi.analog_filters import (
+    AnalogFilters,
+    ModulatedGaussianFilters,
+    MultiPhaseGammatoneFilters,
+)
+from sfisep_core.sfi.frame_grid import Alignment, FrameGrid, frame_grid, release_is_exact
+from sfisep_core.sfi.frequency_design import frequency_design
+from sfisep_core.sfi.time_design import NyquistRule, time_design
+
+Design = Literal["frequency", "time"]
+
+
+class _SFILayer(nn.Module):
+    """What both convolutions share: analog filters, their taps at a rate, the cache of taps.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output; there is one analog filter a pair of channels.
+        filters: in_channels * out_channels analog filters, varying fastest over in_channels for
+            the convolution and over out_channels for the transposed one.
+        design: "frequency" (modulated Gaussian only) or "time".
+        native_rate: F0 in Hz at which kernel_size and stride are counted.
+        kernel_size: K0, taps at F0.
+        stride: S0, samples at F0.
+        alignment: "exact" or "release"; see `frame_grid`. Where the published layout has no whole
+            kernel or stride, "release" means "exact".
+        nyquist_rule: Time design: what happens to filters near F / 2; see `nyquist_weights`.
+        num_response_samples: Frequency design: M at least.
+
+    Raises:
+        ConfigError: A setting does not fit another.
+    """
+
+    _kind: Literal["encoder", "decoder"]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        filters: AnalogFilters,
+        *,
+        design: Design,
+        native_rate: int = 32000,
+        kernel_size: int = 160,
+        stride: int = 80,
+        alignment: Alignment = "exact",
+        nyquist_rule: NyquistRule = "mask",
+        num_response_samples: int = 640,
+    ) -> None:
+        super().__init__()
+        if min(native_rate, kernel_size, stride) < 1 or num_response_samples < 2:
+            msg = (
+                "SFI layer: expected native_rate, kernel_size and stride of at least 1 and "
+                f"num_response_samples of at least 2, got {native_rate}, {kernel_size}, {stride} "
+                f"and {num_response_samples}"
+            )
+            raise ConfigError(msg)
+        if filters.num_filters != in_channels * out_channels:
+            msg = (
+                f"SFI layer with {in_channels} input and {out_channels} output channels: expected "
+                f"{in_channels * out_channels} analog filters, got {filters.num_filters}"
+            )
+            raise ConfigError(msg)
+        if design == "frequency" and not isinstance(filters, ModulatedGaussianFilters):
+            msg = (
+                "frequency-domain design is defined for modulated Gaussian filters only, got "
+                f'{type(filters).__name__}: use design="time"'
+            )
+            raise ConfigError(msg)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.filters = filters
+        self.design = design
+        self.native_rate = native_rate
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.alignment = alignment
+        self.nyquist_rule = nyquist_rule
+        self.num_response_samples = num_response_samples
+        self._cache: dict[
+            tuple[int, torch.device, torch.dtype], tuple[tuple[Tensor, ...], Tensor]
+        ] = {}
+
+    def grid(self, sample_rate: int) -> FrameGrid:
+        """Lay out the frames at `sample_rate` Hz."""
+        whole = release_is_exact(
+            sample_rate=sample_rate,
+            native_rate=self.native_rate,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+        )
+        return frame_grid(
+            sample_rate=sample_rate,
+            native_rate=self.native_rate,
+            kernel_size=self.kernel_size,
+            stride=self.stride,
+            alignment=self.alignment if whole else "exact",
+            anchor=Fraction(-1, 2) if self.design == "time" else Fraction(0),
+        )
+
+    def taps(self, sample_rate: int) -> Tensor:
+        """Give the layer's taps as `conv1d` takes them (time-reversed impulse responses).
+
+        Without gradient (`eval()` under `no_grad`) they are cached per rate, device and dtype, as
+        long as the parameters stay what they are. With gradient they are built anew.
+
+        Args:
+            sample_rate: F in Hz.
+
+        Returns:
+            Shape (num_sets, in_channels * out_channels, num_taps), in the parameters' dtype.
+        """
+        if self.training or torch.is_grad_enabled():
+            return self._build_taps(sample_rate)
+        parameter = self.filters.phase
+        key = (sample_rate, parameter.device, parameter.dtype)
+        # Values are compared, for versions and addresses do not tell: `.data` changes raise no
+        # version, and `.half().float()` may put other values where the old ones lay.
+        parameters = tuple(self.filters.parameters())
+        if key not in self._cache or not all(map(torch.equal, parameters, self._cache[key][0])):
+            built_from = tuple(tensor.clone() for tensor in parameters)
+            self._cache[key] = (built_from, self._build_taps(sample_rate))
+        return self._cache[key][1]
+
+    def train(self, mode: bool = True) -> "_SFILayer":
+        """Set training mode and drop the cached taps."""
+        self._cache.clear()
+        super().train(mode)
+        return self
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], *args: Any) -> None:
+        self._cache.clear()
+        super()._load_from_state_dict(state_dict, *args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**state, "_cache": {}}  # copies and pickles carry no taps
+
+    def _build_taps(self, sample_rate: int) -> Tensor:
+        grid = self.grid(sample_rate)
+        exact = bool(grid.shifts)
+        if self.design == "frequency":
+            assert isinstance(self.filters, ModulatedGaussianFilters)
+            taps = frequency_design(
+                self.filters, grid, num_response_samples=self.num_response_samples
+            )
+            gain = sample_rate / self.native_rate if self._kind == "decoder" and exact else 1.0
+        else:
+            taps = time_design(
+                self.filters,
+                grid,
+                native_rate=self.native_rate,
+                kernel_size=self.kernel_size,
+                nyquist_rule=self.nyquist_rule,
+            )
+            gain = self.native_rate / sample_rate if self._kind == "encoder" and exact else 1.0
+        # y = sum_p h[p] x[n0 - p]: conv1d, which correlates, needs h in falling order of p.
+        return (gain * taps.flip(-1)).to(self.filters.phase.dtype).contiguous()
+
+
+class SFIConv1d(_SFILayer):
+    """Strided convolution with analog filters: from samples at any rate to frames at a fixed one.
+
+    Shape:
+        - Input: (batch, in_channels, time) at sample_rate Hz
+        - Output: (batch, out_channels, ceil(time F0 / (F S0)))
+
+    >>> layer = SFIConv1d(1, 8, ModulatedGaussianFilters(8), design="frequency")
+    >>> layer(torch.zeros(2, 1, 44100), sample_rate=44100).shape
+    torch.Size([2, 8, 400])
+    """
+
+    _kind = "encoder"
+
+    def forward(self, signal: Tensor, *, sample_rate: int) -> Tensor:
+        """Convolve.
+
+        Args:
+            signal: Shape (batch, in_channels, time).
+            sample_rate: Sampling frequency of the signal in Hz.
+
+        Returns:
+            Frames, shape (batch, out_channels, frames), frames = ceil(time / stride at F).
+        """
+        grid, taps = self.grid(sample_rate), self.taps(sample_rate)
+        taps = taps.view(taps.shape[0], self.out_channels, self.in_channels * grid.num_taps)
+        num_frames = grid.num_frames(signal.shape[-1])
+        if num_frames == 0:
+            return signal.new_zeros(signal.shape[0], self.out_channels, 0)
+        per_phase = -(-num_frames // grid.num_phases)
+        left = max(0, -min(grid.starts))
+        span = (per_phase - 1) * grid.period + grid.num_taps
+        right = max(0, max(grid.starts) + span - signal.shape[-1])
+        padded = functional.pad(signal, (left, right))
+        phases = []
+        for start, tap_set in zip(grid.starts, grid.tap_sets, strict=True):
+            # conv1d as a matrix product: several times as fast on CPUs for one input channel
+            part = padded.narrow(-1, start + left, span).unfold(-1, grid.num_taps, grid.period)
+            phases.append(taps[tap_set] @ part.transpose(-1, -2).flatten(1, 2))
+        if grid.num_phases == 1:
+            return phases[0]
+        return torch.stack(phases, dim=-1).flatten(-2)[..., :num_frames]
+
+
+class SFIConvTranspose1d(_SFILayer):
+    """Transposed SFI convolution: from frames at a fixed rate to samples at any rate.
+
+    With equal filters it is the adjoint of `SFIConv1d` (up to the gain factors).
+
+    Shape:
+        - Input: (batch, in_channels, frames)
+        - Output: (batch, out_channels, length)
+    """
+
+    _kind = "decoder"
+
+    def forward(self, frames: Tensor, *, sample_rate: int, length: int) -> Tensor:
+        """Synthesise.
+
+        Args:
+            frames: Shape (batch, in_channels, frames).
+            sample_rate: Sampling frequency of the output in Hz.
+            length: Samples to return; ceil(length / stride at F) must be the number of frames.
+
+        Returns:
+            Signal, shape (batch, out_channels, length).
+
+        Raises:
+            ConfigError: `length` does not belong to this number of frames.
+        """
+        grid, taps = self.grid(sample_rate), self.taps(sample_rate)
+        taps = taps.view(taps.shape[0], self.in_channels, self.out_channels * grid.num_taps)
+        taps = taps.transpose(1, 2)
+        num_frames = frames.shape[-1]
+        if grid.num_frames(length) != num_frames:
+            msg = (
+                f"SFI synthesis at {sample_rate} Hz: {length} samples belong to "
+                f"{grid.num_frames(length)} frames, got {num_frames}"
+            )
+            raise ConfigError(msg)
+        if num_frames == 0:
+            return frames.new_zeros(frames.shape[0], self.out_channels, 0)
+        per_phase = -(-num_frames // grid.num_phases)
+        left = max(0, -min(grid.starts))
+        span = (per_phase - 1) * grid.period + grid.num_taps
+        total = left + max(length, max(grid.starts) + span)
+        frames = functional.pad(frames, (0, per_phase * grid.num_phases - num_frames))
+        output: Tensor | None = None
+        for phase, (start, tap_set) in enumerate(zip(grid.starts, grid.tap_sets, strict=True)):
+            # conv_transpose1d as a matrix product and overlap-add: much faster on CPUs
+            part = functional.fold(
+                taps[tap_set] @ frames[..., phase :: grid.num_phases],
+                output_size=(1, span),
+                kernel_size=(1, grid.num_taps),
+                stride=(1, grid.period),
+            ).squeeze(2)
+            begin = start + left
+            part = functional.pad(part, (begin, total - begin - span))
+            output = part if output is None else output + part
+        assert output is not None
+        return output[..., left : left + length]
+
+
+def make_filters(
+    kind: Literal["modulated-gaussian", "multi-phase-gammatone"],
+    num_filters: int,
+    *,
+    num_centers: int = 96,
+    lowest_hz: float = 50.0,
+    highest_hz: float = 16000.0,
+) -> AnalogFilters:
+    """Make a bank of analog filters by name; `num_centers` is for gammatone filters only."""
+    if kind == "modulated-gaussian":
+        return ModulatedGaussianFilters(num_filters, lowest_hz=lowest_hz, highest_hz=highest_hz)
+    return MultiPhaseGammatoneFilters(
+        num_filters, num_centers=num_centers, lowest_hz=lowest_hz, highest_hz=highest_hz
+    )
