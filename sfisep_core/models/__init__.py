@@ -1,0 +1,1 @@
+"""Separation models: one paper, one module; all meet the contract in `contract`."""

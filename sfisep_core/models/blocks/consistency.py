@@ -1,0 +1,40 @@
+"""Mixture consistency: estimates that add up to the mixture."""
+
+import torch
+from torch import Tensor
+
+from sfisep_core.models.blocks.moving_average import moving_average
+
+# Energies are averaged over this time. It is shorter than a syllable, so a stem that rests takes
+# no share of the others' residual, and longer than a period of all but the lowest notes.
+_ENERGY_SECONDS = 0.05
+
+
+def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> Tensor:
+    """Share what the estimates lack of the mixture out over them, by their local energy.
+
+    The weights are each estimate's energy over 50 ms around a sample, as a share of all
+    estimates': an estimate that is silent there stays silent, and nothing depends on how a long
+    signal is cut. Where all estimates are silent the residual is shared equally.
+
+    Args:
+        estimates: Shape (..., source, channel, time).
+        mixture: Shape (..., channel, time).
+        sample_rate: Hz.
+
+    Returns:
+        Estimates whose sum over the sources is the mixture, same shape.
+
+    Source: Wisdom et al., "Differentiable consistency constraints for improved deep speech
+    enhancement", ICASSP 2019 (energy-weighted mixture consistency; the local weights are ours).
+    """
+    residual = mixture - estimates.sum(dim=-3)
+    if estimates.shape[-1] == 0:
+        return estimates
+    window = 2 * round(_ENERGY_SECONDS * sample_rate / 2) + 1
+    power = estimates.square()
+    smooth = moving_average(power.flatten(0, -3), window).view_as(power)
+    # The floor only decides what happens where nothing is estimated at all.
+    smooth = smooth.clamp_min(torch.finfo(smooth.dtype).tiny * 1e8)
+    weights = smooth / smooth.sum(dim=-3, keepdim=True)
+    return estimates + weights * residual.unsqueeze(-3)

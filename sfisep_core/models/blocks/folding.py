@@ -1,0 +1,66 @@
+"""Fold batch norms into the convolutions behind them: the same outputs from fewer operations."""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sfisep_core.models.blocks.tcn import MaskNetwork, TCNLayer
+
+_Model = TypeVar("_Model", bound=nn.Module)
+
+
+def fold_batch_norms(model: _Model) -> _Model:
+    """Make a copy for inference whose batch norms are part of the 1x1 convolutions behind them.
+
+    With running statistics a batch norm is one factor and one offset a channel, which a 1x1
+    convolution that directly follows can take into its weights and a bias. Two kinds of norm stay:
+    those before the depthwise convolutions, whose zero padding stands for zeros *after* the norm
+    (an offset folded into a bias would be missing at the edges), and those whose output is used
+    elsewhere too, or goes into no convolution.
+
+    Args:
+        model: A model with a `MaskNetwork` in it; it is left as it is. Other norms than batch
+            norms stay.
+
+    Returns:
+        The copy, in evaluation mode. Its weights no longer fit its configuration: save the
+        original.
+    """
+    folded = copy.deepcopy(model).eval()
+    for module in folded.modules():
+        if isinstance(module, MaskNetwork):
+            module.norm_1 = _fold(module.norm_1, module.conv_in)
+            module.norm_3 = _fold(module.norm_3, module.conv_out)
+        elif isinstance(module, TCNLayer):
+            module.norm_2 = _fold(module.norm_2, module.residual, module.skip)
+    return folded
+
+
+@torch.no_grad()
+def _fold(norm: nn.Module, *convolutions: nn.Conv1d) -> nn.Module:
+    """Fold a norm into the convolutions that take its output; give what stands in its place."""
+    if not isinstance(norm, nn.BatchNorm1d):
+        return norm
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    factor = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    offset = norm.bias.double() - norm.running_mean.double() * factor
+    for convolution in convolutions:
+        _absorb(convolution, factor, offset)
+    return nn.Identity()
+
+
+def _absorb(convolution: nn.Conv1d, factor: Tensor, offset: Tensor) -> None:
+    # Channel i of group g is channel g (in / groups) + i of the input.
+    groups = convolution.groups
+    dtype = convolution.weight.dtype
+    outputs, inputs, _ = convolution.weight.shape
+    weight = convolution.weight.double().view(groups, outputs // groups, inputs)
+    bias = (weight @ offset.view(groups, -1, 1)).flatten()
+    if convolution.bias is not None:
+        bias = bias + convolution.bias.double()
+    weight = (weight * factor.view(groups, 1, -1)).view(outputs, inputs, 1)
+    convolution.weight = nn.Parameter(weight.to(dtype))
+    convolution.bias = nn.Parameter(bias.to(dtype))

@@ -1,0 +1,87 @@
+"""Normalisations of (batch, channel, frame) features, by what their statistics span."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.moving_average import moving_average
+
+NormKind = Literal["global", "batch", "frame", "window"]
+
+_EPS = 1e-8
+
+
+class WindowNorm(nn.Module):
+    """Normalise every group of channels by its statistics over a bounded window of time.
+
+    Mean and variance at frame m are those over all channels of the group and the frames
+    m - window // 2 .. m + window // 2 (of those that exist). Like a norm that spans all time it
+    keeps how loud frames are beside their neighbours; unlike it, a frame depends on no more than
+    `window` frames, however a signal is cut. `window = 1` is a LayerNorm of each frame.
+
+    Args:
+        channels: Channels of the input.
+        groups: Groups of equal size, normalised apart.
+        window: Frames, odd.
+
+    Shape:
+        - Input and output: (batch, channels, frames)
+
+    >>> WindowNorm(4, groups=1, window=3)(torch.ones(1, 4, 10)).abs().max().item()
+    0.0
+    """
+
+    def __init__(self, channels: int, *, groups: int, window: int) -> None:
+        super().__init__()
+        if window < 1 or window % 2 == 0:
+            msg = f"norm window: expected an odd number of frames of at least 1, got {window}"
+            raise ConfigError(msg)
+        self.groups = groups
+        self.window = window
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise; see the class."""
+        batch, channels, frames = features.shape
+        grouped = features.view(batch, self.groups, channels // self.groups, frames)
+        mean = moving_average(grouped.mean(dim=2), self.window)
+        power = moving_average(grouped.square().mean(dim=2), self.window)
+        scale = torch.rsqrt((power - mean.square()).clamp_min(0.0) + _EPS)
+        normal = (grouped - mean.unsqueeze(2)) * scale.unsqueeze(2)
+        return normal.view(batch, channels, frames) * self.weight[:, None] + self.bias[:, None]
+
+
+def make_norm(
+    kind: NormKind, channels: int, *, networks: int, norm_groups: int, window: int
+) -> nn.Module:
+    """Make a norm for `networks` independent networks that run side by side in the channels.
+
+    Args:
+        kind: "global": GroupNorm over all time (published); the result depends on how a signal is
+            cut. "batch": BatchNorm with running statistics. "frame": LayerNorm of each frame.
+            "window": statistics over a bounded window of time.
+        channels: Channels of all networks together.
+        networks: Networks side by side; statistics never mix them.
+        norm_groups: Groups of channels within a network ("global" only; 8 as published).
+        window: Frames ("window" only).
+
+    Returns:
+        A module from (batch, channels, frames) to the same shape.
+
+    Raises:
+        ConfigError: The channels cannot be split so, or the window is not odd.
+    """
+    if kind == "global":
+        if norm_groups < 1 or channels % (networks * norm_groups):
+            msg = (
+                f"global norm: {channels // networks} channels of a network cannot be split into "
+                f"norm_groups = {norm_groups} equal groups"
+            )
+            raise ConfigError(msg)
+        return nn.GroupNorm(networks * norm_groups, channels, eps=_EPS)
+    if kind == "batch":
+        return nn.BatchNorm1d(channels)
+    return WindowNorm(channels, groups=networks, window=1 if kind == "frame" else window)

@@ -1,0 +1,148 @@
+"""The temporal convolutional network that estimates masks, for one or several sources at once.
+
+Source: Luo and Mesgarani, "Conv-TasNet", TASLP 2019 (blocks); Samuel et al., "Meta-learning
+extractors for music source separation", ICASSP 2020 (order conv, PReLU, norm; one network a stem,
+run as grouped convolutions); Saito et al. 2022 (its use between SFI layers).
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.norms import NormKind, make_norm
+
+
+@dataclass(frozen=True)
+class TCNConfig:
+    """Size of a temporal convolutional network.
+
+    Raises:
+        ConfigError: A size is below 1, or the kernel has no middle.
+    """
+
+    bottleneck_channels: int = 160  # <B>, between the layers
+    hidden_channels: int = 160  # <H>, inside a layer
+    kernel_size: int = 3  # <P>, of the depthwise convolutions
+    num_layers: int = 6  # <X>, dilations 1, 2, 4, ... of a stack
+    num_stacks: int = 2  # <R>
+    norm: NormKind = "global"
+    norm_groups: int = 8  # "global" norm only
+    norm_window: int = 201  # frames, "window" norm only: 0.5 s at 400 frames a second
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        sizes = (self.bottleneck_channels, self.hidden_channels, self.num_layers, self.num_stacks)
+        if min(sizes) < 1 or self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            msg = (
+                "tcn: expected bottleneck_channels, hidden_channels, num_layers and num_stacks of "
+                f"at least 1 and an odd kernel_size, got {sizes} and {self.kernel_size}"
+            )
+            raise ConfigError(msg)
+
+
+class TCNLayer(nn.Module):
+    """One layer: widen, depthwise dilated convolution, then residual and skip outputs.
+
+    Shape:
+        - Input: (batch, networks * bottleneck, frames)
+        - Output: the same twice: input plus residual, and the share in the skip sum
+    """
+
+    def __init__(self, config: TCNConfig, *, networks: int, dilation: int) -> None:
+        super().__init__()
+        outer, inner = networks * config.bottleneck_channels, networks * config.hidden_channels
+        self.conv_in = nn.Conv1d(outer, inner, 1, groups=networks, bias=False)
+        self.prelu_1 = nn.PReLU()
+        self.norm_1 = _norm(config, inner, networks)
+        self.depthwise = nn.Conv1d(
+            inner,
+            inner,
+            config.kernel_size,
+            padding=dilation * (config.kernel_size - 1) // 2,
+            dilation=dilation,
+            groups=inner,
+            bias=False,
+        )
+        self.prelu_2 = nn.PReLU()
+        self.norm_2 = _norm(config, inner, networks)
+        self.residual = nn.Conv1d(inner, outer, 1, groups=networks, bias=False)
+        self.skip = nn.Conv1d(inner, outer, 1, groups=networks, bias=False)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the layer; see the class."""
+        hidden = self.norm_1(self.prelu_1(self.conv_in(features)))  # (B, G H, frames)
+        hidden = self.norm_2(self.prelu_2(self.depthwise(hidden)))  # (B, G H, frames)
+        return features + self.residual(hidden), self.skip(hidden)
+
+
+class MaskNetwork(nn.Module):
+    """From latent features to raw masks of every source.
+
+    Args:
+        num_features: Channels of the latent <N>.
+        num_sources: Sources <C>.
+        networks: `num_sources` for one independent network a source (published), 1 for a trunk
+            that all sources share.
+        output_norm: Whether PReLU and norm follow the last convolution (published, before a
+            softmax); without them the convolution has a bias and may give any value.
+
+    Shape:
+        - Input: (batch, num_features, frames)
+        - Output: (batch, num_sources, num_features, frames)
+    """
+
+    def __init__(
+        self,
+        config: TCNConfig,
+        *,
+        num_features: int,
+        num_sources: int,
+        networks: int,
+        output_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.num_sources = num_sources
+        self.networks = networks
+        outer = networks * config.bottleneck_channels
+        outputs = num_sources * num_features
+        self.prelu_1 = nn.PReLU()
+        self.norm_1 = _norm(config, networks * num_features, networks)
+        self.conv_in = nn.Conv1d(networks * num_features, outer, 1, groups=networks, bias=False)
+        self.prelu_2 = nn.PReLU()
+        self.norm_2 = _norm(config, outer, networks)
+        self.layers = nn.ModuleList(
+            TCNLayer(config, networks=networks, dilation=2**layer)
+            for _ in range(config.num_stacks)
+            for layer in range(config.num_layers)
+        )
+        self.prelu_3 = nn.PReLU()
+        self.norm_3 = _norm(config, outer, networks)
+        self.conv_out = nn.Conv1d(outer, outputs, 1, groups=networks, bias=not output_norm)
+        self.output = nn.Sequential()
+        if output_norm:
+            self.output = nn.Sequential(nn.PReLU(), _norm(config, outputs, networks))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Estimate raw masks; see the class."""
+        features = self.prelu_1(latent).repeat(1, self.networks, 1)  # (B, G N, frames)
+        features = self.prelu_2(self.conv_in(self.norm_1(features)))  # (B, G B, frames)
+        features = self.norm_2(features)
+        skip_sum: Tensor | None = None
+        for layer in self.layers:
+            features, skip = layer(features)
+            skip_sum = skip if skip_sum is None else skip_sum + skip
+        assert skip_sum is not None
+        raw = self.output(self.conv_out(self.norm_3(self.prelu_3(skip_sum))))  # (B, C N, frames)
+        masks: Tensor = raw.unflatten(1, (self.num_sources, -1))
+        return masks
+
+
+def _norm(config: TCNConfig, channels: int, networks: int) -> nn.Module:
+    return make_norm(
+        config.norm,
+        channels,
+        networks=networks,
+        norm_groups=config.norm_groups,
+        window=config.norm_window,
+    )

@@ -1,0 +1,78 @@
+"""What every family of separators is to the rest of the program."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+GainRule = Literal["mixture-consistent", "least-squares"]
+
+# The order in which users get the stems of our own models.
+DEFAULT_SOURCES = ("vocals", "drums", "bass", "other")
+
+
+@dataclass(frozen=True)
+class SegmentRule:
+    """How a model wants long signals cut.
+
+    Attributes:
+        seconds: Kept length of a segment, whole seconds; 0 = the whole signal at once.
+        context_seconds: Whole seconds on either side that are given to the model and discarded.
+        chunk_invariant: Whether segments, given the context, agree with the whole signal.
+    """
+
+    seconds: int
+    context_seconds: int
+    chunk_invariant: bool
+
+
+class SeparationModel(nn.Module, ABC):
+    """A separator: mixture in, stems out, at any rate the family can serve.
+
+    Attributes:
+        family: Name of the family in the registry.
+        config: Frozen dataclass that builds the model again.
+        sources: Names in the order of the source axis.
+        native_rate: Rate in Hz at which the model was trained.
+        gain_rule: "mixture-consistent": stems already add up to the mixture.
+            "least-squares": gains are to be fitted afterwards (`separation.gains`).
+        normalizes_level: Whether each channel is to be divided by its standard deviation first.
+        segments: How long signals are cut.
+    """
+
+    family: ClassVar[str]
+    config: Any
+    sources: tuple[str, ...]
+    native_rate: int
+    gain_rule: GainRule
+    normalizes_level: bool
+    segments: SegmentRule
+
+    @abstractmethod
+    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
+        """Separate.
+
+        Args:
+            mixture: Shape (batch, channel, time), any number of channels, any length from 0 on.
+            sample_rate: Sampling frequency of the mixture in Hz.
+
+        Returns:
+            Stems, shape (batch, source, channel, time).
+
+        Raises:
+            ConfigError: The family cannot work at this rate.
+        """
+
+    def chunk_alignment(self, sample_rate: int) -> int:
+        """Give the number of samples of which starts of segments have to be a multiple."""
+        del sample_rate
+        return 1
+
+    def compile_network(self) -> None:
+        """Compile, in place, what does not depend on the rate (all of it unless overridden)."""
+        self.compile()
+
+    def config_dict(self) -> dict[str, Any]:
+        """Give the configuration as plain values, for checkpoints."""
+        return asdict(self.config)

@@ -1,0 +1,33 @@
+"""The families of separators, by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sfisep_core.config_values import build_config
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.contract import SeparationModel
+from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
+
+FAMILIES: dict[str, tuple[type[Any], type[SeparationModel]]] = {
+    SFIConvTasNet.family: (SFIConvTasNetConfig, SFIConvTasNet),
+}
+
+
+def build_model(family: str, config: Mapping[str, Any]) -> SeparationModel:
+    """Build a model of a family with fresh weights.
+
+    Args:
+        family: Name in `FAMILIES`.
+        config: Settings by name; those left out keep the family's defaults.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        ConfigError: Unknown family or setting, or a value that does not fit.
+    """
+    if family not in FAMILIES:
+        msg = f"model family {family!r}: unknown; expected one of {', '.join(FAMILIES)}"
+        raise ConfigError(msg)
+    config_kind, model_kind = FAMILIES[family]
+    return model_kind(build_config(config_kind, config, where=f"{family} model"))

@@ -1,0 +1,171 @@
+"""SFI Conv-TasNet: a mask network between an SFI encoder and an SFI decoder.
+
+Source: Saito, Nakamura, Yatabe and Saruwatari, "Sampling-frequency-independent convolutional layer
+and its application to audio source separation", IEEE/ACM TASLP 30:2928-2943, 2022.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.consistency import share_residual
+from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
+from sfisep_core.models.contract import (
+    DEFAULT_SOURCES,
+    GainRule,
+    SegmentRule,
+    SeparationModel,
+)
+from sfisep_core.sfi.frame_grid import Alignment
+from sfisep_core.sfi.layers import Design, SFIConv1d, SFIConvTranspose1d, make_filters
+from sfisep_core.sfi.time_design import NyquistRule
+
+_Layer = TypeVar("_Layer", SFIConv1d, SFIConvTranspose1d)
+
+
+@dataclass(frozen=True)
+class SFIConvTasNetConfig:
+    """Settings of an SFI Conv-TasNet; the defaults are the paper's (FD-MGF)."""
+
+    sources: tuple[str, ...] = DEFAULT_SOURCES
+    native_rate: int = 32000  # Hz, rate of training; kernel_size and stride are counted at it
+    num_filters: int = 440  # <N>
+    kernel_size: int = 160  # <L>, 5 ms
+    stride: int = 80  # <W>, 2.5 ms: 400 frames a second
+    filters: Literal["modulated-gaussian", "multi-phase-gammatone"] = "modulated-gaussian"
+    design: Design = "frequency"
+    alignment: Alignment = "exact"  # "release" for weights trained by the published program
+    nyquist_rule: NyquistRule = (
+        "mask"  # time design: "taper" spares filters next to F/2 their image
+    )
+    num_response_samples: int = 640  # frequency design: <M>
+    num_centers: int = 96  # gammatone only
+    lowest_hz: float = 50.0
+    highest_hz: float = 16000.0
+    tcn: TCNConfig = field(default_factory=TCNConfig)
+    trunk: Literal["per-source", "shared"] = "per-source"  # four networks (the paper) or one
+    mask: Literal["softmax", "free"] = "softmax"  # free masks may exceed 1 and be negative
+    gain_rule: GainRule = "least-squares"
+    normalizes_level: bool = True
+    segment_seconds: int = 20
+    context_seconds: int = 4
+
+
+class SFIConvTasNet(SeparationModel):
+    """Separate at any sampling frequency.
+
+    Each channel is separated on its own, as in the paper.
+
+    Args:
+        config: Settings.
+
+    Raises:
+        ConfigError: A setting does not fit another.
+    """
+
+    family = "sfi-conv-tasnet"
+    latent_gain: Tensor
+
+    def __init__(self, config: SFIConvTasNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sources = config.sources
+        self.native_rate = config.native_rate
+        self.gain_rule = config.gain_rule
+        self.normalizes_level = config.normalizes_level
+        self.segments = SegmentRule(
+            seconds=config.segment_seconds,
+            context_seconds=config.context_seconds,
+            chunk_invariant=config.tcn.norm != "global",
+        )
+        if len(set(config.sources)) != len(config.sources) or not config.sources:
+            msg = f"sources: expected different names, got {', '.join(config.sources) or 'none'}"
+            raise ConfigError(msg)
+        num_sources = len(config.sources)
+        self.encoder = self._layer(SFIConv1d, 1, config.num_filters)
+        self.decoder = self._layer(SFIConvTranspose1d, config.num_filters, 1)
+        self.masker = MaskNetwork(
+            config.tcn,
+            num_features=config.num_filters,
+            num_sources=num_sources,
+            networks=num_sources if config.trunk == "per-source" else 1,
+            output_norm=config.mask == "softmax",
+        )
+        if config.mask == "free":
+            # Start near "every stem is an equal share of the mixture", a scale that masks reach
+            # at once; decoding with the encoder's own phases makes that share coherent.
+            self.decoder.filters.load_state_dict(self.encoder.filters.state_dict())
+            torch.nn.init.zeros_(self.masker.conv_out.bias)  # type: ignore[arg-type]
+            self.register_buffer("latent_gain", self._initial_gain())
+
+    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
+        """Separate a mixture; see `SeparationModel.forward`."""
+        batch, channels, length = mixture.shape
+        signal = mixture.reshape(batch * channels, 1, length)  # (BC, 1, T)
+        latent = torch.relu(self.encoder(signal, sample_rate=sample_rate))  # (BC, N, frames)
+        if latent.shape[-1] == 0 or signal.shape[0] == 0:
+            return mixture.new_zeros(batch, len(self.sources), channels, length)
+        masks = self._masks(latent)  # (BC, S, N, frames)
+        stems: Tensor = self.decoder(
+            (masks * latent.unsqueeze(1)).flatten(0, 1), sample_rate=sample_rate, length=length
+        )  # (BC S, 1, T)
+        stems = stems.view(batch, channels, -1, length).transpose(1, 2)  # (B, S, C, T)
+        if self.gain_rule == "mixture-consistent":
+            stems = share_residual(stems, mixture, sample_rate=sample_rate)
+        return stems
+
+    def chunk_alignment(self, sample_rate: int) -> int:
+        """Give the samples after which the frame positions repeat."""
+        return self.encoder.grid(sample_rate).period
+
+    def compile_network(self) -> None:
+        """Compile the mask network in place: it sees 400 frames a second whatever the rate."""
+        self.masker.compile()
+
+    def _masks(self, latent: Tensor) -> Tensor:
+        raw: Tensor = self.masker(latent)
+        if self.config.mask == "softmax":
+            return raw.softmax(dim=1)
+        return (raw + 1.0 / len(self.sources)) * self.latent_gain[:, None]
+
+    def _layer(self, layer: type[_Layer], in_channels: int, out_channels: int) -> _Layer:
+        config = self.config
+        filters = make_filters(
+            config.filters,
+            config.num_filters,
+            num_centers=config.num_centers,
+            lowest_hz=config.lowest_hz,
+            highest_hz=config.highest_hz,
+        )
+        return layer(
+            in_channels,
+            out_channels,
+            filters,
+            design=config.design,
+            native_rate=config.native_rate,
+            kernel_size=config.kernel_size,
+            stride=config.stride,
+            alignment=config.alignment,
+            nyquist_rule=config.nyquist_rule,
+            num_response_samples=config.num_response_samples,
+        )
+
+    @torch.no_grad()
+    def _initial_gain(self) -> Tensor:
+        """Find a gain per filter with which encoder and decoder together are roughly flat.
+
+        A tone at filter k's centre comes back with gain sum_l |H_l|^2 / (2 S): half of it survives
+        the rectifier, one frame is added every S samples. Measured with the designed taps, since
+        that holds for every kind of filter.
+        """
+        rate = self.native_rate
+        encoder, decoder = self.encoder.taps(rate)[0].double(), self.decoder.taps(rate)[0].double()
+        centers = self.encoder.filters.centers_hz().to(encoder.device).clamp(max=0.49 * rate)
+        steps = torch.arange(encoder.shape[-1], dtype=torch.float64) / rate
+        tones = torch.exp(-2j * torch.pi * torch.outer(steps, centers))
+        power = ((encoder + 0j) @ tones) * ((decoder + 0j) @ tones).conj()
+        gain: Tensor = power.real.sum(dim=0) / (2 * self.config.stride)
+        return (1.0 / gain.clamp_min(1e-3 * gain.max())).float()
