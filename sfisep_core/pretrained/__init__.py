@@ -1,0 +1,1 @@
+"""Released and bundled weights: names, cache, and readers for foreign checkpoint formats."""
