@@ -1,0 +1,179 @@
+"""Generate a demo corpus of music with true stems, in the folder layout of MUSDB18-HQ.
+
+The songs are synthetic: nothing is downloaded, nobody's rights are touched, and the same arguments
+give the same bytes on every run.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile as sf
+
+from sfisep_core.data.demo_players import play_stem
+from sfisep_core.data.demo_song import plan_song
+from sfisep_core.errors import ConfigError, DatasetError
+
+STEMS: tuple[str, ...] = ("vocals", "drums", "bass", "other")
+
+_MIN_RATE, _MAX_RATE = 4000, 192000
+
+
+@dataclass(frozen=True)
+class DemoProgress:
+    """Tell which track is ready, and how many of all tracks are."""
+
+    track: str
+    done: int
+    total: int
+
+
+def render_track(
+    *, seed: int, track: int, seconds: float, sample_rate: int
+) -> dict[str, npt.NDArray[np.int16]]:
+    """Render the stems of one song.
+
+    Args:
+        seed: seed of the corpus, 0 or more.
+        track: number of the track, 0 or more; the song depends on (seed, track) only.
+        seconds: length, more than 0.
+        sample_rate: in Hz, 4000 to 192000. The score is the same at all rates.
+
+    Returns:
+        The stems by name, in the order of `STEMS`, each of shape (2, frames). Their sum is the
+        mixture; it fits 16 bits.
+
+    Raises:
+        ConfigError: if an argument is out of its range.
+    """
+    _check_settings(seed, seconds, sample_rate)
+    if track < 0:
+        msg = f"The number of a demo track must be 0 or more, got {track}."
+        raise ConfigError(msg)
+    song = plan_song(seed=seed, track=track, seconds=seconds, stems=STEMS)
+    stems = {
+        stem: play_stem(song, stem, seed=seed, track=track, index=index, sample_rate=sample_rate)
+        for index, stem in enumerate(STEMS)
+    }
+    signals = [*stems.values(), np.sum(list(stems.values()), axis=0)]
+    loudest = max(float(np.max(np.abs(samples))) for samples in signals)
+    # Room for what rounding four stems can add to the sum: two steps.
+    scale = (32767.0 * song.peak - 2.0) / max(loudest, 1e-9)
+    return {stem: np.rint(scale * samples).astype(np.int16) for stem, samples in stems.items()}
+
+
+def generate_demo_corpus(
+    directory: Path,
+    *,
+    num_train: int = 8,
+    num_valid: int = 2,
+    num_test: int = 2,
+    seconds: float = 30.0,
+    sample_rate: int = 44100,
+    seed: int = 0,
+    progress: Callable[[DemoProgress], None] | None = None,
+) -> list[Path]:
+    """Write `<directory>/{train,valid,test}/<track>/{mixture,vocals,drums,bass,other}.wav`.
+
+    A track folder that already holds its five files with the right rate and length is left as it
+    is, whatever seed made it: use another directory for another seed.
+
+    Args:
+        directory: where the splits go; made if absent.
+        num_train: number of training tracks, 0 or more.
+        num_valid: number of validation tracks, 0 or more; their numbers follow the training ones.
+        num_test: number of test tracks, 0 or more; their numbers follow the validation ones.
+        seconds: length of each track, more than 0.
+        sample_rate: in Hz, 4000 to 192000.
+        seed: seed of the corpus, 0 or more.
+        progress: called after each track; None reports nothing.
+
+    Returns:
+        The track folders: train, then valid, then test.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+        DatasetError: if the directory or a file cannot be written.
+    """
+    _check_settings(seed, seconds, sample_rate)
+    counts = {"train": num_train, "valid": num_valid, "test": num_test}
+    for split, count in counts.items():
+        if count < 0:
+            msg = f"num_{split} of the demo corpus must be 0 or more, got {count}."
+            raise ConfigError(msg)
+    splits = [split for split, count in counts.items() for _ in range(count)]
+    if not splits:
+        msg = "The demo corpus would hold no track: set num_train, num_valid or num_test above 0."
+        raise ConfigError(msg)
+    if directory.exists() and not directory.is_dir():
+        msg = (
+            f"Cannot write the demo corpus to {directory}: a directory is needed, this is a file. "
+            "Name another directory or move the file away."
+        )
+        raise DatasetError(msg)
+    folders = []
+    for track, split in enumerate(splits):
+        folder = directory / split / f"demo_{track:04d}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not _is_complete(folder, seconds, sample_rate):
+                stems = render_track(
+                    seed=seed, track=track, seconds=seconds, sample_rate=sample_rate
+                )
+                _write_track(folder, stems, sample_rate)
+        except (OSError, sf.SoundFileError) as error:
+            msg = (
+                f"Cannot write the demo track {folder}: {error}. "
+                "Check the free space and the permissions, or name another directory."
+            )
+            raise DatasetError(msg) from error
+        folders.append(folder)
+        if progress is not None:
+            progress(DemoProgress(folder.name, len(folders), len(splits)))
+    return folders
+
+
+def _check_settings(seed: int, seconds: float, sample_rate: int) -> None:
+    if seed < 0:
+        msg = f"The seed of the demo corpus must be 0 or more, got {seed}."
+        raise ConfigError(msg)
+    if not _MIN_RATE <= sample_rate <= _MAX_RATE:
+        msg = (
+            f"The sample rate of the demo corpus must lie between {_MIN_RATE} and {_MAX_RATE} Hz, "
+            f"got {sample_rate}."
+        )
+        raise ConfigError(msg)
+    if not math.isfinite(seconds) or round(seconds * sample_rate) < 1:
+        msg = (
+            "The length of a demo track must be a number of seconds above 0 that holds at least "
+            f"one sample at {sample_rate} Hz, got {seconds}."
+        )
+        raise ConfigError(msg)
+
+
+def _is_complete(folder: Path, seconds: float, sample_rate: int) -> bool:
+    frames = round(seconds * sample_rate)
+    for name in ("mixture", *STEMS):
+        try:
+            info = sf.info(folder / f"{name}.wav")
+        except sf.SoundFileError:
+            return False
+        if (info.samplerate, info.frames, info.channels) != (sample_rate, frames, 2):
+            return False
+    return True
+
+
+def _write_track(folder: Path, stems: dict[str, npt.NDArray[np.int16]], sample_rate: int) -> None:
+    mixture = np.sum(list(stems.values()), axis=0, dtype=np.int32).astype(np.int16)
+    for name, samples in {**stems, "mixture": mixture}.items():
+        # The process number keeps two runs on one directory out of each other's files.
+        temporary = folder / f".{name}.{os.getpid()}.tmp"
+        try:
+            sf.write(temporary, samples.T, sample_rate, subtype="PCM_16", format="WAV")
+            temporary.replace(folder / f"{name}.wav")
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""Find the tracks of a data set in its folders."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfisep_core.errors import DatasetError
+
+STEMS = ("vocals", "drums", "bass", "other")
+SPLITS = ("train", "valid", "test")
+
+_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+_EXCLUSION = re.compile(r"(?P<track>.+):(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class TrackFolder:
+    """A folder that holds the stems of one track.
+
+    Attributes:
+        name: Name of the folder.
+        split: "train", "valid" or "test".
+        stems: Stem files that are there, by stem.
+    """
+
+    name: str
+    split: str
+    stems: dict[str, Path]
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the stems that have no file."""
+        return [stem for stem in STEMS if stem not in self.stems]
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A time range, in seconds, that is to be left out of a track."""
+
+    track: str
+    start: float
+    end: float
+
+
+def find_tracks(source: Path) -> list[TrackFolder]:
+    """Find tracks as `<split>/<track>/<stem>.*` (MUSDB18-HQ and alike) or `<track>/<stem>.*`.
+
+    Args:
+        source: Folder of the data set. Tracks outside a split folder count as training material.
+
+    Returns:
+        Track folders in order of split and name; any folder with at least one stem file counts.
+
+    Raises:
+        DatasetError: The folder is missing or holds no stem files.
+    """
+    if not source.is_dir():
+        found_instead = "a file" if source.exists() else "nothing"
+        msg = f"data set {source}: expected a folder, found {found_instead}"
+        raise DatasetError(msg)
+    found = []
+    for split in SPLITS:
+        if (source / split).is_dir():
+            found += _tracks_in(source / split, split)
+    if not found:
+        found = _tracks_in(source, "train")
+    if not found:
+        msg = (
+            f"data set {source}: expected folders <split>/<track>/ or <track>/ with files named "
+            f"{', '.join(STEMS)} and a suffix of {' '.join(_SUFFIXES)}; found none"
+        )
+        raise DatasetError(msg)
+    return found
+
+
+def _tracks_in(folder: Path, split: str) -> list[TrackFolder]:
+    tracks = []
+    for track in sorted(path for path in folder.iterdir() if path.is_dir()):
+        stems = {
+            path.stem: path
+            for path in sorted(track.iterdir())
+            if path.stem in STEMS and path.suffix.lower() in _SUFFIXES
+        }
+        if stems:
+            tracks.append(TrackFolder(track.name, split, stems))
+    return tracks
+
+
+def parse_exclusions(texts: Sequence[str]) -> list[Exclusion]:
+    """Read exclusions written as `TRACK:START-END`, in seconds.
+
+    Raises:
+        DatasetError: A text of another form, or an empty range.
+    """
+    exclusions = []
+    for text in texts:
+        match = _EXCLUSION.fullmatch(text)
+        if match is None or float(match["start"]) >= float(match["end"]):
+            msg = f"exclusion {text!r}: expected TRACK:START-END in seconds, e.g. song:28-92"
+            raise DatasetError(msg)
+        exclusions.append(Exclusion(match["track"], float(match["start"]), float(match["end"])))
+    return exclusions

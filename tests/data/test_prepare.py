@@ -1,0 +1,397 @@
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from sfisep_core.audio.files import read_audio
+from sfisep_core.data.layouts import STEMS, TrackFolder, find_tracks, parse_exclusions
+from sfisep_core.data.prepare import (
+    MANIFEST_NAME,
+    PreparedTrack,
+    PrepareProgress,
+    prepare_dataset,
+    read_manifest,
+)
+from sfisep_core.errors import DatasetError
+
+RATE = 8000
+
+
+def noise(seed: int, *, frames: int = 2 * RATE, channels: int = 2) -> npt.NDArray[np.int16]:
+    """Give 16-bit samples, shape (frames, channels), as soundfile wants them."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(-8000, 8000, (frames, channels), dtype=np.int16)
+
+
+def write_track(folder: Path, *, seed: int = 0, frames: int = 2 * RATE, rate: int = RATE) -> None:
+    folder.mkdir(parents=True)
+    for number, stem in enumerate(STEMS):
+        soundfile.write(folder / f"{stem}.wav", noise(10 * seed + number, frames=frames), rate)
+
+
+def state_of(folder: Path) -> dict[Path, tuple[int, int, int]]:
+    """Describe every file, so that one that was written again is noticed."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {p: (p.stat().st_ino, p.stat().st_mtime_ns, p.stat().st_size) for p in files}
+
+
+def names(tracks: Sequence[PreparedTrack]) -> list[str]:
+    return [f"{track.split}/{track.name}" for track in tracks]
+
+
+def touch_stems(folder: Path, *file_names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in file_names:
+        (folder / name).touch()
+
+
+def test_split_folders_are_found_in_order(tmp_path: Path) -> None:
+    for track in ("valid/v", "test/b", "test/a", "train/song"):
+        touch_stems(tmp_path / track, *(f"{stem}.wav" for stem in STEMS))
+    touch_stems(tmp_path / "train" / "no stems", "mixture.wav")
+    touch_stems(tmp_path / "elsewhere", "vocals.wav")
+    found = [(track.split, track.name, track.missing) for track in find_tracks(tmp_path)]
+    assert found == [
+        ("train", "song", []),
+        ("valid", "v", []),
+        ("test", "a", []),
+        ("test", "b", []),
+    ]
+
+
+def test_tracks_without_split_are_training_material(tmp_path: Path) -> None:
+    files = ["vocals.wav", "drums.FLAC", "bass.ogg", "other.Mp3", "mixture.wav", "._bass.wav"]
+    touch_stems(tmp_path / "song", *files)
+    touch_stems(tmp_path / "part", "vocals.opus", "drums.txt")
+    whole = {stem: tmp_path / "song" / name for stem, name in zip(STEMS, files, strict=False)}
+    assert find_tracks(tmp_path) == [
+        TrackFolder("part", "train", {"vocals": tmp_path / "part" / "vocals.opus"}),
+        TrackFolder("song", "train", whole),
+    ]
+    assert find_tracks(tmp_path)[0].missing == ["drums", "bass", "other"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nothing", "expected a folder, found nothing"),
+        ("file", "expected a folder, found a file"),
+        (
+            "empty",
+            "expected folders <split>/<track>/ or <track>/ with files named vocals, drums, bass, "
+            "other and a suffix of .wav .flac .ogg .opus .mp3; found none",
+        ),
+    ],
+)
+def test_source_without_tracks(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError) as raised:
+        prepare_dataset(tmp_path / name, tmp_path / "out")
+    assert str(raised.value) == f"data set {tmp_path / name}: {message}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_samples_and_manifest(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/train/song", seed=1)
+    write_track(tmp_path / "in/test/song", seed=2, frames=2 * RATE + 1)
+    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert result.skipped == []
+    assert result.folder == tmp_path / "out"
+    assert read_manifest(tmp_path / "out") == result.tracks
+    for track, seed, frames in zip(result.tracks, (1, 2), (2 * RATE, 2 * RATE + 1), strict=True):
+        assert (track.name, track.sample_rate, track.channels) == ("song", RATE, 2)
+        assert track.frames == frames
+        assert list(track.stems) == list(STEMS)
+        for number, stem in enumerate(STEMS):
+            assert track.stems[stem] == f"{track.split}/song/{stem}.wav"
+            path = tmp_path / "out" / track.stems[stem]
+            assert soundfile.info(path).subtype == "PCM_16"
+            written, rate = soundfile.read(path, dtype="int16")
+            assert rate == RATE
+            np.testing.assert_array_equal(written, noise(10 * seed + number, frames=frames))
+
+
+def test_activity_is_the_rms_of_every_whole_second(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    time = np.arange(int(2.5 * RATE)) / RATE
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time) * (time >= 1)
+    for stem in STEMS:
+        soundfile.write(tmp_path / f"in/song/{stem}.wav", tone, RATE, subtype="FLOAT")
+    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    assert track.channels == 1
+    for stem in STEMS:
+        assert track.activity[stem] == [0.0, pytest.approx(0.5 / math.sqrt(2), abs=1e-5)]
+
+
+def test_formats_may_be_mixed(tmp_path: Path) -> None:
+    folder = tmp_path / "in/song"
+    folder.mkdir(parents=True)
+    kinds = {"vocals": ".wav", "drums": ".flac", "bass": ".ogg", "other": ".WAV"}
+    for number, (stem, suffix) in enumerate(kinds.items()):
+        soundfile.write(folder / f"{stem}{suffix}", noise(number), RATE)
+    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    for number, stem in enumerate(STEMS):
+        written, _ = soundfile.read(tmp_path / "out" / track.stems[stem], dtype="int16")
+        source = noise(number)
+        assert written.shape == source.shape
+        if kinds[stem] != ".ogg":  # the one lossy format
+            np.testing.assert_array_equal(written, source)
+
+
+@pytest.mark.parametrize(("target", "frames"), [(11025, 22052), (4000, 8001), (RATE, 16001)])
+def test_resampling_keeps_tone_and_length(target: int, frames: int, tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    time = np.arange(2 * RATE + 1) / RATE
+    for stem in STEMS:
+        tone = 0.5 * np.sin(2 * np.pi * 440 * time)
+        soundfile.write(tmp_path / f"in/song/{stem}.wav", tone, RATE, subtype="FLOAT")
+    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out", sample_rate=target).tracks
+    assert (track.sample_rate, track.frames) == (target, frames)
+    written, rate = read_audio(tmp_path / "out" / track.stems["bass"])
+    assert (rate, written.shape) == (target, (1, frames))
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(frames) / target)
+    inner = slice(500, -500)
+    np.testing.assert_allclose(written[0, inner], expected[inner], atol=2 / 32768)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "spans"),
+    [
+        (["1-1.5"], [(0, 8000), (12000, 32000)]),
+        (["0-1"], [(8000, 32000)]),
+        (["3.00012-4"], [(0, 24001)]),
+        (["3-9"], [(0, 24000)]),
+        (["2-3", "0.5-1"], [(0, 4000), (8000, 16000), (24000, 32000)]),
+        (["1-3", "2-2.5"], [(0, 8000), (24000, 32000)]),
+        (["1-2", "2-3"], [(0, 8000), (24000, 32000)]),
+        (["7-8", "9-10"], [(0, 32000)]),
+        (["0-4"], []),
+    ],
+)
+def test_exclusions_cut_at_exact_frames(
+    ranges: list[str], spans: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    write_track(tmp_path / "in/song", frames=4 * RATE)
+    write_track(tmp_path / "in/untouched", seed=5, frames=4 * RATE)
+    exclude = [f"song:{text}" for text in ranges]
+    result = prepare_dataset(tmp_path / "in", tmp_path / "out", exclude=exclude)
+    expected = [f"train/song.{number}" for number in range(1, len(spans) + 1)]
+    assert names(result.tracks) == [*expected, "train/untouched"]
+    assert result.skipped == []
+    for track, (start, end) in zip(result.tracks, spans, strict=False):
+        assert track.frames == end - start
+        for number, stem in enumerate(STEMS):
+            written, _ = soundfile.read(tmp_path / "out" / track.stems[stem], dtype="int16")
+            np.testing.assert_array_equal(written, noise(number, frames=4 * RATE)[start:end])
+
+
+def test_other_exclusions_cut_a_track_anew(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/other", seed=3)
+    write_track(tmp_path / "in/song", frames=4 * RATE)
+    source, out = tmp_path / "in", tmp_path / "out"
+    cuts = {
+        "": [("other", 16000), ("song", 32000)],
+        "song:1-2": [("other", 16000), ("song.1", 8000), ("song.2", 16000)],
+        "song:1-3": [("other", 16000), ("song.1", 8000), ("song.2", 8000)],
+        "song:0-3": [("other", 16000), ("song.1", 8000)],
+    }
+    for exclusion in [*cuts, ""]:
+        result = prepare_dataset(source, out, exclude=[exclusion] if exclusion else [])
+        assert [(track.name, track.frames) for track in result.tracks] == cuts[exclusion]
+        assert read_manifest(out) == result.tracks
+    written, _ = soundfile.read(out / "train/song.1/vocals.wav", dtype="int16")
+    np.testing.assert_array_equal(written, noise(0, frames=4 * RATE)[3 * RATE :])
+
+
+def test_second_call_writes_nothing(tmp_path: Path) -> None:
+    for number, track in enumerate(("train/a", "train/b", "valid/c")):
+        write_track(tmp_path / "in" / track, seed=number)
+
+    def prepare() -> list[PreparedTrack]:
+        return prepare_dataset(
+            tmp_path / "in", tmp_path / "out", sample_rate=11025, exclude=["b:0.5-1"]
+        ).tracks
+
+    first, before = prepare(), state_of(tmp_path / "out")
+    assert len(before) == 4 * 4 + 1
+    assert prepare() == first
+    assert state_of(tmp_path / "out") == before
+
+
+def test_what_is_missing_is_done(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/a")
+    write_track(tmp_path / "in/b", seed=1)
+    tracks = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    before = state_of(tmp_path / "out/train/a")
+    (tmp_path / "out/train/b/bass.wav").unlink()
+    write_track(tmp_path / "in/c", seed=2)
+    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert names(result.tracks) == ["train/a", "train/b", "train/c"]
+    assert all(track in result.tracks for track in tracks)
+    assert state_of(tmp_path / "out/train/a") == before
+    assert (tmp_path / "out/train/b/bass.wav").is_file()
+
+
+def test_other_rate_prepares_anew(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/a")
+    prepare_dataset(tmp_path / "in", tmp_path / "out")
+    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out", sample_rate=4000).tracks
+    assert (track.sample_rate, track.frames) == (4000, 8000)
+
+
+def test_unusable_tracks_are_skipped_by_name(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for number, name in enumerate(
+        ("cut", "empty", "good", "length", "missing", "rate", "text", "zero")
+    ):
+        write_track(source / "train" / name, seed=number)
+    soundfile.write(source / "train/cut/bass.flac", noise(62), RATE)
+    (source / "train/cut/bass.wav").unlink()
+    content = (source / "train/cut/bass.flac").read_bytes()
+    (source / "train/cut/bass.flac").write_bytes(content[: len(content) // 2])
+    soundfile.write(source / "train/length/drums.wav", noise(0, frames=2 * RATE - 1), RATE)
+    (source / "train/missing/drums.wav").unlink()
+    (source / "train/missing/other.wav").unlink()
+    soundfile.write(source / "train/rate/other.wav", noise(0), 2 * RATE)
+    (source / "train/text/vocals.wav").write_text("these are the lyrics")
+    (source / "train/zero/vocals.wav").write_bytes(b"")
+    for stem in STEMS:
+        soundfile.write(source / f"train/empty/{stem}.wav", noise(0, frames=0), RATE)
+
+    result = prepare_dataset(source, tmp_path / "out")
+    assert names(result.tracks) == ["train/good"]
+    assert names(read_manifest(tmp_path / "out")) == ["train/good"]
+    reasons = dict(result.skipped)
+    assert list(reasons) == [
+        f"train/{name}" for name in ("cut", "empty", "length", "missing", "rate", "text", "zero")
+    ]
+    shape = "8000 Hz, 2 channels, 16000 frames"
+    assert reasons["train/missing"] == (
+        "expected stems vocals, drums, bass, other; missing drums, other"
+    )
+    assert reasons["train/length"] == (
+        "expected stems of one rate, channel count and length, got bass 8000 Hz, 2 channels, 16000 "
+        f"frames; drums 8000 Hz, 2 channels, 15999 frames; other {shape}; vocals {shape}"
+    )
+    assert "other 16000 Hz, 2 channels, 16000 frames" in reasons["train/rate"]
+    assert reasons["train/empty"] == "expected music, got stems of 0 frames"
+    assert "in/train/text/vocals.wav': expected WAV" in reasons["train/text"]
+    assert "found an empty file" in reasons["train/zero"]
+    assert re.search(
+        r"bass\.flac is damaged: expected 16000 frames, \d+ could be decoded", reasons["train/cut"]
+    )
+
+
+def test_two_sources_into_one_folder(tmp_path: Path) -> None:
+    write_track(tmp_path / "one/a")
+    write_track(tmp_path / "one/b", seed=1)
+    write_track(tmp_path / "two/valid/a", seed=2)
+    prepare_dataset(tmp_path / "one", tmp_path / "out")
+    result = prepare_dataset(tmp_path / "two", tmp_path / "out")
+    assert names(result.tracks) == ["train/a", "train/b", "valid/a"]
+    before = state_of(tmp_path / "out")
+    again = prepare_dataset(tmp_path / "one", tmp_path / "out")
+    assert again == result
+    assert state_of(tmp_path / "out") == before
+
+
+def test_two_recordings_of_one_name_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    write_track(tmp_path / "one/song")
+    write_track(tmp_path / "two/song", seed=1)  # same length, other music
+    write_track(tmp_path / "two/tune", seed=2)
+    prepare_dataset(tmp_path / "one", tmp_path / "out")
+    before = state_of(tmp_path / "out/train/song")
+    result = prepare_dataset(tmp_path / "two", tmp_path / "out")
+    assert names(result.tracks) == ["train/song", "train/tune"]
+    assert result.skipped == [
+        (
+            "train/song",
+            "another recording named song has been prepared into this folder before: rename the "
+            "track's folder, or prepare into another folder",
+        )
+    ]
+    assert state_of(tmp_path / "out/train/song") == before
+
+
+def test_unknown_track_in_an_exclusion(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    with pytest.raises(DatasetError, match=r"^exclusion of 'sung': no such track in "):
+        prepare_dataset(tmp_path / "in", tmp_path / "out", exclude=["song:0-1", "sung:0-1"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["song", "song:1", "song:2-1", "song:1-1", ":1-2", "song:-1-2"])
+def test_malformed_exclusion(text: str) -> None:
+    with pytest.raises(DatasetError) as raised:
+        parse_exclusions([text])
+    assert str(raised.value) == (
+        f"exclusion {text!r}: expected TRACK:START-END in seconds, e.g. song:28-92"
+    )
+
+
+def test_exclusion_of_a_track_with_a_colon() -> None:
+    (exclusion,) = parse_exclusions(["Song: the 2nd:1.5-20"])
+    assert (exclusion.track, exclusion.start, exclusion.end) == ("Song: the 2nd", 1.5, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"version": 1, "tracks": [', "not a manifest of a prepared data set"),
+        (b"\xff\xfe\x00", "not a manifest of a prepared data set"),
+        (b"[]", "not a manifest of a prepared data set"),
+        (b'{"tracks": []}', "not a manifest of a prepared data set"),
+        (b'{"version": 1}', "not a manifest of a prepared data set"),
+        (b'{"version": 1, "tracks": [{"name": "x"}]}', "not a manifest of a prepared data set"),
+        (b'{"version": 99, "tracks": []}', "expected version 1, got 99: prepare the data again"),
+    ],
+)
+def test_corrupt_manifest_is_refused_and_left_alone(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    write_track(tmp_path / "in/song")
+    (tmp_path / "out").mkdir()
+    manifest = tmp_path / "out" / MANIFEST_NAME
+    manifest.write_bytes(content)
+    with pytest.raises(DatasetError, match=f"^{re.escape(str(manifest))}: {re.escape(message)}"):
+        prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert state_of(tmp_path / "out").keys() == {manifest}
+    assert manifest.read_bytes() == content
+
+
+def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"`sfisep prepare-data SOURCE --out {tmp_path}`$"):
+        read_manifest(tmp_path)
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    (tmp_path / "file").touch()
+    result = prepare_dataset(tmp_path / "in", tmp_path / "file/out")
+    assert result.tracks == []
+    ((name, reason),) = result.skipped
+    assert name == "train/song"
+    assert "Not a directory" in reason
+
+
+def test_progress_after_every_track(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/a")
+    touch_stems(tmp_path / "in/b", "vocals.wav")
+    reports: list[PrepareProgress] = []
+    prepare_dataset(tmp_path / "in", tmp_path / "out", progress=reports.append)
+    assert reports == [PrepareProgress("a", 1, 2), PrepareProgress("b", 2, 2)]
+
+
+def test_manifest_is_readable_json_without_absolute_paths(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    prepare_dataset(tmp_path / "in", tmp_path / "out")
+    text = (tmp_path / "out" / MANIFEST_NAME).read_text(encoding="utf-8")
+    assert json.loads(text)["version"] == 1
+    assert str(tmp_path) not in text
