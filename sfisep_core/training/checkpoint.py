@@ -1,0 +1,75 @@
+"""Training checkpoints: everything a run needs to go on, and the averaged weights."""
+
+import pickle
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sfisep_core.errors import CheckpointError
+
+
+class ModelAverage:
+    """Exponential moving average (EMA) of a model's weights.
+
+    The first steps count less (decay rises as (1 + n) / (10 + n)), so that the random
+    initialisation is soon forgotten. Buffers are copied.
+
+    Args:
+        model: The model that is trained.
+        decay: Weight of the past, 0 to 1.
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take a step's weights in."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        parameters = dict(model.named_parameters())
+        for name, tensor in model.state_dict().items():
+            if name in parameters:
+                self.weights[name].lerp_(tensor, 1 - decay)
+            else:
+                self.weights[name].copy_(tensor)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a training checkpoint under a temporary name, then rename it.
+
+    Raises:
+        CheckpointError: It cannot be written; an earlier one is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
+            torch.save(state, file)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as the latter
+        msg = f"checkpoint {path}: cannot be written: {error}; the one before it, if any, is intact"
+        raise CheckpointError(msg) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training checkpoint without running anything from it.
+
+    Raises:
+        CheckpointError: There is none, or it cannot be read.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        msg = f"checkpoint {path}: not found; there is no run to resume"
+        raise CheckpointError(msg) from error
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        msg = f"checkpoint {path}: cannot be read as a training checkpoint: {error}"
+        raise CheckpointError(msg) from error
+    return state
