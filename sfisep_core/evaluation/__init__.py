@@ -1,0 +1,1 @@
+"""Measuring separations against their references."""
