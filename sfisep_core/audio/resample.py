@@ -114,12 +114,12 @@ def sinc_resample(
     length = _checked_length(natural if length is None else length)
     if audio.numel() == 0:
         return audio.new_zeros((*audio.shape[:-1], length))
-    taps = _sinc_taps(orig_rate, target_rate)
-    if orig_rate != target_rate and taps > _MAX_TAPS:
+    if not sinc_fits(orig_rate=orig_rate, target_rate=target_rate):
+        taps = _sinc_taps(orig_rate, target_rate)
         msg = (
             f"sinc resampling from {orig_rate} Hz to {target_rate} Hz needs {taps} filter taps, "
             f"expected at most {_MAX_TAPS}: the rates have too small a common divisor; "
-            "use the soxr method for this pair of rates"
+            "use `resample` (soxr) for this pair of rates"
         )
         raise ConfigError(msg)
 
@@ -137,6 +137,11 @@ def sinc_resample(
     # torchaudio rounds the length in float32, which is off by some samples beyond 2**24 of them.
     missing = max(0, length - resampled.shape[-1])
     return torch.nn.functional.pad(resampled[..., :length], (0, missing))
+
+
+def sinc_fits(*, orig_rate: int, target_rate: int) -> bool:
+    """Tell whether `sinc_resample` can serve a pair of rates within its limit of memory."""
+    return orig_rate == target_rate or _sinc_taps(orig_rate, target_rate) <= _MAX_TAPS
 
 
 def _checked_length(length: int) -> int:

@@ -1,0 +1,1 @@
+"""The command `sfisep`: a terminal around the functions of `sfisep_core`."""

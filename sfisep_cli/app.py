@@ -1,0 +1,68 @@
+"""The command line's entry point: registers the commands and turns errors into exit codes.
+
+The command modules import the core inside their functions, so that `--help` never waits for torch.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from sfisep_cli.commands import models, prepare_data, separate, train
+from sfisep_cli.exit_codes import ExitCode
+from sfisep_cli.render import show_error
+from sfisep_core.errors import ConfigError, SfisepError
+
+app = typer.Typer(
+    name="sfisep",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",  # "rich" keeps the line breaks of the docstrings
+    # Local variables are tensors and paths of the user's: they have no place in a traceback.
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("separate")(separate.separate)
+app.command("prepare-data")(prepare_data.prepare_data)
+app.command("train")(train.train)
+app.add_typer(models.app, name="models")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"sfisep {version('sfisep')}")
+        raise typer.Exit
+
+
+@app.callback()
+def sfisep(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Separate music into vocals, drums, bass and other, at whatever sampling frequency it has."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and leave by the one door: `SystemExit` with an `ExitCode`.
+
+    Args:
+        arguments: What follows the command's name; None takes them from the process.
+
+    Raises:
+        SystemExit: Always, with one of `ExitCode`.
+    """
+    try:
+        app(args=arguments, prog_name="sfisep")
+    except ConfigError as error:
+        show_error(str(error))
+        raise SystemExit(ExitCode.USAGE) from error
+    except SfisepError as error:
+        show_error(str(error))
+        raise SystemExit(ExitCode.FAILED) from error
+    except KeyboardInterrupt as error:
+        raise SystemExit(ExitCode.INTERRUPTED) from error

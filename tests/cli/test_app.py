@@ -1,0 +1,252 @@
+import json
+import logging
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import typer.main
+
+from sfisep_cli import app as app_module
+from sfisep_cli.app import app, main
+from sfisep_core.errors import CheckpointError, ConfigError, SfisepError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Settings of models and training belong in the configuration file, not here: a new flag is a
+# decision that this list makes visible.
+OPTIONS = {
+    "sfisep": "--version --install-completion --show-completion",
+    "sfisep separate": "--out --model --name --sr --device --method --segment --format --int16 "
+    "--int24 --float32 --clip-mode --quiet",
+    "sfisep prepare-data": "--out --sr --exclude --demo --tracks --seconds --seed --quiet",
+    "sfisep train": "--data --out --config --set --show-config --resume --init --device --threads "
+    "--quiet",
+    "sfisep models": "",
+    "sfisep models list": "",
+    "sfisep models convert": "",
+}
+
+HEAVY_MODULES = ("torch", "torchaudio", "numpy", "scipy", "soundfile", "librosa", "matplotlib")
+
+# Runs the command line, then names the heavy modules that it has imported.
+SHOW_IMPORTS = f"""
+import json, sys
+from sfisep_cli.app import main
+try:
+    main(sys.argv[1:])
+finally:
+    json.dump(sorted(sys.modules.keys() & set({HEAVY_MODULES!r})), sys.stderr)
+"""
+
+
+def walk(command, name):
+    """Return every command of the command line under its full name."""
+    found = {name: command}
+    for child_name, child in getattr(command, "commands", {}).items():
+        found |= walk(child, f"{name} {child_name}")
+    return found
+
+
+COMMANDS = walk(typer.main.get_command(app), "sfisep")
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True
+    )
+
+
+def give_models(monkeypatch: pytest.MonkeyPatch, list_models: Callable[[], object]) -> None:
+    """Let `sfisep models list` call this function instead of the core's."""
+    module = SimpleNamespace(list_models=list_models)
+    monkeypatch.setitem(sys.modules, "sfisep_core.pretrained.registry", module)
+
+
+def fail_with(error: BaseException) -> Callable[[], object]:
+    def list_models() -> object:
+        raise error
+
+    return list_models
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_there_and_imports_nothing_heavy(name: str) -> None:
+    done = python(SHOW_IMPORTS, *name.split()[1:], "--help")
+    assert done.returncode == 0
+    assert f"Usage: {name} " in done.stdout
+    assert json.loads(done.stderr) == []
+
+
+def test_the_import_check_notices_a_heavy_module() -> None:
+    done = python("import numpy\n" + SHOW_IMPORTS, "--help")
+    assert json.loads(done.stderr) == ["numpy"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_command_and_options_have_help(name: str) -> None:
+    assert COMMANDS[name].help
+    assert [option.name for option in COMMANDS[name].params if not option.help] == []
+
+
+def test_options_are_those_decided_on() -> None:
+    found = {
+        name: [flag for option in command.params for flag in option.opts if flag.startswith("--")]
+        for name, command in COMMANDS.items()
+    }
+    assert found == {name: options.split() for name, options in OPTIONS.items()}
+
+
+def test_version_is_the_one_of_the_project(
+    run_sfisep: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert run_sfisep("--version") == 0
+    assert capsys.readouterr().out == f"sfisep {project['version']}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([], id="no command"),
+        pytest.param(["--nope"], id="unknown option"),
+        pytest.param(["nope"], id="unknown command"),
+        pytest.param(["separate"], id="no input"),
+        pytest.param(["separate", "a.wav", "--nope"], id="unknown option of a command"),
+        pytest.param(["separate", "a.wav", "--sr", "0"], id="rate out of range"),
+        pytest.param(["separate", "a.wav", "--format", "mp3"], id="unknown format"),
+        pytest.param(["prepare-data"], id="neither source nor demo"),
+        pytest.param(["prepare-data", ".", "--demo", "x"], id="source and demo"),
+        pytest.param(["prepare-data", ".", "--out", "x", "--tracks", "3"], id="tracks, no demo"),
+    ],
+)
+def test_usage_error(
+    arguments: list[str], run_sfisep: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_sfisep(*arguments) == 2
+    captured = capsys.readouterr()
+    # Without a command the help is the answer; wherever it goes, nothing else may be run.
+    assert (captured.out + captured.err).strip()
+    assert not captured.out or arguments == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SfisepError("it [failed]"), 1),
+        (CheckpointError("x.safetensors: damaged, " + "very " * 40 + "much so"), 1),
+        (ConfigError("--this excludes --that"), 2),
+    ],
+)
+def test_error_of_the_core_is_one_line_on_stderr(
+    error: SfisepError,
+    code: int,
+    run_sfisep: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    give_models(monkeypatch, fail_with(error))
+    assert run_sfisep("models", "list") == code
+    captured = capsys.readouterr()
+    assert captured.err == f"error: {error}\n"
+    assert captured.out == ""
+
+
+def test_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    give_models(monkeypatch, fail_with(ZeroDivisionError("ours")))
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        main(["models", "list"])
+
+
+def test_interrupt_inside_a_command(
+    run_sfisep: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_models(monkeypatch, fail_with(KeyboardInterrupt()))
+    assert run_sfisep("models", "list") == 130
+
+
+def test_interrupt_outside_a_command(
+    run_sfisep: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app_module, "app", interrupted)
+    assert run_sfisep("models", "list") == 130
+
+
+def test_interrupt_signal_ends_the_process_with_130() -> None:
+    done = python(
+        "import os, signal, sys, types\n"
+        "from sfisep_cli.app import main\n"
+        "interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "fake = types.SimpleNamespace(list_models=interrupt)\n"
+        "sys.modules['sfisep_core.pretrained.registry'] = fake\n"
+        "main(['models', 'list'])\n"
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
+def test_module_runs_as_the_command_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sfisep_cli", "--nope"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "Usage: sfisep " in done.stderr
+
+
+def test_models_list_shows_the_entries_on_stdout(
+    run_sfisep: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entry = SimpleNamespace(
+        name="tiny",
+        kind="bundled",
+        family="f",
+        native_rate=8000,
+        sources=("a", "b"),
+        licence="MIT",
+        description="[x]",
+    )
+    give_models(monkeypatch, lambda: [entry])
+    monkeypatch.setenv("COLUMNS", "200")
+    assert run_sfisep("models", "list") == 0
+    captured = capsys.readouterr()
+    cells = [cell.strip() for cell in captured.out.splitlines()[3].strip("│").split("│")]
+    assert cells == ["tiny", "bundled", "f", "8000 Hz", "a b", "MIT", "[x]"]
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ([], "separating on cpu\nwarning: 3 samples lost\n"),
+        (["--quiet"], "warning: 3 samples lost\n"),
+    ],
+)
+def test_log_of_the_core_is_shown(
+    options: list[str],
+    shown: str,
+    run_sfisep: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def generate(*_: object, **__: object) -> None:
+        logger = logging.getLogger("sfisep_core.somewhere")
+        logger.info("separating on %s", "cpu")
+        logger.warning("%d samples lost", 3)
+
+    module = SimpleNamespace(generate_demo_corpus=generate)
+    monkeypatch.setitem(sys.modules, "sfisep_core.data.demo_corpus", module)
+    assert run_sfisep("prepare-data", "--demo", tmp_path / "x", *options) == 0
+    assert capsys.readouterr().err.startswith(shown)

@@ -1,0 +1,173 @@
+"""The whole way through the command line: nothing is replaced."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import torch
+
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.native import save_model
+
+Run = Callable[..., int]
+
+STEMS = ("vocals", "drums", "bass", "other")
+VARIANTS = ("fd_mgf", "td_mgf", "td_mpgtf")
+# The order of the stems in the published program's output.
+PUBLISHED = ("drums", "bass", "other", "vocals")
+
+
+@pytest.fixture
+def published(shared_dir: Path) -> Path:
+    """The folder of checkpoints as the published program writes them, and of what it computes."""
+    folder = shared_dir / "fixtures" / "official"
+    if not folder.is_dir():
+        pytest.skip("no fixtures of the published program beside the checkout")
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model file with random weights."""
+    torch.manual_seed(0)
+    tcn = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 1, "num_stacks": 1}
+    settings = {
+        "num_filters": 16,
+        "mask": "free",
+        "trunk": "shared",
+        "gain_rule": "mixture-consistent",
+        "tcn": {**tcn, "norm": "window"},
+    }
+    path = tmp_path / "tiny.safetensors"
+    save_model(build_model("sfi-conv-tasnet", settings), path)
+    return path
+
+
+def noise(*shape: int) -> npt.NDArray[np.float64]:
+    return np.asarray(np.random.default_rng(0).uniform(-0.5, 0.5, shape))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_published_models_give_the_published_stems(
+    variant: str, run_sfisep: Run, published: Path, tmp_path: Path
+) -> None:
+    expected = np.load(published / f"sfi_convtasnet_{variant}.npz")
+    mixture = expected["pipeline/mixture"]
+    path = tmp_path / "mixture.wav"
+    soundfile.write(path, mixture, 16000, subtype="DOUBLE")
+    checkpoint = published / f"sfi_convtasnet_{variant}.best_checkpoint"
+    options = ["--model", checkpoint, "--segment", 0, "--float32", "--device", "cpu", "--quiet"]
+    assert run_sfisep("separate", path, "--out", tmp_path / "out", *options) == 0
+    folder = tmp_path / "out" / checkpoint.name / "mixture"
+    assert sorted(file.name for file in folder.iterdir()) == sorted(f"{s}.wav" for s in STEMS)
+    for number, stem in enumerate(PUBLISHED):
+        written, rate = soundfile.read(folder / f"{stem}.wav")
+        assert (rate, soundfile.info(folder / f"{stem}.wav").subtype) == (16000, "FLOAT")
+        reference = expected["pipeline/scaled"][:, number].T
+        error = np.linalg.norm(written - reference) / np.linalg.norm(reference)
+        assert error < 1e-3, stem
+
+
+@pytest.mark.parametrize("rate", [44100, 8000])
+def test_stems_of_a_stereo_file_add_up(
+    rate: int, run_sfisep: Run, model: Path, tmp_path: Path
+) -> None:
+    mixture = noise(4001, 2)
+    soundfile.write(tmp_path / "song.flac", mixture, rate, subtype="PCM_24")
+    arguments = [tmp_path / "song.flac", "-o", tmp_path / "out", "-m", model, "--float32", "-q"]
+    assert run_sfisep("separate", *arguments) == 0
+    stems = []
+    for name in STEMS:
+        stem, stem_rate = soundfile.read(tmp_path / "out/tiny/song" / f"{name}.wav")
+        assert (stem_rate, stem.shape) == (rate, mixture.shape)
+        stems.append(stem)
+    error = np.linalg.norm(np.sum(stems, axis=0) - mixture) / np.linalg.norm(mixture)
+    assert error < 1e-4  # 80 dB
+
+
+def test_lower_rate_in_integers(run_sfisep: Run, model: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "song.wav", noise(4410), 44100)
+    options = ["--out", tmp_path / "out", "--model", model, "--sr", 8000, "--format", "flac"]
+    assert run_sfisep("separate", tmp_path / "song.wav", *options, "--quiet") == 0
+    for name in STEMS:
+        info = soundfile.info(tmp_path / "out/tiny/song" / f"{name}.flac")
+        assert (info.samplerate, info.frames, info.channels) == (8000, 800, 1)
+        assert info.subtype == "PCM_24"
+
+
+def test_bad_inputs_are_one_line_each_and_the_rest_is_done(
+    run_sfisep: Run, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out" / "tiny"
+    samples = noise(2000, 2)
+    for name in ("first.wav", "last.wav", "blocked.wav"):
+        soundfile.write(tmp_path / name, samples, 8000)
+    (tmp_path / "text.wav").write_text("these are the lyrics, not the song\n" * 10)
+    (tmp_path / "empty.wav").touch()
+    samples[1000, 1] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, 8000, subtype="FLOAT")
+    out.mkdir(parents=True)
+    (out / "blocked").write_text("a file where the folder of the stems would be")
+
+    names = ("first", "missing", "text", "empty", "nan", "blocked", "last")
+    inputs = [tmp_path / f"{name}.wav" for name in names]
+    arguments = ["--out", tmp_path / "out", "--model", model, "--device", "cpu", "--quiet"]
+    assert run_sfisep("separate", *inputs, *arguments) == 1
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert [line[:7] for line in lines] == ["error: "] * 5
+    said = {
+        "missing.wav": "no such file",
+        "text.wav": "expected WAV, FLAC, OGG, Opus or MP3",
+        "empty.wav": "an empty file (0 bytes)",
+        "nan.wav": "expected finite samples, found nan at 0.125 s in channel 2 of 2",
+        "out/tiny/blocked": "File exists",
+    }
+    for line, (name, text) in zip(lines, said.items(), strict=True):
+        assert str(tmp_path / name) in line
+        assert text in line
+    # What could be done is done, and nothing else is left behind.
+    written = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    complete = [Path(track) / f"{s}.wav" for track in ("first", "last") for s in STEMS]
+    assert written == sorted([Path("blocked"), *complete])
+    assert {path.name for path in out.iterdir()} == {"blocked", "first", "last"}
+
+
+class MakesFolder:
+    """Pickles to a call that leaves a trace."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_code_in_a_model_file_is_not_run(
+    archive: bool,
+    run_sfisep: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "best_checkpoint"
+    soundfile.write(tmp_path / "song.wav", noise(800), 8000)
+    torch.save(
+        {"state_dict": MakesFolder(marker), "args": {}},
+        path,
+        _use_new_zipfile_serialization=archive,
+    )
+    torch.load(path, weights_only=False)
+    marker.rmdir()  # the trap works
+    arguments = ["--out", tmp_path / "out", "--model", path, "--device", "cpu", "--quiet"]
+    assert run_sfisep("separate", tmp_path / "song.wav", *arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert str(path) in line
+    assert not marker.exists()
+    assert not (tmp_path / "out").exists()

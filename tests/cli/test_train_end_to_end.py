@@ -1,0 +1,93 @@
+"""From nothing to separated music, through the command line: nothing is replaced."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sfisep_core.pretrained.native import read_description
+
+Run = Callable[..., int]
+
+STEMS = ("vocals", "drums", "bass", "other")
+SETTINGS = {
+    "steps": 4,
+    "batch_size": 2,
+    "validation_excerpts": 1,
+    "validation_rates": [4000],
+    "mixing.excerpt_seconds": 1,
+    "mixing.sample_rates": [4000, 8000],
+    "model.num_filters": 16,
+    "model.tcn.bottleneck_channels": 8,
+    "model.tcn.hidden_channels": 8,
+    "model.tcn.num_layers": 2,
+    "model.tcn.num_stacks": 1,
+}
+OPTIONS = [option for key, value in SETTINGS.items() for option in ("--set", f"{key}={value}")]
+
+
+def test_demo_data_to_stems(
+    run_sfisep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo, data, run = tmp_path / "demo", tmp_path / "data", tmp_path / "run"
+    demo_options = ["--tracks", 3, "--seconds", 2, "--sr", 8000, "--quiet"]
+    assert run_sfisep("prepare-data", "--demo", demo, *demo_options) == 0
+    assert run_sfisep("prepare-data", demo, "--out", data, "--quiet") == 0
+    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+    assert [(track["split"], track["frames"]) for track in manifest["tracks"]] == [
+        ("train", 16000),
+        ("valid", 16000),
+        ("test", 16000),
+    ]
+    assert capsys.readouterr() == ("", "")
+
+    arguments = ["train", "--data", data, "--out", run, "--device", "cpu", "--threads", 1]
+    assert run_sfisep(*arguments, *OPTIONS) == 0
+    files = ["best.safetensors", "checkpoint.pt", "last.safetensors", "log.jsonl"]
+    assert sorted(path.name for path in run.iterdir()) == files
+    shown = capsys.readouterr().err
+    assert f"best model: {run / 'best.safetensors'}, " in shown
+    about = read_description(run / "last.safetensors")
+    assert (about.training["steps"], about.config["num_filters"]) == (4, 16)
+
+    assert run_sfisep(*arguments, *OPTIONS) == 2  # there is a run already
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: run folder {run}: holds a run already; pass --resume to go on, or another --out"
+    ]
+    assert run_sfisep(*arguments, *OPTIONS, "--set", "steps=6", "--resume", "--quiet") == 0
+    assert read_description(run / "last.safetensors").training["steps"] == 6
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in log if e["event"] == "start"] == [0, 4]
+    assert capsys.readouterr() == ("", "")
+
+    mixture = demo / "test/demo_0002/mixture.wav"
+    options = ["--model", run / "best.safetensors", "--out", tmp_path / "out", "--float32"]
+    assert run_sfisep("separate", mixture, *options, "--device", "cpu", "--quiet") == 0
+    stems = [soundfile.read(tmp_path / f"out/best/mixture/{stem}.wav")[0] for stem in STEMS]
+    expected, _ = soundfile.read(mixture)
+    assert expected.shape == (16000, 2)
+    error = np.linalg.norm(np.sum(stems, axis=0) - expected) / np.linalg.norm(expected)
+    assert error < 1e-4  # 80 dB
+
+
+def test_wrong_setting_is_one_line(
+    run_sfisep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", tmp_path, "--out", tmp_path / "run", "--set", "steps=0"]
+    assert run_sfisep("train", *arguments) == 2
+    assert capsys.readouterr().err == "error: training setting steps: expected at least 1, got 0\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_is_not_prepared(
+    run_sfisep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", tmp_path, "--out", tmp_path / "run", "--device", "cpu", *OPTIONS]
+    assert run_sfisep("train", *arguments) == 1
+    assert capsys.readouterr().err == (
+        f"error: data set {tmp_path}: expected manifest.json, found none: prepare the data first, "
+        f"`sfisep prepare-data SOURCE --out {tmp_path}`\n"
+    )
