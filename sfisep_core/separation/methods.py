@@ -67,9 +67,9 @@ def separate_resampled(
     """Separate at the model's native rate: resample, separate, resample the stems back.
 
     The paper's baseline, with torchaudio's default windowed sinc (soxr for pairs of rates whose
-    sinc filters would fill the memory, such as 44101 Hz and 32 kHz). The gain rule is applied at the
-    rate of separation, as in `separate_native`; a mixture-consistent model's stems are made to add
-    up once more at the end, since the resampled mixture is not the mixture.
+    sinc filters would fill the memory, such as 44101 Hz and 32 kHz). The gain rule is applied at
+    the rate of separation, as in `separate_native`; a mixture-consistent model's stems are made to
+    add up once more at the end, since the resampled mixture is not the mixture.
 
     Args and returns are those of `separate_native`.
 
