@@ -16,6 +16,8 @@ console = Console(stderr=True, highlight=False)
 output = Console(highlight=False)
 """For what a user asked to see."""
 
+_LONGEST_NAME = 30  # of a first column that is not broken over lines
+
 
 def show_error(message: str) -> None:
     """Show one error message on standard error, on one line however long it is."""
@@ -53,7 +55,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, target:
         rows: One sequence of cells per row; those it lacks at the end stay empty.
         target: `console` for the summary of some work, `output` for what the user asked to see.
     """
-    table = Table(*columns)
+    rows = list(rows)
+    table = Table()
+    for number, column in enumerate(columns):
+        # What a user is to type again is never cut short, and names are not broken.
+        short = number == 0 and all(len(row[0]) <= _LONGEST_NAME for row in rows)
+        table.add_column(column, overflow="fold", no_wrap=short)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     target.print(table)

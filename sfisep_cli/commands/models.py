@@ -19,15 +19,13 @@ def list_() -> None:
         (
             entry.name,
             entry.kind,
-            entry.family,
             f"{entry.native_rate} Hz",
-            " ".join(entry.sources),
             entry.licence,
             entry.description,
         )
         for entry in list_models()
     )
-    columns = ("name", "kind", "family", "trained at", "sources", "licence", "description")
+    columns = ("name", "kind", "trained at", "licence", "description")
     show_table(columns, rows, target=output)
 
 

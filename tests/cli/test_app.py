@@ -222,7 +222,7 @@ def test_models_list_shows_the_entries_on_stdout(
     assert run_sfisep("models", "list") == 0
     captured = capsys.readouterr()
     cells = [cell.strip() for cell in captured.out.splitlines()[3].strip("│").split("│")]
-    assert cells == ["tiny", "bundled", "f", "8000 Hz", "a b", "MIT", "[x]"]
+    assert cells == ["tiny", "bundled", "8000 Hz", "MIT", "[x]"]
     assert captured.err == ""
 
 
