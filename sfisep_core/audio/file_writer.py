@@ -110,11 +110,25 @@ class AudioWriter:
         """
         with self._stack, _disk_errors(self._path):
             if kind is None:
-                self._file.close()
-                self._mend()
-                self._check_complete()
-                self._raw.close()
+                self.finish()
                 self._temporary.replace(self._path)
+
+    def finish(self) -> None:
+        """Complete the file under its temporary name; nothing can be written afterwards.
+
+        Leaving the block does this too. Called before, for each of several files, it makes sure
+        that all are complete before the first gets its final name.
+
+        Raises:
+            AudioFileError: If the disk did not take all of it.
+        """
+        if self._raw.closed:
+            return
+        with _disk_errors(self._path):
+            self._file.close()
+            self._mend()
+            self._check_complete()
+            self._raw.close()
 
     def write(self, block: NDArray[np.float32]) -> None:
         """Append samples.

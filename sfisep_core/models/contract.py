@@ -1,15 +1,37 @@
 """What every family of separators is to the rest of the program."""
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from sfisep_core.errors import ConfigError
+
 GainRule = Literal["mixture-consistent", "least-squares"]
 
 # The order in which users get the stems of our own models.
 DEFAULT_SOURCES = ("vocals", "drums", "bass", "other")
+
+
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+def check_sources(sources: tuple[str, ...]) -> None:
+    """Refuse source names that are no plain words: they become names of files.
+
+    Raises:
+        ConfigError: No source, a name twice, or one with other characters than letters, digits,
+            `_` and `-`.
+    """
+    bad = [name for name in sources if not _SOURCE_NAME.fullmatch(name)]
+    if bad or not sources or len(set(sources)) != len(sources):
+        msg = (
+            "sources: expected different names of letters, digits, _ and -, got "
+            f"{', '.join(map(repr, bad or sources)) or 'none'}"
+        )
+        raise ConfigError(msg)
 
 
 @dataclass(frozen=True)

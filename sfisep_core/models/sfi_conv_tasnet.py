@@ -10,7 +10,6 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
 from sfisep_core.models.contract import (
@@ -18,6 +17,7 @@ from sfisep_core.models.contract import (
     GainRule,
     SegmentRule,
     SeparationModel,
+    check_sources,
 )
 from sfisep_core.sfi.frame_grid import Alignment
 from sfisep_core.sfi.layers import Design, SFIConv1d, SFIConvTranspose1d, make_filters
@@ -81,9 +81,7 @@ class SFIConvTasNet(SeparationModel):
             context_seconds=config.context_seconds,
             chunk_invariant=config.tcn.norm != "global",
         )
-        if len(set(config.sources)) != len(config.sources) or not config.sources:
-            msg = f"sources: expected different names, got {', '.join(config.sources) or 'none'}"
-            raise ConfigError(msg)
+        check_sources(config.sources)
         num_sources = len(config.sources)
         self.encoder = self._layer(SFIConv1d, 1, config.num_filters)
         self.decoder = self._layer(SFIConvTranspose1d, config.num_filters, 1)

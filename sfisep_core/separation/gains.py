@@ -1,15 +1,22 @@
-"""What makes stems add up to the mixture: least-squares gains or mixture consistency."""
+"""What makes stems add up to the mixture: least-squares gains or mixture consistency.
+
+Both work in blocks, so that they need no more memory than the stems themselves.
+"""
+
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfisep_core.models.blocks.consistency import share_residual
+from sfisep_core.models.blocks.consistency import ENERGY_SECONDS, share_residual
 from sfisep_core.models.contract import GainRule
 
 # Directions of the (normalised) stems weaker than this share of the strongest, in energy, cannot
 # be told from rounding in float32 stems and get no gain.
 GRAM_CUTOFF = 1e-10
+
+_BLOCK = 2**19  # samples
 
 
 def least_squares_gains(
@@ -30,16 +37,20 @@ def least_squares_gains(
 
     Source: Samuel et al., ICASSP 2020; Saito et al. 2022, section V.
     """
-    num_sources, channels, _ = stems.shape
-    gains = np.zeros((num_sources, channels))
-    for channel in range(channels):
-        signals = stems[:, channel].astype(np.float64)
-        norms = np.sqrt(np.square(signals).sum(axis=1))
-        scale = np.where(norms > 0, norms, 1.0)
-        signals /= scale[:, None]
-        gram, target = signals @ signals.T, signals @ mixture[channel].astype(np.float64)
-        gains[:, channel] = np.linalg.pinv(gram, rcond=GRAM_CUTOFF, hermitian=True) @ target / scale
-    return gains
+    num_sources, channels, length = stems.shape
+    gram = np.zeros((channels, num_sources, num_sources))
+    target = np.zeros((channels, num_sources))
+    for start, stop in _blocks(length):
+        signals = stems[..., start:stop].transpose(1, 0, 2).astype(np.float64)
+        gram += signals @ signals.transpose(0, 2, 1)
+        target += (signals @ mixture[:, start:stop, None].astype(np.float64))[..., 0]
+    norms = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))  # (channel, source)
+    scale = np.where(norms > 0, norms, 1.0)
+    normal = np.linalg.pinv(
+        gram / (scale[:, :, None] * scale[:, None, :]), rcond=GRAM_CUTOFF, hermitian=True
+    )
+    gains = (normal @ (target / scale)[..., None])[..., 0] / scale
+    return np.ascontiguousarray(gains.T)
 
 
 def apply_gain_rule(
@@ -59,12 +70,30 @@ def apply_gain_rule(
         sample_rate: Hz.
 
     Returns:
-        Stems, same shape, float32.
+        The array `stems` itself, changed in place.
     """
+    length = stems.shape[-1]
     if rule == "least-squares":
-        gains = least_squares_gains(stems, mixture)
-        return (stems * gains[:, :, None]).astype(np.float32)
-    shared = share_residual(
-        torch.from_numpy(stems), torch.from_numpy(mixture), sample_rate=sample_rate
-    )
-    return shared.numpy()
+        gains = least_squares_gains(stems, mixture)[:, :, None]
+        for start, stop in _blocks(length):
+            stems[..., start:stop] = stems[..., start:stop] * gains
+        return stems
+    context = round(ENERGY_SECONDS * sample_rate)
+    before: npt.NDArray[np.float32] = stems[..., :0].copy()  # the end of the last block, unchanged
+    for start, stop in _blocks(length):
+        after = min(stop + context, length)
+        block = np.concatenate([before, stems[..., start:after]], axis=-1)
+        first = before.shape[-1]
+        before = stems[..., max(start, stop - context) : stop].copy()
+        shared = share_residual(
+            torch.from_numpy(block),
+            torch.from_numpy(mixture[:, start - first : after]),
+            sample_rate=sample_rate,
+        )
+        stems[..., start:stop] = shared.numpy()[..., first : first + stop - start]
+    return stems
+
+
+def _blocks(length: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, length, _BLOCK):
+        yield start, min(start + _BLOCK, length)

@@ -1,6 +1,7 @@
 """Ways of running a model on a whole signal at any rate."""
 
 import logging
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -53,6 +54,8 @@ def separate_native(
     )
     if level is not None:
         stems *= level
+    if model.gain_rule == "mixture-consistent" and level is None:
+        return stems  # the model's own stems add up, and so do cross-fades of them
     return apply_gain_rule(model.gain_rule, stems, mixture, sample_rate=sample_rate)
 
 
@@ -99,9 +102,9 @@ def _change_rate(
             torch.from_numpy(signal), orig_rate=orig_rate, target_rate=target_rate, length=length
         ).numpy()
     _logger.info("resampling from %d to %d Hz with soxr", orig_rate, target_rate)
-    channels = signal.reshape(-1, signal.shape[-1])
+    channels = signal.reshape(math.prod(signal.shape[:-1]), signal.shape[-1])
     resampled = resample(channels, orig_rate=orig_rate, target_rate=target_rate, length=length)
-    return resampled.reshape(*signal.shape[:-1], -1)
+    return resampled.reshape(*signal.shape[:-1], resampled.shape[-1])
 
 
 @torch.inference_mode()
@@ -118,7 +121,7 @@ def _run_in_chunks(
     fade = _FADE_SECONDS if rule.chunk_invariant else _FADE_SECONDS_NOT_INVARIANT
     chunks = plan_chunks(
         signal.shape[-1],
-        segment=round((rule.seconds if segment is None else segment) * sample_rate),
+        segment=math.ceil((rule.seconds if segment is None else segment) * sample_rate),
         context=rule.context_seconds * sample_rate,
         fade=round(fade * sample_rate),
         alignment=model.chunk_alignment(sample_rate),

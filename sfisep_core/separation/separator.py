@@ -181,7 +181,7 @@ class Separator:
             gain = _FULL_SCALE / peak if peak > 1.0 else 1.0
         files = {name: out_dir / f"{name}.{container}" for name in result.stems}
         channels, frames = next(iter(result.stems.values())).shape
-        # All writers are open until all is written: an error on one stem leaves none behind.
+        # No stem gets its final name before all are complete: an error on one leaves none behind.
         with ExitStack() as stack:
             for name, stem in result.stems.items():
                 writer = stack.enter_context(
@@ -194,6 +194,7 @@ class Separator:
                     )
                 )
                 writer.write(stem if gain == 1.0 else stem * np.float32(gain))
+                writer.finish()
         return SeparatedFile(
             path=path,
             stems=files,
@@ -219,7 +220,11 @@ def _make_folder(folder: Path) -> None:
 
 def _checked_array(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
     audio = np.asarray(samples)
-    if audio.ndim not in (1, 2) or not np.issubdtype(audio.dtype, np.floating):
+    if (
+        audio.ndim not in (1, 2)
+        or not np.issubdtype(audio.dtype, np.floating)
+        or (audio.ndim == 2 and audio.shape[0] == 0)
+    ):
         msg = (
             "samples: expected floating-point values of shape (time,) or (channel, time), got "
             f"{audio.dtype} of shape {audio.shape}"
@@ -234,7 +239,8 @@ def _checked_array(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 
 def _checked_rate(rate: float) -> int:
-    if not (MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE and rate == int(rate)):
+    is_number = isinstance(rate, int | float | np.number)
+    if not (is_number and MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE and rate == int(rate)):
         msg = (
             f"sampling frequency {rate} Hz: expected a whole number from {MIN_SAMPLE_RATE} to "
             f"{MAX_SAMPLE_RATE} Hz; resample the recording first"

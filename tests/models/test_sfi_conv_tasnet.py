@@ -160,3 +160,11 @@ def test_chunks_of_the_default_model_agree_with_their_context() -> None:
     chunk = model(mixture[..., rate:-rate], sample_rate=rate)
     kept = chunk[..., context * rate : (context + 1) * rate]
     assert decibels(kept - whole + 1e-12, whole) < -60
+
+
+@pytest.mark.parametrize(
+    "sources", [(), ("a", "a"), ("../escape",), ("/absolute",), ("",), (".hidden",), ("a/b",)]
+)
+def test_sources_that_are_no_plain_names_are_refused(sources: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"^sources: expected different names of letters"):
+        SFIConvTasNet(SFIConvTasNetConfig(sources=sources))

@@ -2,6 +2,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sfisep_core.models.contract import GainRule
+from sfisep_core.separation import gains
 from sfisep_core.separation.gains import apply_gain_rule, least_squares_gains
 
 Samples = npt.NDArray[np.float32]
@@ -11,8 +13,8 @@ def noise(*shape: int, seed: int = 0) -> Samples:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def summed(stems: Samples, gains: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray((stems * gains[:, :, None]).sum(axis=0))
+def summed(stems: Samples, factors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray((stems * factors[:, :, None]).sum(axis=0))
 
 
 def test_gains_of_a_true_sum_are_found() -> None:
@@ -134,3 +136,18 @@ def test_consistent_rule_leaves_consistent_stems() -> None:
     stems = noise(4, 2, 3000)
     found = apply_gain_rule("mixture-consistent", stems, stems.sum(axis=0), sample_rate=8000)
     np.testing.assert_allclose(found, stems, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["least-squares", "mixture-consistent"])
+@pytest.mark.parametrize("block", [1000, 3333, 8001])
+def test_blocks_change_nothing(rule: GainRule, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    stems = rng.standard_normal((3, 2, 8001)).astype(np.float32)
+    stems[0, :, 2000:5000] = 0.0
+    mixture = rng.standard_normal((2, 8001)).astype(np.float32)
+    whole = apply_gain_rule(rule, stems.copy(), mixture, sample_rate=8000)
+    monkeypatch.setattr(gains, "_BLOCK", block)
+    blocks = apply_gain_rule(rule, stems.copy(), mixture, sample_rate=8000)
+    np.testing.assert_allclose(blocks, whole, atol=1e-5)
+    if rule == "mixture-consistent":
+        np.testing.assert_allclose(blocks.sum(axis=0), mixture, atol=1e-5)

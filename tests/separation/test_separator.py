@@ -486,3 +486,14 @@ def test_bundled_default_model_separates() -> None:
     result = separator.separate((mixture, 11025))
     assert {stem.shape for stem in result.stems.values()} == {(2, 11025)}
     assert sum_error_db(result.stems, mixture) < -60
+
+
+@pytest.mark.parametrize("rate", ["8000", None, True, 8000.5, 10**6])
+def test_rates_that_are_no_rates_are_refused(separator: Separator, rate: object) -> None:
+    with pytest.raises(ConfigError, match=r"^sampling frequency .* expected a whole number"):
+        separator.separate((np.zeros(10, dtype=np.float32), rate))  # type: ignore[arg-type]
+
+
+def test_an_array_without_channels_is_refused(separator: Separator) -> None:
+    with pytest.raises(ConfigError, match=r"^samples: .*got float32 of shape \(0, 10\)"):
+        separator.separate((np.zeros((0, 10), dtype=np.float32), 8000))

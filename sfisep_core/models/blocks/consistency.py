@@ -7,7 +7,7 @@ from sfisep_core.models.blocks.moving_average import moving_average
 
 # Energies are averaged over this time. It is shorter than a syllable, so a stem that rests takes
 # no share of the others' residual, and longer than a period of all but the lowest notes.
-_ENERGY_SECONDS = 0.05
+ENERGY_SECONDS = 0.05
 
 
 def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> Tensor:
@@ -31,7 +31,7 @@ def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> T
     residual = mixture - estimates.sum(dim=-3)
     if estimates.shape[-1] == 0:
         return estimates
-    window = 2 * round(_ENERGY_SECONDS * sample_rate / 2) + 1
+    window = 2 * round(ENERGY_SECONDS * sample_rate / 2) + 1
     power = estimates.square()
     smooth = moving_average(power.flatten(0, -3), window).view_as(power)
     # The floor only decides what happens where nothing is estimated at all.
