@@ -1,5 +1,6 @@
 """`sfisep prepare-data`: a data set in the layout that training reads."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -34,7 +35,8 @@ def prepare_data(
         typer.Argument(
             exists=True,
             file_okay=False,
-            help="A folder with TRACK/STEM.* or {train,valid,test}/TRACK/STEM.*, as MUSDB18-HQ is.",
+            help="A folder with TRACK/STEM.* or {train,valid,test}/TRACK/STEM.*, as MUSDB18-HQ is. "
+            "Without tracks in valid/, about a tenth of the training tracks is held out for it.",
         ),
     ] = None,
     out: OptionalOut = None,
@@ -162,6 +164,8 @@ def _prepare(
     for name, reason in prepared.skipped:
         show_error(f"skipped {name}: {reason}")
     if not quiet:
-        show_message(f"{len(prepared.tracks)} tracks in {out}")
+        counts = Counter(track.split for track in prepared.tracks)
+        splits = ", ".join(f"{counts[split]} {split}" for split in ("train", "valid", "test"))
+        show_message(f"{len(prepared.tracks)} tracks in {out}: {splits}")
     if prepared.skipped:
         raise typer.Exit(ExitCode.FAILED)

@@ -1,14 +1,15 @@
 """Read excerpts of a prepared data set by seek."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from sfisep_core.audio.files import read_audio
+from sfisep_core.audio.files import read_audio, read_info
 from sfisep_core.data.layouts import STEMS
-from sfisep_core.data.prepare import PreparedTrack, read_manifest
+from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_manifest
 from sfisep_core.errors import DatasetError
 
 # A second counts as active above this RMS (-50 dB full scale).
@@ -32,12 +33,23 @@ class StemDataset:
         excerpt_seconds: Length of excerpts; shorter tracks are left out.
 
     Raises:
-        DatasetError: No track of this split is long enough, or the tracks have different rates.
+        DatasetError: The split has no tracks, none of them is long enough, or they have different
+            rates.
     """
 
     def __init__(self, folder: Path, *, split: str, excerpt_seconds: float) -> None:
         self.folder = folder
-        tracks = [track for track in read_manifest(folder) if track.split == split]
+        manifest = read_manifest(folder)
+        tracks = [track for track in manifest if track.split == split]
+        if not tracks:
+            found = Counter(track.split for track in manifest)
+            counts = ", ".join(f"{number} in {name!r}" for name, number in found.items())
+            msg = (
+                f"data set {folder}: expected tracks in split {split!r}, found none "
+                f"({counts or 'nor in any other'}): put some into SOURCE/{split}/ and run "
+                f"`sfisep prepare-data SOURCE --out {folder}`"
+            )
+            raise DatasetError(msg)
         self.tracks = [t for t in tracks if t.frames >= excerpt_seconds * t.sample_rate]
         if not self.tracks:
             msg = (
@@ -80,13 +92,35 @@ class StemDataset:
         return Place(int(track), int(np.clip(second * self.sample_rate - shift, 0, latest)))
 
     def read(self, place: Place, stem: str) -> npt.NDArray[np.float32]:
-        """Read an excerpt of a stem, shape (channel, excerpt_frames)."""
-        path = self.folder / self.tracks[place.track].stems[stem]
-        return read_audio(path, start=place.start, frames=self.excerpt_frames)[0]
+        """Read an excerpt of a stem, shape (channel, excerpt_frames).
+
+        Raises:
+            AudioFileError: The file cannot be read.
+            DatasetError: It is shorter than the manifest says.
+        """
+        return self._read(self.tracks[place.track], stem, place.start, self.excerpt_frames)
 
     def track_audio(self, track: PreparedTrack) -> npt.NDArray[np.float32]:
-        """Read a whole track, shape (stem, channel, time)."""
-        return np.stack([read_audio(self.folder / track.stems[stem])[0] for stem in STEMS])
+        """Read a whole track, shape (stem, channel, time).
+
+        Raises:
+            AudioFileError: A file cannot be read.
+            DatasetError: A file is shorter than the manifest says.
+        """
+        return np.stack([self._read(track, stem, 0, track.frames) for stem in STEMS])
+
+    def _read(
+        self, track: PreparedTrack, stem: str, start: int, frames: int
+    ) -> npt.NDArray[np.float32]:
+        path = self.folder / track.stems[stem]
+        audio = read_audio(path, start=start, frames=frames)[0]
+        if audio.shape[1] < frames:
+            msg = (
+                f"{path}: expected {track.frames} frames as {MANIFEST_NAME} says, found "
+                f"{read_info(path).frames}: prepare the data again"
+            )
+            raise DatasetError(msg)
+        return audio
 
     def _active_seconds(self, stem: str) -> npt.NDArray[np.int64]:
         places = [

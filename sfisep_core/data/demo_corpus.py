@@ -4,6 +4,7 @@ The songs are synthetic: nothing is downloaded, nobody's rights are touched, and
 give the same bytes on every run.
 """
 
+import json
 import math
 import os
 from collections.abc import Callable
@@ -16,9 +17,12 @@ import soundfile as sf
 
 from sfisep_core.data.demo_players import play_stem
 from sfisep_core.data.demo_song import plan_song
+from sfisep_core.data.manifest import write_json
 from sfisep_core.errors import ConfigError, DatasetError
 
 STEMS: tuple[str, ...] = ("vocals", "drums", "bass", "other")
+
+SETTINGS_NAME = "demo.json"
 
 _MIN_RATE, _MAX_RATE = 4000, 192000
 
@@ -80,7 +84,7 @@ def generate_demo_corpus(
     """Write `<directory>/{train,valid,test}/<track>/{mixture,vocals,drums,bass,other}.wav`.
 
     A track folder that already holds its five files with the right rate and length is left as it
-    is, whatever seed made it: use another directory for another seed.
+    is. The settings are kept in `<directory>/demo.json`: a directory holds one corpus.
 
     Args:
         directory: where the splits go; made if absent.
@@ -97,7 +101,8 @@ def generate_demo_corpus(
 
     Raises:
         ConfigError: if a setting is out of its range.
-        DatasetError: if the directory or a file cannot be written.
+        DatasetError: if the directory holds a corpus of other settings, or if it or a file cannot
+            be written.
     """
     _check_settings(seed, seconds, sample_rate)
     counts = {"train": num_train, "valid": num_valid, "test": num_test}
@@ -109,12 +114,8 @@ def generate_demo_corpus(
     if not splits:
         msg = "The demo corpus would hold no track: set num_train, num_valid or num_test above 0."
         raise ConfigError(msg)
-    if directory.exists() and not directory.is_dir():
-        msg = (
-            f"Cannot write the demo corpus to {directory}: a directory is needed, this is a file. "
-            "Name another directory or move the file away."
-        )
-        raise DatasetError(msg)
+    numbers = {f"num_{split}": count for split, count in counts.items()}
+    _claim(directory, {"seed": seed, "seconds": seconds, "sample_rate": sample_rate, **numbers})
     folders = []
     for track, split in enumerate(splits):
         folder = directory / split / f"demo_{track:04d}"
@@ -135,6 +136,37 @@ def generate_demo_corpus(
         if progress is not None:
             progress(DemoProgress(folder.name, len(folders), len(splits)))
     return folders
+
+
+def _claim(directory: Path, settings: dict[str, float]) -> None:
+    """Write the settings down, or refuse if the directory holds a corpus of others."""
+    path = directory / SETTINGS_NAME
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_json(path, settings)
+            return
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = (
+            f"Cannot write the demo corpus to {directory}: {error.strerror}. "
+            "Check the free space and the permissions, or name another directory."
+        )
+        raise DatasetError(msg) from error
+    except ValueError:  # no JSON
+        found = {}
+    if found != settings:
+        there = found if isinstance(found, dict) else {}
+        different = [
+            f"{name} is {value}, {path.name} says {there.get(name, 'nothing')}"
+            for name, value in settings.items()
+            if there.get(name) != value
+        ]
+        msg = (
+            f"Cannot write the demo corpus to {directory}: it holds one of other settings "
+            f"({'; '.join(different)}). Choose another directory, or the same settings."
+        )
+        raise DatasetError(msg)
 
 
 def _check_settings(seed: int, seconds: float, sample_rate: int) -> None:

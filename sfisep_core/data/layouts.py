@@ -1,14 +1,19 @@
 """Find the tracks of a data set in its folders."""
 
+import hashlib
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sfisep_core.errors import DatasetError
+from sfisep_core.errors import ConfigError, DatasetError
 
 STEMS = ("vocals", "drums", "bass", "other")
 SPLITS = ("train", "valid", "test")
+
+# Share of the training tracks that are held out where a data set has none for validation.
+_HELD_OUT_PERCENT = 10
 
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _EXCLUSION = re.compile(r"(?P<track>.+):(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)")
@@ -74,6 +79,38 @@ def find_tracks(source: Path) -> list[TrackFolder]:
     return found
 
 
+def hold_out_tracks(folders: Sequence[TrackFolder]) -> list[TrackFolder]:
+    """Move some training tracks to the split "valid", unless there are tracks for validation.
+
+    A tenth is held out: those whose name has a SHA-256 digest below 10 modulo 100. The choice
+    hence depends on the name alone, not on the other tracks. Where no digest is, and there are at
+    least two tracks, the one with the smallest (modulo 100) is held out; so it is where every
+    digest is.
+
+    Args:
+        folders: Tracks as `find_tracks` gives them. One with missing stems is not held out.
+
+    Returns:
+        The same tracks, in order of split and otherwise as they were.
+    """
+    usable = [f for f in folders if f.split == "train" and not f.missing]
+    if len(usable) < 2 or any(folder.split == "valid" for folder in folders):
+        return list(folders)
+    held_out = {folder.name for folder in usable if _draw(folder.name) < _HELD_OUT_PERCENT}
+    if len(held_out) in (0, len(usable)):
+        held_out = {min(usable, key=lambda folder: _draw(folder.name)).name}
+    moved = [
+        replace(f, split="valid") if f.split == "train" and f.name in held_out else f
+        for f in folders
+    ]
+    return sorted(moved, key=lambda folder: SPLITS.index(folder.split))
+
+
+def _draw(name: str) -> int:
+    """Give a number of 0 to 99 that depends on the name alone."""
+    return int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 100
+
+
 def _tracks_in(folder: Path, split: str) -> list[TrackFolder]:
     tracks = []
     for track in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -91,13 +128,13 @@ def parse_exclusions(texts: Sequence[str]) -> list[Exclusion]:
     """Read exclusions written as `TRACK:START-END`, in seconds.
 
     Raises:
-        DatasetError: A text of another form, or an empty range.
+        ConfigError: A text of another form, or an empty range.
     """
     exclusions = []
     for text in texts:
         match = _EXCLUSION.fullmatch(text)
         if match is None or float(match["start"]) >= float(match["end"]):
             msg = f"exclusion {text!r}: expected TRACK:START-END in seconds, e.g. song:28-92"
-            raise DatasetError(msg)
+            raise ConfigError(msg)
         exclusions.append(Exclusion(match["track"], float(match["start"]), float(match["end"])))
     return exclusions

@@ -4,6 +4,7 @@ Every draw is a pure function of (seed, step, example), so neither restarts nor 
 workers change what a model sees.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from sfisep_core.audio.resample import sinc_resample
 from sfisep_core.data.datasets import StemDataset
+from sfisep_core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class MixingConfig:
     sample_rates: tuple[int, ...] = (8000, 11025, 16000, 22050, 24000, 32000)  # one drawn a step
     speeds: tuple[float, ...] = (0.8, 0.9, 1.0, 1.0, 1.1, 1.25)  # tempo and pitch, one drawn a step
     lowpass_probability: float = 0.1  # band-limit a step's signals to a lower drawn rate
+
+    def __post_init__(self) -> None:
+        """Refuse a range of gains that is none."""
+        if not 0 <= self.gain_db < math.inf:  # NaN neither
+            msg = f"training setting mixing.gain_db: expected 0 dB or more, got {self.gain_db}"
+            raise ConfigError(msg)
 
     @property
     def stored_seconds(self) -> float:

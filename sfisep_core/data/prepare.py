@@ -1,49 +1,33 @@
 """Prepare a data set for training: stems of one rate and one format, and a manifest."""
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.files import read_audio, read_info, write_audio
 from sfisep_core.audio.resample import resample, resampled_length
-from sfisep_core.data.layouts import STEMS, Exclusion, TrackFolder, find_tracks, parse_exclusions
-from sfisep_core.errors import AudioFileError, DatasetError
+from sfisep_core.data.layouts import (
+    STEMS,
+    Exclusion,
+    TrackFolder,
+    find_tracks,
+    hold_out_tracks,
+    parse_exclusions,
+)
+from sfisep_core.data.manifest import PreparedTrack, read_existing, update_manifest
+from sfisep_core.errors import AudioFileError, ConfigError, DatasetError
 
-MANIFEST_NAME = "manifest.json"
-MANIFEST_VERSION = 1
+_logger = logging.getLogger(__name__)
 
 # Enough of every stem file to tell two recordings of one name and length apart.
 _ORIGIN_BYTES = 2**20
-
-
-@dataclass(frozen=True)
-class PreparedTrack:
-    """One track of a prepared data set.
-
-    Attributes:
-        name: Name of the track; parts around an excluded range end in `.1`, `.2`, ...
-        split: "train", "valid" or "test".
-        sample_rate: Hz.
-        channels: Channels of every stem.
-        frames: Samples of every stem.
-        stems: File of each stem, relative to the data set's folder.
-        activity: Per stem the RMS of every whole second.
-        origin: Digest of the track folder it was made from; parts of one track share it.
-    """
-
-    name: str
-    split: str
-    sample_rate: int
-    channels: int
-    frames: int
-    stems: dict[str, str]
-    activity: dict[str, list[float]]
-    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,12 +60,13 @@ def prepare_dataset(
 
     Stems become 16-bit WAV files `<out>/<split>/<track>/<stem>.wav`. The mixture is their sum and
     is not stored. Tracks that are already in the manifest of `out`, from this source or another,
-    stay; other exclusions or another rate prepare a track anew.
+    stay; other exclusions, another rate or another split prepare a track anew.
 
     Args:
-        source: Folder laid out as `find_tracks` knows it.
+        source: Folder laid out as `find_tracks` knows it. Without tracks for validation, some of
+            the training ones are held out, see `hold_out_tracks`.
         out: Folder to write.
-        sample_rate: Rate to resample to in Hz; None keeps each track's own.
+        sample_rate: Rate to resample to in Hz, 4000 to 384000; None keeps each track's own.
         exclude: Time ranges `TRACK:START-END` in seconds to leave out; what is before and after
             becomes tracks of their own.
         progress: Called after every track.
@@ -90,75 +75,47 @@ def prepare_dataset(
         All tracks of the manifest, and those of `source` that were skipped, with the reason.
 
     Raises:
-        DatasetError: No tracks, or an unreadable manifest.
+        ConfigError: A rate out of range, or an exclusion of another form.
+        DatasetError: No tracks, an unreadable manifest, or an `out` that cannot be made.
     """
-    folders = find_tracks(source)
+    if sample_rate is not None and not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
+        msg = (
+            f"preparing {source}: expected a sample rate of {MIN_SAMPLE_RATE} to "
+            f"{MAX_SAMPLE_RATE} Hz, got {sample_rate} Hz: choose another --sr"
+        )
+        raise ConfigError(msg)
     exclusions = parse_exclusions(exclude)
+    folders = hold_out_tracks(find_tracks(source))
     unknown = {e.track for e in exclusions} - {folder.name for folder in folders}
     if unknown:
         msg = f"exclusion of {sorted(unknown)[0]!r}: no such track in {source}"
         raise DatasetError(msg)
-    tracks = {_key(track): track for track in _read_existing(out)}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"data set {out}: cannot be made: {error.strerror}; choose another --out"
+        raise DatasetError(msg) from error
+    read_existing(out)  # one that cannot be read stops here, before any work
+    places = {(folder.split, folder.name) for folder in folders}
     skipped: list[tuple[str, str]] = []
     for done, folder in enumerate(folders, start=1):
         try:
             plan = _plan_track(
                 folder, sample_rate, [e for e in exclusions if e.track == folder.name]
             )
-            earlier = _earlier_parts(plan, tracks)
+            # Read for each track: another run may write to the same folder meanwhile.
+            earlier = _earlier_parts(plan, read_existing(out), places)
             if not _is_done(plan, earlier, out):
-                prepared = _prepare_track(plan, out)
-                for track in earlier:
-                    del tracks[_key(track)]
-                tracks.update({_key(track): track for track in prepared})
-                _write_manifest(out, tracks.values())
+                audio = _read_stems(plan)
+                # While its files are replaced, a track is in no manifest: an interruption leaves
+                # one that is to be prepared, not one of mixed rates.
+                update_manifest(out, remove=earlier)
+                update_manifest(out, add=_write_parts(plan, audio, out))
         except (AudioFileError, DatasetError, OSError) as error:
             skipped.append((f"{folder.split}/{folder.name}", str(error)))
         if progress is not None:
             progress(PrepareProgress(folder.name, done, len(folders)))
-    return PreparedDataset(out, list(tracks.values()), skipped)
-
-
-def read_manifest(folder: Path) -> list[PreparedTrack]:
-    """Read the manifest of a prepared data set.
-
-    Raises:
-        DatasetError: There is none, or it cannot be read.
-    """
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        msg = (
-            f"data set {folder}: expected {MANIFEST_NAME}, found none: prepare the data first, "
-            f"`sfisep prepare-data SOURCE --out {folder}`"
-        )
-        raise DatasetError(msg)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != MANIFEST_VERSION:
-            msg = (
-                f"{path}: expected version {MANIFEST_VERSION}, got {content['version']}: "
-                "prepare the data again"
-            )
-            raise DatasetError(msg)
-        return [PreparedTrack(**track) for track in content["tracks"]]
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{path}: not a manifest of a prepared data set ({error!r}): prepare the data again"
-        raise DatasetError(msg) from error
-
-
-def _key(track: PreparedTrack) -> tuple[str, str]:
-    return track.split, track.name
-
-
-def _read_existing(out: Path) -> list[PreparedTrack]:
-    return read_manifest(out) if (out / MANIFEST_NAME).exists() else []
-
-
-def _write_manifest(out: Path, tracks: Iterable[PreparedTrack]) -> None:
-    content = {"version": MANIFEST_VERSION, "tracks": [asdict(track) for track in tracks]}
-    temporary = out / f".{MANIFEST_NAME}.part"
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    temporary.replace(out / MANIFEST_NAME)
+    return PreparedDataset(out, read_existing(out), skipped)
 
 
 @dataclass(frozen=True)
@@ -224,7 +181,7 @@ def _kept_spans(
 
 
 def _origin(folder: TrackFolder) -> str:
-    digest = hashlib.sha256(folder.name.encode())
+    digest = hashlib.sha256(os.fsencode(folder.name))
     for stem in STEMS:
         path = folder.stems[stem]
         digest.update(f"{stem} {path.stat().st_size} ".encode())
@@ -234,30 +191,51 @@ def _origin(folder: TrackFolder) -> str:
 
 
 def _earlier_parts(
-    plan: _Plan, tracks: dict[tuple[str, str], PreparedTrack]
+    plan: _Plan, tracks: Iterable[PreparedTrack], places: Set[tuple[str, str]]
 ) -> list[PreparedTrack]:
-    """Give what was made of this folder before, and refuse to replace another's track."""
-    split = plan.folder.split
-    for name in plan.spans:
-        other = tracks.get((split, name))
-        if other is not None and other.origin not in ("", plan.origin):
+    """Give what was made of this folder before, and refuse to replace another's track.
+
+    Where `places`, the (split, name) of all folders, show that the folder has changed its split,
+    what was made of it for the other split counts: a track held out must not be trained on.
+    """
+    split, name = plan.folder.split, plan.folder.name
+    earlier = []
+    for track in tracks:
+        if track.origin == plan.origin:
+            if track.split == split or (track.split, name) not in places:
+                earlier.append(track)
+        elif track.split == split and track.name in plan.spans and track.origin != "":
             msg = (
-                f"another recording named {name} has been prepared into this folder before: "
+                f"another recording named {track.name} has been prepared into this folder before: "
                 "rename the track's folder, or prepare into another folder"
             )
             raise DatasetError(msg)
-    return [t for t in tracks.values() if t.split == split and t.origin == plan.origin]
+    return earlier
 
 
 def _is_done(plan: _Plan, earlier: Sequence[PreparedTrack], out: Path) -> bool:
-    expected = {(name, plan.sample_rate, end - start) for name, (start, end) in plan.spans.items()}
-    found = {(track.name, track.sample_rate, track.frames) for track in earlier}
+    split, rate = plan.folder.split, plan.sample_rate
+    expected = {(split, name, rate, end - start) for name, (start, end) in plan.spans.items()}
+    found = {(track.split, track.name, track.sample_rate, track.frames) for track in earlier}
     return found == expected and all(
-        (out / file).is_file() for track in earlier for file in track.stems.values()
+        _holds(out / file, track) for track in earlier for file in track.stems.values()
     )
 
 
-def _prepare_track(plan: _Plan, out: Path) -> list[PreparedTrack]:
+def _holds(path: Path, track: PreparedTrack) -> bool:
+    try:
+        info = read_info(path)
+    except AudioFileError:
+        return False
+    return (info.sample_rate, info.channels, info.frames) == (
+        track.sample_rate,
+        track.channels,
+        track.frames,
+    )
+
+
+def _read_stems(plan: _Plan) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the stems, each of shape (channel, time), at the rate of the plan."""
     audio = {}
     for stem, path in plan.folder.stems.items():
         samples, _ = read_audio(path)
@@ -268,6 +246,13 @@ def _prepare_track(plan: _Plan, out: Path) -> list[PreparedTrack]:
             )
             raise DatasetError(msg)
         audio[stem] = resample(samples, orig_rate=plan.source_rate, target_rate=plan.sample_rate)
+    return audio
+
+
+def _write_parts(
+    plan: _Plan, audio: dict[str, npt.NDArray[np.float32]], out: Path
+) -> list[PreparedTrack]:
+    peaks: dict[str, float] = {}
     prepared = []
     for name, (first, last) in plan.spans.items():
         files, activity = {}, {}
@@ -278,6 +263,7 @@ def _prepare_track(plan: _Plan, out: Path) -> list[PreparedTrack]:
             write_audio(out / relative, part, sample_rate=plan.sample_rate, encoding="int16")
             files[stem] = relative.as_posix()
             activity[stem] = _rms_per_second(part, plan.sample_rate)
+            peaks[stem] = max(peaks.get(stem, 0.0), float(np.abs(part).max()))
         prepared.append(
             PreparedTrack(
                 name=name,
@@ -289,6 +275,14 @@ def _prepare_track(plan: _Plan, out: Path) -> list[PreparedTrack]:
                 activity=activity,
                 origin=plan.origin,
             )
+        )
+    clipped = [f"{stem} (peak {peaks[stem]:.3f})" for stem in peaks if peaks[stem] > 1.0]
+    if clipped:
+        _logger.warning(
+            "track %s exceeds full scale (1.0) and is clipped there: %s; lower the level of all "
+            "its stems by the same factor and prepare it again if that matters",
+            plan.folder.name,
+            ", ".join(clipped),
         )
     return prepared
 

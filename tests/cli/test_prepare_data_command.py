@@ -63,8 +63,13 @@ def test_demo_options(
 @pytest.mark.parametrize(
     ("options", "skipped", "shown", "code"),
     [
-        ([], [], "1 tracks in out\n", 0),
-        ([], [("b", "no drums")], "error: skipped b: no drums\n1 tracks in out\n", 1),
+        ([], [], "3 tracks in out: 2 train, 1 valid, 0 test\n", 0),
+        (
+            [],
+            [("b", "no drums")],
+            "error: skipped b: no drums\n3 tracks in out: 2 train, 1 valid, 0 test\n",
+            1,
+        ),
         (["-q"], [("b", "no drums")], "error: skipped b: no drums\n", 1),
     ],
 )
@@ -85,7 +90,10 @@ def test_data_set(
     ) -> SimpleNamespace:
         asked.update(source=source, out=out, **settings)
         progress(SimpleNamespace(track="a", done=1, total=2))
-        return SimpleNamespace(tracks=["a"], skipped=skipped)
+        return SimpleNamespace(
+            tracks=[SimpleNamespace(split=split) for split in ("train", "valid", "train")],
+            skipped=skipped,
+        )
 
     module = SimpleNamespace(prepare_dataset=prepare)
     monkeypatch.setitem(sys.modules, "sfisep_core.data.prepare", module)
@@ -120,3 +128,21 @@ def test_what_would_have_no_effect_is_refused(
 ) -> None:
     assert run_sfisep("prepare-data", *arguments) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_malformed_exclusion_is_a_usage_error(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run_sfisep("prepare-data", tmp_path, "--out", out, "--exclude", "song:28") == 2
+    assert "exclusion 'song:28': expected TRACK:START-END" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_out_whose_name_is_too_long(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "song").mkdir()
+    (tmp_path / "song/vocals.wav").touch()
+    assert run_sfisep("prepare-data", tmp_path, "--out", tmp_path / ("x" * 300)) == 1
+    assert "cannot be made: File name too long" in capsys.readouterr().err

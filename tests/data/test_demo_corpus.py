@@ -259,11 +259,39 @@ def test_incomplete_tracks_are_made_again(tmp_path: Path, damage: str) -> None:
     assert path.read_bytes() == original
 
 
-def test_another_rate_replaces_the_tracks(tmp_path: Path) -> None:
-    folder = make_small(tmp_path)[0]
-    make_small(tmp_path, sample_rate=5000)
-    assert sf.info(folder / "mixture.wav").samplerate == 5000
-    assert sorted(path.name for path in folder.iterdir()) == FILES
+@pytest.mark.parametrize(
+    ("settings", "difference"),
+    [
+        ({"seed": 1}, "seed is 1, demo.json says 0"),
+        ({"seconds": 1.5}, "seconds is 1.5, demo.json says 1.0"),
+        ({"sample_rate": 5000}, "sample_rate is 5000, demo.json says 4000"),
+        ({"num_train": 2}, "num_train is 2, demo.json says 1"),
+    ],
+)
+def test_other_settings_need_another_directory(
+    tmp_path: Path, settings: dict[str, Any], difference: str
+) -> None:
+    make_small(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(DatasetError) as raised:
+        make_small(tmp_path, **settings)
+    assert str(raised.value) == (
+        f"Cannot write the demo corpus to {tmp_path}: it holds one of other settings "
+        f"({difference}). Choose another directory, or the same settings."
+    )
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_unknown_settings_need_another_directory(tmp_path: Path, content: str) -> None:
+    (tmp_path / "demo.json").write_text(content)
+    with pytest.raises(DatasetError, match=r"seed is 0, demo\.json says nothing; seconds is 1\.0,"):
+        make_small(tmp_path)
+
+
+def test_a_directory_whose_name_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"Cannot write the demo corpus to .*: File name too"):
+        make_small(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.mixing import MixingConfig, draw_batch
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.errors import DatasetError
+from sfisep_core.errors import ConfigError, DatasetError
 
 RATE = 8000
 SECONDS = 5
@@ -44,6 +44,10 @@ def make_data(tmp_path: Path) -> MakeData:
             folder.mkdir(parents=True)
             for stem, name in enumerate(STEMS):
                 soundfile.write(folder / f"{name}.wav", signal(track, stem), rate, subtype="PCM_16")
+        # With a track for validation none of the others is held out.
+        (tmp_path / "in/valid/tiny").mkdir(parents=True)
+        for name in STEMS:
+            soundfile.write(tmp_path / f"in/valid/tiny/{name}.wav", np.zeros(8), rate)
         return prepare_dataset(tmp_path / "in", tmp_path / "data").folder
 
     return make
@@ -276,8 +280,37 @@ def test_tracks_too_short_are_left_out(make_data: MakeData) -> None:
 
 
 def test_missing_split(make_data: MakeData) -> None:
-    with pytest.raises(DatasetError, match="in split 'valid', found 0 tracks"):
-        StemDataset(make_data(noise), split="valid", excerpt_seconds=1.0)
+    data = make_data(noise)
+    with pytest.raises(DatasetError) as raised:
+        StemDataset(data, split="test", excerpt_seconds=1.0)
+    assert str(raised.value) == (
+        f"data set {data}: expected tracks in split 'test', found none (2 in 'train', 1 in "
+        f"'valid'): put some into SOURCE/test/ and run `sfisep prepare-data SOURCE --out {data}`"
+    )
+
+
+def test_stem_shorter_than_the_manifest_says(make_data: MakeData) -> None:
+    data = make_data(noise)
+    dataset = StemDataset(data, split="train", excerpt_seconds=4.0)
+    for track in range(2):
+        path = data / f"train/track{track}/drums.wav"
+        soundfile.write(path, noise(0, 0, frames=100 + track), RATE)
+    message = r"drums\.wav: expected 40000 frames as manifest\.json says, found 10[01]:"
+    with pytest.raises(DatasetError, match=message):
+        draw_batch(
+            dataset, STEMS, replace(PLAIN, excerpt_seconds=4.0), seed=0, step=0, batch_size=2
+        )
+    with pytest.raises(DatasetError, match=rf"track0/{message}"):
+        dataset.track_audio(dataset.tracks[0])
+
+
+@pytest.mark.parametrize("gain", [-0.1, math.nan, math.inf])
+def test_impossible_gain_is_refused(gain: float) -> None:
+    with pytest.raises(ConfigError) as raised:
+        MixingConfig(gain_db=gain)
+    assert str(raised.value) == (
+        f"training setting mixing.gain_db: expected 0 dB or more, got {gain}"
+    )
 
 
 def test_one_rate_is_needed(make_data: MakeData, tmp_path: Path) -> None:

@@ -11,14 +11,9 @@ import soundfile
 
 from sfisep_core.audio.files import read_audio
 from sfisep_core.data.layouts import STEMS, TrackFolder, find_tracks, parse_exclusions
-from sfisep_core.data.prepare import (
-    MANIFEST_NAME,
-    PreparedTrack,
-    PrepareProgress,
-    prepare_dataset,
-    read_manifest,
-)
-from sfisep_core.errors import DatasetError
+from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_manifest
+from sfisep_core.data.prepare import PrepareProgress, prepare_dataset
+from sfisep_core.errors import ConfigError, DatasetError
 
 RATE = 8000
 
@@ -183,7 +178,7 @@ def test_exclusions_cut_at_exact_frames(
     exclude = [f"song:{text}" for text in ranges]
     result = prepare_dataset(tmp_path / "in", tmp_path / "out", exclude=exclude)
     expected = [f"train/song.{number}" for number in range(1, len(spans) + 1)]
-    assert names(result.tracks) == [*expected, "train/untouched"]
+    assert names(result.tracks) == [*expected, "valid/untouched"]
     assert result.skipped == []
     for track, (start, end) in zip(result.tracks, spans, strict=False):
         assert track.frames == end - start
@@ -204,7 +199,7 @@ def test_other_exclusions_cut_a_track_anew(tmp_path: Path) -> None:
     }
     for exclusion in [*cuts, ""]:
         result = prepare_dataset(source, out, exclude=[exclusion] if exclusion else [])
-        assert [(track.name, track.frames) for track in result.tracks] == cuts[exclusion]
+        assert sorted((track.name, track.frames) for track in result.tracks) == cuts[exclusion]
         assert read_manifest(out) == result.tracks
     written, _ = soundfile.read(out / "train/song.1/vocals.wav", dtype="int16")
     np.testing.assert_array_equal(written, noise(0, frames=4 * RATE)[3 * RATE :])
@@ -220,20 +215,21 @@ def test_second_call_writes_nothing(tmp_path: Path) -> None:
         ).tracks
 
     first, before = prepare(), state_of(tmp_path / "out")
-    assert len(before) == 4 * 4 + 1
+    assert len(before) == 4 * 4 + 2  # the manifest and its lock
     assert prepare() == first
     assert state_of(tmp_path / "out") == before
 
 
 def test_what_is_missing_is_done(tmp_path: Path) -> None:
-    write_track(tmp_path / "in/a")
-    write_track(tmp_path / "in/b", seed=1)
+    write_track(tmp_path / "in/train/a")
+    write_track(tmp_path / "in/train/b", seed=1)
+    write_track(tmp_path / "in/valid/v", seed=3)
     tracks = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
     before = state_of(tmp_path / "out/train/a")
     (tmp_path / "out/train/b/bass.wav").unlink()
-    write_track(tmp_path / "in/c", seed=2)
+    write_track(tmp_path / "in/train/c", seed=2)
     result = prepare_dataset(tmp_path / "in", tmp_path / "out")
-    assert names(result.tracks) == ["train/a", "train/b", "train/c"]
+    assert sorted(names(result.tracks)) == ["train/a", "train/b", "train/c", "valid/v"]
     assert all(track in result.tracks for track in tracks)
     assert state_of(tmp_path / "out/train/a") == before
     assert (tmp_path / "out/train/b/bass.wav").is_file()
@@ -252,6 +248,7 @@ def test_unusable_tracks_are_skipped_by_name(tmp_path: Path) -> None:
         ("cut", "empty", "good", "length", "missing", "rate", "text", "zero")
     ):
         write_track(source / "train" / name, seed=number)
+    write_track(source / "valid/fine", seed=9)
     soundfile.write(source / "train/cut/bass.flac", noise(62), RATE)
     (source / "train/cut/bass.wav").unlink()
     content = (source / "train/cut/bass.flac").read_bytes()
@@ -266,8 +263,8 @@ def test_unusable_tracks_are_skipped_by_name(tmp_path: Path) -> None:
         soundfile.write(source / f"train/empty/{stem}.wav", noise(0, frames=0), RATE)
 
     result = prepare_dataset(source, tmp_path / "out")
-    assert names(result.tracks) == ["train/good"]
-    assert names(read_manifest(tmp_path / "out")) == ["train/good"]
+    assert names(result.tracks) == ["train/good", "valid/fine"]
+    assert names(read_manifest(tmp_path / "out")) == ["train/good", "valid/fine"]
     reasons = dict(result.skipped)
     assert list(reasons) == [
         f"train/{name}" for name in ("cut", "empty", "length", "missing", "rate", "text", "zero")
@@ -295,7 +292,7 @@ def test_two_sources_into_one_folder(tmp_path: Path) -> None:
     write_track(tmp_path / "two/valid/a", seed=2)
     prepare_dataset(tmp_path / "one", tmp_path / "out")
     result = prepare_dataset(tmp_path / "two", tmp_path / "out")
-    assert names(result.tracks) == ["train/a", "train/b", "valid/a"]
+    assert names(result.tracks) == ["train/a", "valid/b", "valid/a"]
     before = state_of(tmp_path / "out")
     again = prepare_dataset(tmp_path / "one", tmp_path / "out")
     assert again == result
@@ -309,7 +306,7 @@ def test_two_recordings_of_one_name_are_not_taken_for_each_other(tmp_path: Path)
     prepare_dataset(tmp_path / "one", tmp_path / "out")
     before = state_of(tmp_path / "out/train/song")
     result = prepare_dataset(tmp_path / "two", tmp_path / "out")
-    assert names(result.tracks) == ["train/song", "train/tune"]
+    assert names(result.tracks) == ["train/song", "valid/tune"]
     assert result.skipped == [
         (
             "train/song",
@@ -329,7 +326,7 @@ def test_unknown_track_in_an_exclusion(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["song", "song:1", "song:2-1", "song:1-1", ":1-2", "song:-1-2"])
 def test_malformed_exclusion(text: str) -> None:
-    with pytest.raises(DatasetError) as raised:
+    with pytest.raises(ConfigError) as raised:
         parse_exclusions([text])
     assert str(raised.value) == (
         f"exclusion {text!r}: expected TRACK:START-END in seconds, e.g. song:28-92"
@@ -371,14 +368,17 @@ def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"), [("file/out", "Not a directory"), ("x" * 300, "File name too long")]
+)
+def test_folder_that_cannot_be_made(name: str, reason: str, tmp_path: Path) -> None:
     write_track(tmp_path / "in/song")
     (tmp_path / "file").touch()
-    result = prepare_dataset(tmp_path / "in", tmp_path / "file/out")
-    assert result.tracks == []
-    ((name, reason),) = result.skipped
-    assert name == "train/song"
-    assert "Not a directory" in reason
+    with pytest.raises(DatasetError) as raised:
+        prepare_dataset(tmp_path / "in", tmp_path / name)
+    assert str(raised.value) == (
+        f"data set {tmp_path / name}: cannot be made: {reason}; choose another --out"
+    )
 
 
 def test_progress_after_every_track(tmp_path: Path) -> None:
