@@ -36,7 +36,8 @@ SampleRate = Annotated[
     typer.Option(
         "--sr",
         metavar="HZ",
-        min=1,
+        min=4000,
+        max=384000,
         help="Sampling frequency to work and write at.",
         show_default="that of the input",
     ),

@@ -75,9 +75,13 @@ def separate(
     is 1 then.
     """
     encoding = _encoding(int16=int16, int24=int24, float32=float32)
+    if container == "flac" and encoding == "float32":
+        msg = "--format flac has no floating-point samples: give --int24, or --format wav"
+        raise ConfigError(msg)
     model_folder = out / Path(model).name.removesuffix(".safetensors")
     paths, failures = _find_files(inputs, outputs=(out, model_folder))
     folders = _output_folders(paths, model_folder)
+    _refuse_own_inputs(folders, suffix=f".{container}")
     for message in failures.values():
         show_error(message)
 
@@ -166,18 +170,26 @@ def _find_files(
             found = []
             failures[path] = f"{path}: no such file or folder"
         for file in found:
+            if file.stem in (".", ".."):
+                failures[file] = f"{file}: no folder can have the name {file.stem!r}: rename it"
+                continue
             files.setdefault(os.path.abspath(file), file)
     return list(files.values()), failures
 
 
 def _audio_files_in(folder: Path, *, outputs: tuple[Path, ...]) -> list[Path]:
-    """Return the audio files in a folder and below, sorted, without those in its output folders."""
+    """Return the audio files in a folder and below, sorted.
+
+    Those in its output folders are left out, and hidden ones: they are other programs' notes, or
+    files that are not yet complete.
+    """
     root = folder.resolve()
     skipped = [path for path in (output.resolve() for output in outputs) if root in path.parents]
     return [
         file
         for file in sorted(folder.rglob("*"))
         if file.suffix.lower() in AUDIO_SUFFIXES
+        and not file.name.startswith(".")
         and os.path.isfile(file)
         and not any(file.resolve().is_relative_to(path) for path in skipped)
     ]
@@ -196,3 +208,14 @@ def _output_folders(paths: list[Path], model_folder: Path) -> dict[Path, Path]:
             )
             raise ConfigError(msg)
     return {paths[0]: folder for folder, paths in by_folder.items()}
+
+
+def _refuse_own_inputs(folders: dict[Path, Path], *, suffix: str) -> None:
+    """Refuse inputs that a stem could replace: those in a folder that stems are written to."""
+    written = {os.path.realpath(folder) for folder in folders.values()}
+    for path in folders:
+        places = {os.path.realpath(os.path.dirname(os.path.abspath(path)))}
+        places.add(os.path.dirname(os.path.realpath(path)))
+        if path.suffix.lower() == suffix and places & written:
+            msg = f"{path} lies where stems are to be written and may be replaced: change --out"
+            raise ConfigError(msg)

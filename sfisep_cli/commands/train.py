@@ -43,7 +43,10 @@ def train(
         typer.Option("--show-config", help="Show all settings as they would be used, and end."),
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --out, and its settings, where it stopped."
+        ),
     ] = False,
     init: Annotated[
         str | None,
@@ -63,10 +66,13 @@ def train(
     Settings of the model are made in a TOML file or with --set, not with options: see
     --show-config for what there is.
     """
-    from sfisep_core.training.config import load_config
+    from sfisep_core.training.config import load_config, resumed_config
     from sfisep_core.training.config import show_config as describe
 
-    config = load_config(config_file, overrides=settings or [])
+    if resume and out is not None:
+        config = resumed_config(out, file=config_file, overrides=settings or [])
+    else:
+        config = load_config(config_file, overrides=settings or [])
     if show_config:
         typer.echo(describe(config))
         return

@@ -58,7 +58,8 @@ def save_model(
             a centre of 1e5 rad/s in 16 bits would be off by 10 Hz, or infinite.
 
     Raises:
-        CheckpointError: The file cannot be written.
+        CheckpointError: The file cannot be written, or a weight is not finite; a file that was
+            there before is still there.
     """
     tensors = {}
     for name, tensor in model.state_dict().items():
@@ -66,6 +67,7 @@ def save_model(
         if half and stored.is_floating_point() and stored.dim() > 1 and ".filters." not in name:
             stored = stored.half()
         tensors[name] = stored
+    check_finite(tensors, path)
     description = {
         "format_version": FORMAT_VERSION,
         "family": model.family,
@@ -122,7 +124,7 @@ def read_description(path: Path) -> ModelDescription:
             training=dict(description.get("training", {})),
             licence=str(description.get("licence", "")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         msg = (
             f"model file {path}: a safetensors file, but without sfisep's description of the "
             f"model ({error!r}): expected a file written by `sfisep train` or "
@@ -143,6 +145,42 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
             raise CheckpointError(msg)
 
 
+def check_fit(expected: Mapping[str, Tensor], found: object, *, where: str) -> None:
+    """Refuse weights that are not those of a model.
+
+    Args:
+        expected: The model's own weights by name.
+        found: What is to be loaded in their place.
+        where: What is wrong otherwise, for the message.
+
+    Raises:
+        CheckpointError: `found` is no mapping, or a weight is missing, unknown, no tensor or of
+            another shape; the message names the first and counts the others.
+    """
+    if not isinstance(found, Mapping):
+        msg = f"{where}: expected weights by name, found {type(found).__name__}"
+        raise CheckpointError(msg)
+    misfits = [f"weight {name} is missing" for name in expected if name not in found]
+    misfits += [f"weight {name} is unknown to the model" for name in found if name not in expected]
+    for name in (name for name in expected if name in found):
+        if not isinstance(found[name], Tensor):
+            misfits.append(f"weight {name} is no tensor")
+        elif found[name].shape != expected[name].shape:
+            misfits.append(
+                f"size mismatch of weight {name}: expected {list(expected[name].shape)}, "
+                f"found {list(found[name].shape)}"
+            )
+    if misfits:
+        others = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
+        msg = f"{where}: {misfits[0]}{others}"
+        raise CheckpointError(msg)
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error that others raised: torch's messages have many."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def load_model(path: Path) -> SeparationModel:
     """Load a native model file.
 
@@ -157,17 +195,26 @@ def load_model(path: Path) -> SeparationModel:
             not fit its own description.
     """
     description = read_description(path)
+    misfit = f"model file {path}: weights and description do not fit"
     try:
         model = build_model(description.family, description.config)
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        reference = model.state_dict()
-        check_finite(weights, path)
-        for name, tensor in weights.items():
-            if name in reference:
-                weights[name] = tensor.to(reference[name].dtype)
-        model.load_state_dict(weights)
-    except (ConfigError, RuntimeError, OSError, SafetensorError) as error:
-        msg = f"model file {path}: weights and description do not fit: {error}"
+    except (
+        ConfigError,
+        ArithmeticError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OSError,
+        SafetensorError,
+    ) as error:
+        msg = f"{misfit}: {first_line(error)}"
         raise CheckpointError(msg) from error
+    reference = model.state_dict()
+    check_finite(weights, path)
+    check_fit(reference, weights, where=misfit)
+    model.load_state_dict(
+        {name: tensor.to(reference[name].dtype) for name, tensor in weights.items()}
+    )
     return model.eval()

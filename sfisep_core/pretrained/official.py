@@ -3,6 +3,7 @@
 Format: see `safe_pickle`. Nothing in such a file is executed.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
-from sfisep_core.pretrained.native import check_finite, save_model
+from sfisep_core.pretrained.native import check_finite, check_fit, save_model
 from sfisep_core.pretrained.safe_pickle import read_official_checkpoint
 
 # The order of the grouped networks in the published weights.
@@ -79,11 +80,9 @@ def load_official_model(path: Path) -> SFIConvTasNet:
         raise CheckpointError(msg) from error
     weights = _rename(checkpoint.state_dict)
     check_finite(weights, path)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        msg = f"checkpoint {path}: its weights do not fit its own settings: {error}"
-        raise CheckpointError(msg) from error
+    misfit = f"checkpoint {path}: its weights do not fit its own settings"
+    check_fit(model.state_dict(), weights, where=misfit)
+    model.load_state_dict(weights)
     return model.eval()
 
 
@@ -96,7 +95,11 @@ def convert_official_checkpoint(path: Path, out: Path) -> None:
 
     Raises:
         CheckpointError: The file cannot be read, or `out` not written.
+        ConfigError: `out` is the published file itself.
     """
+    if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+        msg = f"converted model {out}: would replace the checkpoint itself: choose another name"
+        raise ConfigError(msg)
     model = load_official_model(path)
     save_model(
         model,

@@ -1,5 +1,6 @@
 """From the name or path a user gives to a loaded model."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def resolve_model(name: str) -> SeparationModel:
     if name in BUNDLED:
         return load_model(BUNDLED[name])
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):  # where pathlib raises on a name too long, it answers no
         return load_official_model(path) if zipfile.is_zipfile(path) else load_model(path)
     if name in RELEASED:
         entry = RELEASED[name]

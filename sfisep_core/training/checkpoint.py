@@ -1,5 +1,6 @@
 """Training checkpoints: everything a run needs to go on, and the averaged weights."""
 
+import contextlib
 import pickle
 import secrets
 from pathlib import Path
@@ -9,6 +10,21 @@ import torch
 from torch import nn
 
 from sfisep_core.errors import CheckpointError
+from sfisep_core.pretrained.native import first_line
+
+CHECKPOINT_NAME = "checkpoint.pt"
+
+
+# What torch's reader raises for files that are no checkpoints.
+_UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
 
 
 class ModelAverage:
@@ -55,7 +71,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         msg = f"checkpoint {path}: cannot be written: {error}; the one before it, if any, is intact"
         raise CheckpointError(msg) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # gone already where all went well
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -65,11 +82,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: There is none, or it cannot be read.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         msg = f"checkpoint {path}: not found; there is no run to resume"
         raise CheckpointError(msg) from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        msg = f"checkpoint {path}: cannot be read as a training checkpoint: {error}"
+    except (*_UNREADABLE, OSError) as error:
+        msg = f"checkpoint {path}: cannot be read as a training checkpoint: {first_line(error)}"
         raise CheckpointError(msg) from error
+    if not isinstance(state, dict):
+        msg = (
+            f"checkpoint {path}: cannot be read as a training checkpoint: it holds "
+            f"{type(state).__name__} instead of the state of a run"
+        )
+        raise CheckpointError(msg)
     return state

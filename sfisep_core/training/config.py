@@ -2,20 +2,30 @@
 
 import json
 import math
+import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from sfisep_core.config_values import build_config
 from sfisep_core.data.mixing import MixingConfig
-from sfisep_core.errors import ConfigError
-from sfisep_core.models.registry import build_model
+from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.models.registry import FAMILIES, build_model
+from sfisep_core.pretrained.native import first_line
+from sfisep_core.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from sfisep_core.training.losses import LossKind
 
 PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "default"
+
+# What a resumed run cannot change: its weights and its random numbers hang on them.
+_FIXED = ("family", "model", "mixing", "seed", "batch_size", "loss")
+_NATIVE_RATES = (1000, 384000)
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,16 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
         for name, low, high in (
+            ("seed", 0, 2**63 - 1),
             ("steps", 1, None),
             ("batch_size", 1, None),
-            ("learning_rate", 0, None),
+            ("floor_db", -200, 0),
+            ("learning_rate", 0, 1000),
+            ("weight_decay", 0, 1000),
+            ("warmup_steps", 0, None),
             ("decay_share", 0, 1),
             ("ema_decay", 0, 1),
+            ("checkpoint_minutes", 0, None),
             ("validation_excerpts", 1, None),
         ):
             value = getattr(self, name)
@@ -59,6 +74,9 @@ class TrainingConfig:
                 allowed = f"at least {low}" if high is None else f"{low} to {high}"
                 msg = f"training setting {name}: expected {allowed}, got {value}"
                 raise ConfigError(msg)
+        if not self.clip_norm > 0:
+            msg = f"training setting clip_norm: expected a value above 0, got {self.clip_norm}"
+            raise ConfigError(msg)
         lists: dict[str, tuple[float, ...]] = {
             "validation_rates": self.validation_rates,
             "mixing.sample_rates": self.mixing.sample_rates,
@@ -85,28 +103,105 @@ def load_config(file: Path | None = None, *, overrides: Sequence[str] = ()) -> T
     Raises:
         ConfigError: Unreadable file, unknown key, or a value that does not fit.
     """
-    path = file or Path(DEFAULT_PRESET)
-    if not path.is_file() and (PRESETS / f"{path.name}.toml").is_file():
-        path = PRESETS / f"{path.name}.toml"
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
-        msg = f"configuration {path}: no such file, nor a preset ({presets})"
-        raise ConfigError(msg) from error
-    except (OSError, ValueError) as error:
-        msg = f"configuration {path}: expected a TOML file: {error}"
-        raise ConfigError(msg) from error
-    for override in overrides:
-        _apply_override(values, override)
-    config = build_config(TrainingConfig, values, where="training")
-    build_model(config.family, config.model)  # fails early on settings that do not fit
+    return _build(_read(file or Path(DEFAULT_PRESET)), overrides)
+
+
+def resumed_config(
+    out: Path, *, file: Path | None = None, overrides: Sequence[str] = ()
+) -> TrainingConfig:
+    """Load the configuration with which a run goes on: its own, unless told otherwise.
+
+    Args:
+        out: Folder of the run.
+        file: TOML file or preset to take instead of the run's own settings; None for those.
+        overrides: As in `load_config`, on top of them.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        CheckpointError: There is no run to resume, or its checkpoint cannot be read.
+        ConfigError: As in `load_config`, or a setting differs that a run keeps from its start:
+            the model's, the mixing's, family, seed, batch_size or loss.
+    """
+    checkpoint = out / CHECKPOINT_NAME
+    stored = load_checkpoint(checkpoint).get("config")
+    if not isinstance(stored, dict):
+        msg = f"checkpoint {checkpoint}: holds no settings of a run"
+        raise CheckpointError(msg)
+    config = _build(stored if file is None else _read(file), overrides)
+    kept, wanted = (_flat(_expanded(c)) for c in (_build(stored, ()), config))
+    for key, value in wanted.items():
+        if key.partition(".")[0] in _FIXED and kept.get(key) != value:
+            msg = (
+                f"training setting {key}: the run in {out} has {kept.get(key)!r} and cannot go on "
+                f"with {value!r}: leave it out, or start a new run in another --out"
+            )
+            raise ConfigError(msg)
     return config
 
 
 def show_config(config: TrainingConfig) -> str:
-    """Give a configuration as readable JSON."""
-    return json.dumps(asdict(config), indent=2)
+    """Give a configuration, the model's defaults included, as readable JSON."""
+    return json.dumps(_expanded(config), indent=2)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or the preset of a bare name."""
+    preset = PRESETS / f"{path.name}.toml"
+    # os.path answers "no" where pathlib raises: a name too long.
+    if path == Path(path.name) and not os.path.isfile(path) and os.path.isfile(preset):
+        path = preset
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
+        msg = f"configuration {path}: no such file, nor a preset ({presets})"
+        raise ConfigError(msg) from error
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"configuration {path}: expected a TOML file: {error}"
+        raise ConfigError(msg) from error
+
+
+def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfig:
+    changed = deepcopy(dict(values))
+    for override in overrides:
+        _apply_override(changed, override)
+    config = build_config(TrainingConfig, changed, where="training")
+    _try_model(config)
+    return config
+
+
+@torch.no_grad()
+def _try_model(config: TrainingConfig) -> None:
+    """Fail early on settings of a model that do not fit each other."""
+    try:
+        model = build_model(config.family, config.model)
+        rate, (lowest, highest) = model.native_rate, _NATIVE_RATES
+        if not lowest <= rate <= highest:
+            msg = (
+                f"training setting model.native_rate: expected {lowest} to {highest} Hz, got {rate}"
+            )
+            raise ConfigError(msg)
+        model.eval()(torch.zeros(1, 1, rate // 10), sample_rate=rate)
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        msg = f"training settings model: a {config.family} cannot be made so: {first_line(error)}"
+        raise ConfigError(msg) from error
+
+
+def _expanded(config: TrainingConfig) -> dict[str, Any]:
+    """Give the settings as plain values, those of the model in full."""
+    kind, _ = FAMILIES[config.family]
+    return {**asdict(config), "model": asdict(build_config(kind, config.model))}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -116,7 +211,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         raise ConfigError(msg)
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # a bare word
     *parents, name = key.split(".")
     table = values

@@ -3,33 +3,34 @@
 import itertools
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from sfisep_core.data.datasets import StemDataset
-from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.mixing import draw_batch
 from sfisep_core.devices import find_device
-from sfisep_core.errors import CheckpointError, ConfigError, TrainingError
-from sfisep_core.models.contract import SeparationModel
-from sfisep_core.models.registry import build_model
+from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.pretrained.native import save_model
-from sfisep_core.pretrained.resolve import resolve_model
-from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
+from sfisep_core.training.checkpoint import (
+    CHECKPOINT_NAME,
+    ModelAverage,
+    load_checkpoint,
+    save_checkpoint,
+)
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.losses import loss_function
 from sfisep_core.training.run_log import RunLog
+from sfisep_core.training.state import averaged_model, make_optimizer, restore, start_model
 from sfisep_core.training.validation import validate, validation_mixing
 
 _logger = logging.getLogger(__name__)
 
-CHECKPOINT_NAME = "checkpoint.pt"
 _MAX_BAD_STEPS = 3
 _LOG_EVERY = 20
 
@@ -85,7 +86,8 @@ def train(
         out: Folder of the run: checkpoint.pt, last.safetensors and best.safetensors (averaged
             weights), log.jsonl.
         resume: Go on from the checkpoint in `out`.
-        init: Model file or name whose weights to start from; None for fresh ones.
+        init: Model file or name whose weights to start from; None for fresh ones. Not with
+            `resume`.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
         progress: Called every few steps and at every message.
 
@@ -93,43 +95,43 @@ def train(
         Files and best score.
 
     Raises:
-        ConfigError: `out` already holds a run and `resume` is not set, or settings do not fit.
+        ConfigError: `out` already holds a run and `resume` is not set, settings do not fit, or
+            `out` cannot be written to.
         DatasetError: The data set is not usable.
         CheckpointError: The run cannot be resumed, or `init` does not fit.
-        TrainingError: Three steps in a row were not finite.
+        TrainingError: Three steps in a row, or a validation score, were not finite.
     """
     torch_device = find_device(device)
     checkpoint = out / CHECKPOINT_NAME
-    if checkpoint.exists() and not resume:
+    if resume and init is not None:
+        msg = f"--resume goes on with the weights in {out}: --init {init} has no place there"
+        raise ConfigError(msg)
+    if os.path.exists(checkpoint) and not resume:
         msg = f"run folder {out}: holds a run already; pass --resume to go on, or another --out"
         raise ConfigError(msg)
     torch.manual_seed(config.seed)
-    model = _start_model(config, init).to(torch_device)
-    foreign = [source for source in model.sources if source not in STEMS]
-    if foreign:
-        msg = (
-            f"setting model.sources: expected stems of the data set ({', '.join(STEMS)}), got "
-            f"{foreign[0]}"
-        )
-        raise ConfigError(msg)
-    optimizer = _make_optimizer(model, config)
+    model = start_model(config, init).to(torch_device)
+    optimizer = make_optimizer(model, config)
     average = ModelAverage(model, decay=config.ema_decay)
     first_step, best_score, bad_steps = 0, -math.inf, 0
     if resume:
         state = load_checkpoint(checkpoint)
-        first_step, best_score = _restore(state, model, optimizer, average)
+        first_step, best_score = restore(
+            state, model, optimizer, average, weight_decay=config.weight_decay
+        )
     dataset = StemDataset(data, split="train", excerpt_seconds=config.mixing.stored_seconds)
     validation = StemDataset(
         data, split="valid", excerpt_seconds=validation_mixing(config.mixing).stored_seconds
     )
     if config.compile:
         model.compile_network()
+    log = RunLog(out / "log.jsonl")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        log.path.open("a").close()
     except OSError as error:
-        msg = f"run folder {out}: cannot be made: {error.strerror}; choose another --out"
+        msg = f"run folder {out}: cannot be written to: {error.strerror}; choose another --out"
         raise ConfigError(msg) from error
-    log = RunLog(out / "log.jsonl")
     parameters = sum(parameter.numel() for parameter in model.parameters())
     log.write(event="start", step=first_step, config=asdict(config), parameters=parameters)
     last_save = log_time = time.monotonic()
@@ -139,7 +141,7 @@ def train(
         # 1. checkpoint and validation
         ended = step >= config.steps
         if ended or time.monotonic() - last_save > 60 * config.checkpoint_minutes:
-            averaged = _averaged_model(config, average).to(torch_device)
+            averaged = averaged_model(config, average).to(torch_device)
             scores = validate(
                 averaged,
                 validation,
@@ -147,6 +149,9 @@ def train(
                 excerpts=config.validation_excerpts,
                 sample_rates=config.validation_rates,
             )
+            if not math.isfinite(scores.mean):
+                what = f"the validation score at step {step} is"
+                raise _not_finite(what, checkpoint)
             improved, best_score = scores.mean > best_score, max(best_score, scores.mean)
             log.write(event="validation", step=step, mean=scores.mean, scores=scores.by_rate)
             about = {"steps": step, "validation_si_sdr_improvement_db": round(scores.mean, 3)}
@@ -207,12 +212,8 @@ def train(
             bad_steps += 1
             log.write(event="not finite", step=step, sample_rate=sample_rate)
             if bad_steps == _MAX_BAD_STEPS:
-                last = f"the last good checkpoint is {checkpoint}"
-                msg = (
-                    f"training: {_MAX_BAD_STEPS} steps in a row up to step {step} were not finite; "
-                    f"{last if checkpoint.exists() else 'no checkpoint yet'}: lower learning_rate"
-                )
-                raise TrainingError(msg)
+                what = f"{_MAX_BAD_STEPS} steps in a row up to step {step} were"
+                raise _not_finite(what, checkpoint)
 
         # 6. log
         if (step + 1) % _LOG_EVERY == 0 and losses:
@@ -236,48 +237,9 @@ def train(
     )
 
 
-def _start_model(config: TrainingConfig, init: str | None) -> SeparationModel:
-    model = build_model(config.family, config.model)
-    if init is not None:
-        other = resolve_model(init)
-        try:
-            model.load_state_dict(other.state_dict())
-        except RuntimeError as error:
-            msg = f"initial weights {init}: they do not fit the configured model: {error}"
-            raise CheckpointError(msg) from error
-    return model.train()
-
-
-def _make_optimizer(model: SeparationModel, config: TrainingConfig) -> torch.optim.Optimizer:
-    # Decay is for matrices; norms, slopes and analog filters (whose values have units) keep theirs.
-    decayed = [p for n, p in model.named_parameters() if p.dim() > 1 and ".filters." not in n]
-    kept = [p for n, p in model.named_parameters() if p.dim() <= 1 or ".filters." in n]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
-def _restore(
-    state: dict[str, Any],
-    model: SeparationModel,
-    optimizer: torch.optim.Optimizer,
-    average: ModelAverage,
-) -> tuple[int, float]:
-    try:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        for name, weights in average.weights.items():
-            weights.copy_(state["average"][name])  # into tensors on the model's device
-        average.updates = state["average_updates"]
-        return int(state["step"]), float(state["best_score"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        msg = f"resume: the checkpoint does not fit this configuration: {error}"
-        raise CheckpointError(msg) from error
-
-
-def _averaged_model(config: TrainingConfig, average: ModelAverage) -> SeparationModel:
-    model = build_model(config.family, config.model)
-    model.load_state_dict(average.weights)
-    return model.eval()
+def _not_finite(what: str, checkpoint: Path) -> TrainingError:
+    last = f"the last good checkpoint is {checkpoint}"
+    return TrainingError(
+        f"training: {what} not finite; "
+        f"{last if checkpoint.exists() else 'no checkpoint yet'}: lower learning_rate"
+    )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.mixing import MixingConfig, draw_batch
+from sfisep_core.errors import DatasetError
 from sfisep_core.models.contract import SeparationModel
 
 _SEED = 20220909
@@ -49,7 +50,8 @@ def validate(
 ) -> ValidationScores:
     """Score a model on the same excerpts every time.
 
-    A source counts only in excerpts where its energy is above -40 dB of the mixture's.
+    A source counts only in excerpts where its energy is above -40 dB of the mixture's; one that
+    counts in none has no score.
 
     Args:
         model: In evaluation mode.
@@ -60,6 +62,9 @@ def validate(
 
     Returns:
         The scores.
+
+    Raises:
+        DatasetError: No source counts in any excerpt.
     """
     device = next(model.parameters()).device
     by_rate = {}
@@ -82,10 +87,17 @@ def validate(
             active = stems.square().mean(dim=(0, 2, 3)) > 1e-4 * mixture.square().mean()
             sums += torch.where(active, gain, torch.zeros_like(gain)).cpu()
             counts += active.float().cpu()
-        means = (sums / counts.clamp_min(1)).tolist()
         by_rate[sample_rate] = {
-            source: round(value, 3) for source, value in zip(model.sources, means, strict=True)
+            source: round((total / count).item(), 3)
+            for source, total, count in zip(model.sources, sums, counts, strict=True)
+            if count > 0
         }
+    if not any(by_rate.values()):
+        msg = (
+            f"data set {dataset.folder}: expected validation excerpts with music, found silence "
+            f"in all {excerpts}: set validation_excerpts higher, or prepare other tracks"
+        )
+        raise DatasetError(msg)
     return ValidationScores(by_rate)
 
 

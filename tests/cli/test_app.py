@@ -192,6 +192,18 @@ def test_interrupt_signal_ends_the_process_with_130() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_conversion_of_a_file_into_itself_is_a_usage_error(
+    run_sfisep: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "best_checkpoint"
+    path.write_bytes(b"weights")
+    assert run_sfisep("models", "convert", path, path) == 2
+    assert capsys.readouterr().err == (
+        f"error: converted model {path}: would replace the checkpoint itself: choose another name\n"
+    )
+    assert path.read_bytes() == b"weights"
+
+
 def test_module_runs_as_the_command_does() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sfisep_cli", "--nope"],

@@ -39,7 +39,7 @@ class FakeSeparator:
             raise AudioFileError(msg)
         folder = settings["out_dir"]
         assert isinstance(folder, Path)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "vocals.wav").touch()
         return SimpleNamespace(
             path=path, sample_rate=8000, channels=2, seconds=1.5, elapsed=0.25, gain_db=-1.25
@@ -253,3 +253,84 @@ def test_stems_are_input_where_the_user_names_them(
     touch("separated/default/old/vocals.wav")
     assert run_sfisep("separate", "separated/default/old") == 0
     assert [path.name for path, _ in separators[0].calls] == ["vocals.wav"]
+
+
+def test_flac_has_no_float32(
+    run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("song.wav")
+    assert run_sfisep("separate", "song.wav", "--format", "flac", "--float32") == 2
+    assert capsys.readouterr().err == (
+        "error: --format flac has no floating-point samples: give --int24, or --format wav\n"
+    )
+    assert separators == []
+
+
+@pytest.mark.parametrize("rate", [3999, 384001])
+def test_rate_out_of_range_is_a_usage_error(
+    rate: int, run_sfisep: Run, separators: list[FakeSeparator]
+) -> None:
+    touch("song.wav")
+    assert run_sfisep("separate", "song.wav", "--sr", rate) == 2
+    assert separators == []
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        pytest.param(["ow/default/vocals/vocals.wav"], id="by itself"),
+        pytest.param(["song.wav", "ow/default/song/drums.WAV"], id="by another"),
+        pytest.param(["link/vocals.wav"], id="folder behind a link"),
+        pytest.param(["vocals.wav"], id="link to the file"),
+    ],
+)
+def test_input_that_a_stem_would_replace(
+    inputs: list[str],
+    run_sfisep: Run,
+    separators: list[FakeSeparator],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    touch("song.wav", "ow/default/vocals/vocals.wav", "ow/default/song/drums.WAV")
+    Path("link").symlink_to("ow/default/vocals")
+    Path("vocals.wav").symlink_to("ow/default/vocals/vocals.wav")
+    assert run_sfisep("separate", *inputs, "-o", "ow") == 2
+    assert capsys.readouterr().err == (
+        f"error: {inputs[-1]} lies where stems are to be written and may be replaced: "
+        "change --out\n"
+    )
+    assert separators == []
+
+
+def test_input_of_another_format_is_not_replaced(
+    run_sfisep: Run, separators: list[FakeSeparator]
+) -> None:
+    touch("ow/default/vocals/vocals.flac")
+    assert run_sfisep("separate", "ow/default/vocals/vocals.flac", "-o", "ow") == 0
+    assert len(separators[0].calls) == 1
+
+
+@pytest.mark.parametrize("name", ["..wav", "...wav"])
+def test_name_that_makes_no_folder(
+    name: str, run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(name, "a.wav")
+    assert run_sfisep("separate", name, "a.wav", "-q") == 1
+    assert written() == ["separated/default/a/vocals.wav"]
+    assert capsys.readouterr().err == (
+        f"error: {name}: no folder can have the name {Path(name).stem!r}: rename it\n"
+    )
+
+
+def test_hidden_files_of_a_folder_are_no_input(
+    run_sfisep: Run, separators: list[FakeSeparator]
+) -> None:
+    touch("x/a.wav", "x/._a.wav", "x/.b.part.wav", "x/..wav")
+    assert run_sfisep("separate", "x") == 0
+    assert [path for path, _ in separators[0].calls] == [Path("x/a.wav")]
+
+
+def test_model_name_too_long_for_a_file(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
+    touch("bad.wav")
+    name = "n" * 300
+    assert run_sfisep("separate", ".", "-m", name) == 1
+    assert [separator.model for separator in separators] == [name]

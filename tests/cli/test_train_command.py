@@ -21,6 +21,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         noted.append(("load_config", path, overrides))
         return CONFIG
 
+    def resumed_config(out: Path, *, file: Path | None, overrides: list[str]) -> object:
+        noted.append(("resumed_config", out, file, overrides))
+        return CONFIG
+
     def train(config: object, *, progress: Callable[[object], None], **settings: object) -> object:
         noted.append(("train", config, settings))
         for step, message in ((1, ""), (2, "saved [best]")):
@@ -37,7 +41,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         return SimpleNamespace(best=Path("run/best.safetensors"), best_score=5.125)
 
     config_module = SimpleNamespace(
-        load_config=load_config, show_config=lambda config: f"settings of {config}"
+        load_config=load_config,
+        resumed_config=resumed_config,
+        show_config=lambda config: f"settings of {config}",
     )
     monkeypatch.setitem(sys.modules, "sfisep_core.training.config", config_module)
     monkeypatch.setitem(sys.modules, "sfisep_core.training.loop", SimpleNamespace(train=train))
@@ -88,7 +94,7 @@ def test_every_option_arrives(
         "device": "cpu",
     }
     assert calls == [
-        ("load_config", config_file, ["steps=9", "model.bias=false"]),
+        ("resumed_config", Path("run"), config_file, ["steps=9", "model.bias=false"]),
         ("train", CONFIG, settings),
     ]
     assert threads == [3]

@@ -57,11 +57,18 @@ def test_demo_data_to_stems(
     assert capsys.readouterr().err.splitlines() == [
         f"error: run folder {run}: holds a run already; pass --resume to go on, or another --out"
     ]
-    assert run_sfisep(*arguments, *OPTIONS, "--set", "steps=6", "--resume", "--quiet") == 0
+    assert run_sfisep(*arguments, "--resume", "--set", "steps=6", "--quiet") == 0
     assert read_description(run / "last.safetensors").training["steps"] == 6
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [e["step"] for e in log if e["event"] == "start"] == [0, 4]
+    first, second = [e for e in log if e["event"] == "start"]
+    assert (first["step"], second["step"]) == (0, 4)
+    assert second["config"] == {**first["config"], "steps": 6}
     assert capsys.readouterr() == ("", "")
+
+    assert run_sfisep(*arguments, "--resume", "--set", "seed=1") == 2
+    assert "training setting seed: the run in" in capsys.readouterr().err
+    assert run_sfisep(*arguments, "--resume", "--init", "default") == 2
+    assert "--init default has no place there" in capsys.readouterr().err
 
     mixture = demo / "test/demo_0002/mixture.wav"
     options = ["--model", run / "best.safetensors", "--out", tmp_path / "out", "--float32"]

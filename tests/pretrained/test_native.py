@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.native import (
     FORMAT_VERSION,
     ModelDescription,
+    check_fit,
     load_model,
     read_description,
     save_model,
 )
+from sfisep_core.pretrained.resolve import resolve_model
 
 SETTINGS: dict[str, Any] = {
     "num_filters": 24,
@@ -210,6 +213,7 @@ def test_incomplete_descriptions_are_refused(path: Path, key: str) -> None:
         ({"config": {**SETTINGS, "num_filters": 25}}, "size mismatch"),
         ({"config": {**SETTINGS, "stride": 0}}, "stride of at least 1"),
         ({"config": {**SETTINGS, "native_rate": 0}}, "native_rate"),
+        ({"config": {**SETTINGS, "native_rate": 10**400}}, "int too large"),
         ({"config": {**SETTINGS, "num_filters": -4}}, "at least one centre"),
         ({"config": {**SETTINGS, "tcn": {"bottleneck_channels": 0}}}, "at least 1"),
         ({"config": {**SETTINGS, "tcn": 3}}, "tcn: expected a table"),
@@ -226,10 +230,16 @@ def test_descriptions_that_do_not_fit_are_refused(
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_weights_that_are_not_finite_are_refused(path: Path, value: float) -> None:
+    before = path.read_bytes()
     model = make_model()
     with torch.no_grad():
         model.get_parameter("masker.layers.1.skip.weight")[0, 0] = value
-    save_model(model, path)
+    with pytest.raises(CheckpointError, match=r"masker\.layers\.1\.skip\.weight holds values"):
+        save_model(model, path)
+    assert path.read_bytes() == before
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(model.state_dict(), path, metadata=metadata)
     with pytest.raises(CheckpointError, match=r"masker\.layers\.1\.skip\.weight holds values"):
         load_model(path)
 
@@ -238,6 +248,34 @@ def test_matrices_beyond_half_precision_are_noticed(path: Path) -> None:
     model = make_model()
     with torch.no_grad():
         model.get_parameter("masker.layers.1.skip.weight")[0, 0] = 1e6
-    save_model(model, path, half=True)
     with pytest.raises(CheckpointError, match="not finite"):
+        save_model(model, path, half=True)
+
+
+def test_misfits_are_one_line(path: Path) -> None:
+    rewrite(path, config={**SETTINGS, "num_filters": 25})
+    with pytest.raises(CheckpointError) as caught:
         load_model(path)
+    assert re.fullmatch(
+        re.escape(f"model file {path}: weights and description do not fit: ")
+        + r"size mismatch of weight [\w.]+: expected \[.*\], found \[.*\] \(and \d+ more\)",
+        str(caught.value),
+    )
+    weights = make_model().state_dict()
+    del weights["masker.conv_in.weight"]
+    weights["more"] = torch.zeros(1)
+    with pytest.raises(CheckpointError) as caught:
+        check_fit(make_model().state_dict(), weights, where="here")
+    assert str(caught.value) == "here: weight masker.conv_in.weight is missing (and 1 more)"
+
+
+def test_descriptions_of_many_brackets_are_refused(path: Path) -> None:
+    save_file({"w": torch.zeros(1)}, path, metadata={"sfisep": "[" * 100000})
+    with pytest.raises(CheckpointError, match="without sfisep's description"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "n" * 300 + ".safetensors", "null\0byte"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(CheckpointError, match=r"found no such file$"):
+        resolve_model(name)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfisep_core.errors import CheckpointError
+from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.pretrained.native import load_model, read_description
@@ -244,10 +244,19 @@ _BAD_SETTINGS: dict[str, tuple[Change, str]] = {
     ),
 }
 _BAD_WEIGHTS: dict[str, tuple[Change, str]] = {
-    "smaller than said": (lambda s, _: s.update(B=16), "size mismatch for masker.conv_in.weight"),
-    "missing": (lambda _, w: w.pop("stage.mask.tcn.1.skip_out.conv.weight"), "Missing key"),
-    "too many": (lambda _, w: w.update(more=torch.zeros(1)), "Unexpected key"),
-    "none": (lambda _, w: w.clear(), "Missing key"),
+    "smaller than said": (
+        lambda s, _: s.update(B=16),
+        r"size mismatch of weight .* \(and \d+ more\)$",
+    ),
+    "missing": (
+        lambda _, w: w.pop("stage.mask.tcn.1.skip_out.conv.weight"),
+        "skip.weight is missing$",
+    ),
+    "too many": (
+        lambda _, w: w.update(more=torch.zeros(1)),
+        "weight more is unknown to the model$",
+    ),
+    "none": (lambda _, w: w.clear(), r"is missing \(and \d+ more\)$"),
 }
 
 
@@ -276,6 +285,17 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     make_checkpoint(path, lambda _, w: w["stage.mask.prelu_3.weight"].fill_(float("nan")))
     with pytest.raises(CheckpointError, match=r"masker\.prelu_3\.weight holds values"):
         load_official_model(path)
+
+
+def test_a_checkpoint_does_not_replace_itself(tmp_path: Path) -> None:
+    path = tmp_path / "best_checkpoint"
+    make_checkpoint(path)
+    before = path.read_bytes()
+    (tmp_path / "link").symlink_to(path)
+    for out in (path, tmp_path / "link"):
+        with pytest.raises(ConfigError, match="would replace the checkpoint itself"):
+            convert_official_checkpoint(path, out)
+    assert path.read_bytes() == before
 
 
 def test_a_file_that_cannot_be_read_converts_to_nothing(tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from sfisep_core.config_values import build_config
 from sfisep_core.data.mixing import MixingConfig
-from sfisep_core.errors import ConfigError
+from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.registry import build_model
+from sfisep_core.training.checkpoint import CHECKPOINT_NAME, save_checkpoint
 from sfisep_core.training.config import (
     DEFAULT_PRESET,
     PRESETS,
     TrainingConfig,
     load_config,
+    resumed_config,
     show_config,
 )
 
@@ -87,7 +90,19 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
         ("steps=true", "training: steps: expected a value of type int, got True"),
         ("decay_share=1.5", "training setting decay_share: expected 0 to 1, got 1.5"),
         ("ema_decay=-0.1", "training setting ema_decay: expected 0 to 1, got -0.1"),
-        ("learning_rate=nan", "training setting learning_rate: expected at least 0, got nan"),
+        ("learning_rate=nan", "training setting learning_rate: expected 0 to 1000, got nan"),
+        ("learning_rate=inf", "training setting learning_rate: expected 0 to 1000, got inf"),
+        ("clip_norm=0", "training setting clip_norm: expected a value above 0, got 0.0"),
+        ("clip_norm=nan", "training setting clip_norm: expected a value above 0, got nan"),
+        ("seed=-1", f"training setting seed: expected 0 to {2**63 - 1}, got -1"),
+        (
+            "checkpoint_minutes=nan",
+            "training setting checkpoint_minutes: expected at least 0, got nan",
+        ),
+        (
+            "model.native_rate=1",
+            "training setting model.native_rate: expected 1000 to 384000 Hz, got 1",
+        ),
         (
             "schedule=linear",
             "training: schedule: expected one of stable, cosine, got 'linear'",
@@ -173,6 +188,114 @@ def test_file_that_is_no_toml(tmp_path: Path) -> None:
 
 
 def test_shown_configuration_is_complete_json() -> None:
-    config = load_config(overrides=["steps=9"])
-    assert json.loads(show_config(config)) == json.loads(json.dumps(asdict(config)))
-    assert json.loads(show_config(config))["steps"] == 9
+    config = load_config(overrides=["steps=9", "model.tcn.kernel_size=5"])
+    shown = json.loads(show_config(config))
+    plain = json.loads(json.dumps(asdict(config)))
+    assert shown == {**plain, "model": shown["model"]}
+    assert shown["steps"] == 9
+    model = build_model(config.family, config.model)
+    assert shown["model"] == json.loads(json.dumps(model.config_dict()))
+    assert (shown["model"]["kernel_size"], shown["model"]["tcn"]["kernel_size"]) == (160, 5)
+
+
+def test_shown_configuration_is_valid_input() -> None:
+    config = load_config()
+    again = build_config(TrainingConfig, json.loads(show_config(config)))
+    assert show_config(again) == show_config(config)
+    assert replace(again, model=config.model) == config
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.tcn.num_layers=70",
+        "model.num_filters=1" + "0" * 15,
+        "model.native_rate=1" + "0" * 400,
+    ],
+)
+def test_models_that_cannot_be_made_are_one_line(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"^training setting[^\n]* model[^\n]*\Z"):
+        load_config(overrides=[override])
+
+
+def test_value_that_cannot_be_parsed_is_a_word() -> None:
+    for text in ("[" * 10000, "1" * 10000):
+        with pytest.raises(ConfigError, match=r"^training: steps: expected a value of type int"):
+            load_config(overrides=[f"steps={text}"])
+
+
+def test_preset_has_a_bare_name(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / DEFAULT_PRESET
+    with pytest.raises(ConfigError, match=f"^configuration {re.escape(str(path))}: no such file"):
+        load_config(path)
+
+
+def test_name_too_long_for_a_file() -> None:
+    with pytest.raises(ConfigError, match=r"^configuration n{300}: .*name too long"):
+        load_config(Path("n" * 300))
+
+
+STORED = TrainingConfig(
+    model={"num_filters": 16, "tcn": {"num_layers": 2}},
+    mixing=MixingConfig(speeds=(1.0,)),
+    seed=3,
+    steps=9,
+    learning_rate=1e-4,
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Give a run's folder with a checkpoint that holds settings only."""
+    save_checkpoint(tmp_path / CHECKPOINT_NAME, {"config": asdict(STORED)})
+    return tmp_path
+
+
+def test_resumed_run_has_its_own_settings(run: Path) -> None:
+    assert resumed_config(run) == STORED
+    config = resumed_config(
+        run, overrides=["steps=12", "schedule=cosine", "validation_rates=[4000]"]
+    )
+    assert config == replace(STORED, steps=12, schedule="cosine", validation_rates=(4000,))
+
+
+def test_resumed_run_takes_a_file_of_the_same_model(run: Path) -> None:
+    file = run / "c.toml"
+    same = "seed = 3\n[model]\nnum_filters = 16\nstride = 80\ntcn.num_layers = 2\n"
+    file.write_text(f"steps = 12\n{same}[mixing]\nspeeds = [1]\n")
+    config = resumed_config(run, file=file, overrides=["batch_size=6"])  # 6 is the run's own
+    assert (config.steps, config.learning_rate) == (12, TrainingConfig().learning_rate)
+    assert config.model["stride"] == 80
+    file.write_text(f"{same}[mixing]\nspeeds = [1, 2]\n")
+    with pytest.raises(ConfigError, match=r"^training setting mixing\.speeds: the run in"):
+        resumed_config(run, file=file)
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "old", "new"),
+    [
+        ("seed=4", "seed", 3, 4),
+        ("batch_size=7", "batch_size", 6, 7),
+        ("loss=si-sdr", "loss", "snr", "si-sdr"),
+        ("mixing.gain_db=1", "mixing.gain_db", 4.0, 1.0),
+        ("model.stride=40", "model.stride", 80, 40),  # a default of the stored model
+        ("model.tcn.num_layers=3", "model.tcn.num_layers", 2, 3),
+    ],
+)
+def test_resumed_run_keeps_what_it_started_with(
+    override: str, key: str, old: object, new: object, run: Path
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        resumed_config(run, overrides=[override])
+    assert str(raised.value) == (
+        f"training setting {key}: the run in {run} has {old!r} and cannot go on with {new!r}: "
+        "leave it out, or start a new run in another --out"
+    )
+
+
+def test_checkpoint_without_settings(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / CHECKPOINT_NAME, {"config": [1]})
+    with pytest.raises(CheckpointError, match=r"holds no settings of a run$"):
+        resumed_config(tmp_path)
+    with pytest.raises(CheckpointError, match=r"there is no run to resume$"):
+        resumed_config(tmp_path / "elsewhere")

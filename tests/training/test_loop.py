@@ -21,6 +21,8 @@ from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.loop import TrainingProgress, learning_rate_at, train
 from sfisep_core.training.losses import loss_function
+from sfisep_core.training.run_log import RunLog
+from sfisep_core.training.validation import ValidationScores
 
 RATE = 8000
 SECONDS = 2.0
@@ -202,8 +204,23 @@ def test_nothing_to_resume(data: Path, tmp_path: Path) -> None:
 def test_resume_with_another_model_is_refused(data: Path, tmp_path: Path) -> None:
     train(replace(TINY, steps=1), data=data, out=tmp_path, device="cpu")
     other = replace(TINY, model={**TINY.model, "num_filters": 24})
-    with pytest.raises(CheckpointError, match=r"^resume: the checkpoint does not fit this"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"^resume: the checkpoint does not fit this configuration: size mismatch of weight "
+        r"[^\n]* \(and \d+ more\)\Z",
+    ):
         train(other, data=data, out=tmp_path, device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("key", ["model", "average", "optimizer", "step"])
+def test_resume_with_a_damaged_state_is_one_line(key: str, data: Path, tmp_path: Path) -> None:
+    train(replace(TINY, steps=1), data=data, out=tmp_path, device="cpu")
+    checkpoint = tmp_path / loop.CHECKPOINT_NAME
+    state = load_checkpoint(checkpoint)
+    for value in ([1], "text", None):
+        save_checkpoint(checkpoint, {**state, key: value})
+        with pytest.raises(CheckpointError, match=r"^resume: the checkpoint does not fit [^\n]*\Z"):
+            train(TINY, data=data, out=tmp_path, device="cpu", resume=True)
 
 
 def test_init_starts_from_the_weights_of_a_model(data: Path, tmp_path: Path) -> None:
@@ -227,7 +244,8 @@ def test_init_starts_from_the_weights_of_a_model(data: Path, tmp_path: Path) -> 
 def test_init_from_a_model_of_another_size_is_refused(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "start.safetensors"
     save_model(build_model(TINY.family, {**TINY.model, "num_filters": 24}), path)
-    with pytest.raises(CheckpointError, match=f"^initial weights {path}: they do not fit"):
+    line = f"^initial weights {path}: they do not fit the configured model: size [^\n]* more\\)\\Z"
+    with pytest.raises(CheckpointError, match=line):
         train(TINY, data=data, out=tmp_path / "run", init=str(path), device="cpu")
 
 
@@ -251,8 +269,60 @@ def test_foreign_sources_are_refused(data: Path, tmp_path: Path) -> None:
 
 def test_run_folder_that_cannot_be_made(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"be made: Not a directory; choose another --out$"):
-        train(TINY, data=data, out=tmp_path / "file/run", device="cpu")
+    for name, reason in (("file/run", "Not a directory"), ("n" * 300, "File name too long")):
+        with pytest.raises(ConfigError, match=f"be written to: {reason}; choose another --out$"):
+            train(TINY, data=data, out=tmp_path / name, device="cpu")
+
+
+def test_run_folder_that_cannot_be_written_to(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").mkdir()  # as good as a folder without permission, for root too
+    with pytest.raises(ConfigError, match=f"^run folder {tmp_path}: cannot be written to: "):
+        train(TINY, data=data, out=tmp_path, device="cpu")
+
+
+def test_log_that_cannot_be_continued(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"gone/log\.jsonl: cannot be written: No such file"):
+        RunLog(tmp_path / "gone/log.jsonl").write(event="train")
+
+
+def test_resume_has_no_initial_weights(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--resume goes on .*: --init default has no place"):
+        train(TINY, data=data, out=tmp_path, device="cpu", resume=True, init="default")
+
+
+def test_model_that_scales_its_input_is_refused(data: Path, tmp_path: Path) -> None:
+    for model in ({**TINY.model, "normalizes_level": True}, {}):
+        with pytest.raises(ConfigError, match=r"set model\.normalizes_level=false$"):
+            train(replace(TINY, model=model), data=data, out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_score_that_is_not_finite_keeps_the_last_good_models(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(replace(TINY, steps=2), data=data, out=tmp_path, device="cpu")
+    names = ("last.safetensors", "best.safetensors", loop.CHECKPOINT_NAME)
+    before = [(tmp_path / name).read_bytes() for name in names]
+
+    def score(*_: object, **__: object) -> ValidationScores:
+        return ValidationScores({4000: {"vocals": math.nan}})
+
+    monkeypatch.setattr(loop, "validate", score)
+    with pytest.raises(TrainingError) as raised:
+        train(TINY, data=data, out=tmp_path, device="cpu", resume=True)
+    assert str(raised.value) == (
+        "training: the validation score at step 6 is not finite; the last good checkpoint is "
+        f"{tmp_path / loop.CHECKPOINT_NAME}: lower learning_rate"
+    )
+    assert [(tmp_path / name).read_bytes() for name in names] == before
+
+
+def test_changed_weight_decay_counts_after_resuming(data: Path, tmp_path: Path) -> None:
+    train(replace(TINY, steps=1), data=data, out=tmp_path, device="cpu")
+    config = replace(TINY, steps=2, weight_decay=0.25)
+    train(config, data=data, out=tmp_path, device="cpu", resume=True)
+    groups = load_checkpoint(tmp_path / loop.CHECKPOINT_NAME)["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.25, 0.0]
 
 
 def test_excerpts_longer_than_the_tracks(data: Path, tmp_path: Path) -> None:
@@ -428,6 +498,14 @@ def test_damaged_checkpoint(content: bytes, tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
+@pytest.mark.parametrize("content", [torch.zeros(2), [1], "text", None])
+def test_file_that_holds_no_state(content: object, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"it holds \w+ instead of the state of a run$"):
+        load_checkpoint(path)
+
+
 class MakesFolder:
     """Pickles to a call."""
 
@@ -443,6 +521,6 @@ def test_checkpoint_runs_no_code(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(MakesFolder(marker)))  # noqa: S301  # the trap works
     marker.rmdir()
     torch.save({"step": MakesFolder(marker)}, path)
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=r"\A[^\n]*\Z"):
         load_checkpoint(path)
     assert not marker.exists()
