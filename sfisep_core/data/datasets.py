@@ -100,15 +100,6 @@ class StemDataset:
         """
         return self._read(self.tracks[place.track], stem, place.start, self.excerpt_frames)
 
-    def track_audio(self, track: PreparedTrack) -> npt.NDArray[np.float32]:
-        """Read a whole track, shape (stem, channel, time).
-
-        Raises:
-            AudioFileError: A file cannot be read.
-            DatasetError: A file is shorter than the manifest says.
-        """
-        return np.stack([self._read(track, stem, 0, track.frames) for stem in STEMS])
-
     def _read(
         self, track: PreparedTrack, stem: str, start: int, frames: int
     ) -> npt.NDArray[np.float32]:

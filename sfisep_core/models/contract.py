@@ -91,6 +91,10 @@ class SeparationModel(nn.Module, ABC):
         del sample_rate
         return 1
 
+    def for_inference(self) -> "SeparationModel":
+        """Give what separates the same with fewer operations: the model itself, or a copy."""
+        return self
+
     def compile_network(self) -> None:
         """Compile, in place, what does not depend on the rate (all of it unless overridden)."""
         self.compile()

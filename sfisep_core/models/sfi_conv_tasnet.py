@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sfisep_core.models.blocks.consistency import share_residual
+from sfisep_core.models.blocks.folding import fold_batch_norms
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
 from sfisep_core.models.contract import (
     DEFAULT_SOURCES,
@@ -118,6 +119,10 @@ class SFIConvTasNet(SeparationModel):
     def chunk_alignment(self, sample_rate: int) -> int:
         """Give the samples after which the frame positions repeat."""
         return self.encoder.grid(sample_rate).period
+
+    def for_inference(self) -> SeparationModel:
+        """Fold batch norms into convolutions, on a copy; without batch norms give the model."""
+        return fold_batch_norms(self) if self.config.tcn.norm == "batch" else self
 
     def compile_network(self) -> None:
         """Compile the mask network in place: it sees 400 frames a second whatever the rate."""

@@ -85,7 +85,7 @@ class Separator:
         self._segment = segment
         self.device = find_device(device)
         found = model if isinstance(model, SeparationModel) else resolve_model(str(model))
-        self.model = found.to(self.device).eval()
+        self.model = found.to(self.device).eval().for_inference()
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -40,6 +40,7 @@ class TrainingConfig:
     batch_size: int = 6
     loss: LossKind = "snr"
     floor_db: float = -30.0  # of the SNR loss, relative to the mixture
+    mask_silent: bool = False  # leave silent stems out of the SNR loss (SI-SDR always does)
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     warmup_steps: int = 100

@@ -196,7 +196,11 @@ def train(
         # 4. forward, backward
         estimates = model(mixture, sample_rate=sample_rate)
         loss = loss_function(
-            config.loss, estimates=estimates, references=stems, floor_db=config.floor_db
+            config.loss,
+            estimates=estimates,
+            references=stems,
+            floor_db=config.floor_db,
+            mask_silent=config.mask_silent,
         )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -64,11 +64,21 @@ def si_sdr_loss(*, estimates: Tensor, references: Tensor) -> Tensor:
 
 
 def loss_function(
-    kind: LossKind, *, estimates: Tensor, references: Tensor, floor_db: float
+    kind: LossKind,
+    *,
+    estimates: Tensor,
+    references: Tensor,
+    floor_db: float,
+    mask_silent: bool = False,
 ) -> Tensor:
     """Compute a loss by name; see the functions of this module."""
     if kind == "snr":
-        return soft_snr_loss(estimates=estimates, references=references, floor_db=floor_db)
+        return soft_snr_loss(
+            estimates=estimates,
+            references=references,
+            floor_db=floor_db,
+            mask_silent=mask_silent,
+        )
     if kind == "si-sdr":
         return si_sdr_loss(estimates=estimates, references=references)
     msg = f"loss {kind!r}: unknown; expected snr or si-sdr"

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from sfisep_core.audio.files import read_audio
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.mixing import MixingConfig, draw_batch
@@ -118,7 +119,9 @@ def test_plain_excerpts_are_exactly_in_the_data(rate: int, make_data: MakeData) 
     stems, drawn_rate = draw_batch(dataset, sources, config, seed=0, step=0, batch_size=8)
     assert drawn_rate == rate
     assert stems.shape == (8, 2, 1, round(0.5 * rate))
-    tracks = np.stack([dataset.track_audio(track) for track in dataset.tracks])
+    tracks = np.stack(
+        [[read_audio(data / track.stems[stem])[0] for stem in STEMS] for track in dataset.tracks]
+    )
     places, channels = set(), set()
     for example in stems[:, :, 0].numpy():
         found = [
@@ -300,8 +303,6 @@ def test_stem_shorter_than_the_manifest_says(make_data: MakeData) -> None:
         draw_batch(
             dataset, STEMS, replace(PLAIN, excerpt_seconds=4.0), seed=0, step=0, batch_size=2
         )
-    with pytest.raises(DatasetError, match=rf"track0/{message}"):
-        dataset.track_audio(dataset.tracks[0])
 
 
 @pytest.mark.parametrize("gain", [-0.1, math.nan, math.inf])

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from sfisep_core.audio.files import read_audio
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
+from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
 from sfisep_core.models.registry import build_model
-from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
+from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.separation.separator import Separator
 
 Samples = npt.NDArray[np.float32]
@@ -497,3 +498,30 @@ def test_rates_that_are_no_rates_are_refused(separator: Separator, rate: object)
 def test_an_array_without_channels_is_refused(separator: Separator) -> None:
     with pytest.raises(ConfigError, match=r"^samples: .*got float32 of shape \(0, 10\)"):
         separator.separate((np.zeros((0, 10), dtype=np.float32), 8000))
+
+
+def test_batch_norms_are_folded_for_separation() -> None:
+    torch.manual_seed(0)
+    tcn = TCNConfig(8, 8, num_layers=2, num_stacks=1, norm="batch")
+    model = SFIConvTasNet(
+        SFIConvTasNetConfig(
+            num_filters=16,
+            tcn=tcn,
+            mask="free",
+            gain_rule="mixture-consistent",
+            normalizes_level=False,
+        )
+    ).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm1d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    separator = Separator(model)
+    norms = [m for m in separator.model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    assert len(norms) == 3  # those before the two depthwise convolutions, and norm_2
+    mixture = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    stems = separator.separate((mixture, 8000)).stems
+    with torch.no_grad():
+        expected = model(torch.from_numpy(mixture)[None, None], sample_rate=8000)[0, :, 0]
+    for name, stem in zip(model.sources, expected.numpy(), strict=True):
+        np.testing.assert_allclose(stems[name], stem, atol=1e-5)

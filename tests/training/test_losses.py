@@ -160,3 +160,14 @@ def test_losses_by_name() -> None:
         assert torch.equal(loss, expected)
     with pytest.raises(ConfigError, match=r"^loss 'l1': unknown; expected snr or si-sdr$"):
         loss_function("l1", estimates=estimates, references=references, floor_db=-20)  # type: ignore[arg-type]
+
+
+def test_silent_sources_are_left_out_of_the_snr_on_request() -> None:
+    references = batch(tone(1), torch.zeros_like(tone(1)))
+    estimates = references + 0.1 * batch(tone(7), tone(8))
+    masked = loss_function(
+        "snr", estimates=estimates, references=references, floor_db=-200, mask_silent=True
+    )
+    assert masked.item() == pytest.approx(-20, abs=1e-4)
+    plain = loss_function("snr", estimates=estimates, references=references, floor_db=-30)
+    assert plain.item() > masked.item() + 5
