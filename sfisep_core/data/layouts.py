@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -79,7 +79,9 @@ def find_tracks(source: Path) -> list[TrackFolder]:
     return found
 
 
-def hold_out_tracks(folders: Sequence[TrackFolder]) -> list[TrackFolder]:
+def hold_out_tracks(
+    folders: Sequence[TrackFolder], *, cut: Collection[str] = ()
+) -> list[TrackFolder]:
     """Move some training tracks to the split "valid", unless there are tracks for validation.
 
     A tenth is held out: those whose name has a SHA-256 digest below 10 modulo 100. The choice
@@ -88,16 +90,20 @@ def hold_out_tracks(folders: Sequence[TrackFolder]) -> list[TrackFolder]:
     digest is.
 
     Args:
-        folders: Tracks as `find_tracks` gives them. One with missing stems is not held out.
+        folders: Tracks as `find_tracks` gives them. One with missing stems is not held out, and
+            does not count as a track to validate on.
+        cut: Names of tracks of which a part is left out; they are not held out either.
 
     Returns:
         The same tracks, in order of split and otherwise as they were.
     """
-    usable = [f for f in folders if f.split == "train" and not f.missing]
-    if len(usable) < 2 or any(folder.split == "valid" for folder in folders):
+    training = [f for f in folders if f.split == "train" and not f.missing]
+    usable = [f for f in training if f.name not in cut]
+    validates = any(f.split == "valid" and not f.missing for f in folders)
+    if len(training) < 2 or not usable or validates:
         return list(folders)
     held_out = {folder.name for folder in usable if _draw(folder.name) < _HELD_OUT_PERCENT}
-    if len(held_out) in (0, len(usable)):
+    if len(held_out) in (0, len(training)):
         held_out = {min(usable, key=lambda folder: _draw(folder.name)).name}
     moved = [
         replace(f, split="valid") if f.split == "train" and f.name in held_out else f

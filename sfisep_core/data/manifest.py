@@ -9,7 +9,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from sfisep_core.errors import DatasetError
+from sfisep_core.config_values import build_config
+from sfisep_core.errors import ConfigError, DatasetError
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 1
@@ -63,8 +64,8 @@ def read_manifest(folder: Path) -> list[PreparedTrack]:
                 "prepare the data again"
             )
             raise DatasetError(msg)
-        return [PreparedTrack(**track) for track in content["tracks"]]
-    except (KeyError, TypeError, ValueError) as error:
+        return [build_config(PreparedTrack, track, where="track") for track in content["tracks"]]
+    except (KeyError, TypeError, ValueError, OSError, ConfigError) as error:
         msg = f"{path}: not a manifest of a prepared data set ({error!r}): prepare the data again"
         raise DatasetError(msg) from error
 

@@ -85,7 +85,7 @@ def prepare_dataset(
         )
         raise ConfigError(msg)
     exclusions = parse_exclusions(exclude)
-    folders = hold_out_tracks(find_tracks(source))
+    folders = hold_out_tracks(find_tracks(source), cut={e.track for e in exclusions})
     unknown = {e.track for e in exclusions} - {folder.name for folder in folders}
     if unknown:
         msg = f"exclusion of {sorted(unknown)[0]!r}: no such track in {source}"

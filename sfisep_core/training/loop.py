@@ -119,6 +119,9 @@ def train(
         first_step, best_score = restore(
             state, model, optimizer, average, weight_decay=config.weight_decay
         )
+        if config.steps < first_step:
+            msg = f"run {out}: has done {first_step} steps already, got steps={config.steps}"
+            raise ConfigError(msg)
     dataset = StemDataset(data, split="train", excerpt_seconds=config.mixing.stored_seconds)
     validation = StemDataset(
         data, split="valid", excerpt_seconds=validation_mixing(config.mixing).stored_seconds

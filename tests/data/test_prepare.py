@@ -395,3 +395,37 @@ def test_manifest_is_readable_json_without_absolute_paths(tmp_path: Path) -> Non
     text = (tmp_path / "out" / MANIFEST_NAME).read_text(encoding="utf-8")
     assert json.loads(text)["version"] == 1
     assert str(tmp_path) not in text
+
+
+def test_unusable_validation_tracks_do_not_count(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_track(tmp_path / "in/train" / name)
+    write_track(tmp_path / "in/valid/broken")
+    (tmp_path / "in/valid/broken/drums.wav").unlink()
+    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert sorted(track.split for track in result.tracks) == ["train", "valid"]
+    assert [name for name, _ in result.skipped] == ["valid/broken"]
+
+
+def test_tracks_with_exclusions_are_not_held_out(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_track(tmp_path / "in" / name, frames=4 * RATE)
+    drawn = [
+        t for t in prepare_dataset(tmp_path / "in", tmp_path / "1").tracks if t.split == "valid"
+    ]
+    exclude = [f"{drawn[0].name}:0-1"]
+    tracks = prepare_dataset(tmp_path / "in", tmp_path / "2", exclude=exclude).tracks
+    held_out = [track.name for track in tracks if track.split == "valid"]
+    assert len(held_out) == 1
+    assert held_out[0] != drawn[0].name
+
+
+def test_manifest_of_other_types_is_refused(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/a")
+    prepare_dataset(tmp_path / "in", tmp_path / "out")
+    path = tmp_path / "out/manifest.json"
+    text = path.read_text(encoding="utf-8")
+    assert '"frames": ' in text
+    path.write_text(re.sub(r'"frames": \d+', '"frames": "x"', text), encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"not a manifest of a prepared data set .*frames"):
+        read_manifest(tmp_path / "out")

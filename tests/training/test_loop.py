@@ -212,6 +212,12 @@ def test_resume_with_another_model_is_refused(data: Path, tmp_path: Path) -> Non
         train(other, data=data, out=tmp_path, device="cpu", resume=True)
 
 
+def test_resume_with_fewer_steps_than_done_is_refused(data: Path, tmp_path: Path) -> None:
+    train(replace(TINY, steps=2), data=data, out=tmp_path, device="cpu")
+    with pytest.raises(ConfigError, match=r"has done 2 steps already, got steps=1$"):
+        train(replace(TINY, steps=1), data=data, out=tmp_path, device="cpu", resume=True)
+
+
 @pytest.mark.parametrize("key", ["model", "average", "optimizer", "step"])
 def test_resume_with_a_damaged_state_is_one_line(key: str, data: Path, tmp_path: Path) -> None:
     train(replace(TINY, steps=1), data=data, out=tmp_path, device="cpu")
