@@ -6,7 +6,6 @@ give the same bytes on every run.
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
+from sfisep_core.atomic import written_whole
 from sfisep_core.data.demo_players import play_stem
 from sfisep_core.data.demo_song import plan_song
+from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.manifest import write_json
 from sfisep_core.errors import ConfigError, DatasetError
-
-STEMS: tuple[str, ...] = ("vocals", "drums", "bass", "other")
 
 SETTINGS_NAME = "demo.json"
 
@@ -202,10 +201,5 @@ def _is_complete(folder: Path, seconds: float, sample_rate: int) -> bool:
 def _write_track(folder: Path, stems: dict[str, npt.NDArray[np.int16]], sample_rate: int) -> None:
     mixture = np.sum(list(stems.values()), axis=0, dtype=np.int32).astype(np.int16)
     for name, samples in {**stems, "mixture": mixture}.items():
-        # The process number keeps two runs on one directory out of each other's files.
-        temporary = folder / f".{name}.{os.getpid()}.tmp"
-        try:
+        with written_whole(folder / f"{name}.wav") as temporary:
             sf.write(temporary, samples.T, sample_rate, subtype="PCM_16", format="WAV")
-            temporary.replace(folder / f"{name}.wav")
-        finally:
-            temporary.unlink(missing_ok=True)

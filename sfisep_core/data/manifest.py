@@ -1,7 +1,6 @@
 """The manifest of a prepared data set: which tracks it holds, and what is known of them."""
 
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from sfisep_core.atomic import written_whole
 from sfisep_core.config_values import build_config
 from sfisep_core.errors import ConfigError, DatasetError
 
@@ -111,10 +111,5 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    # A random name keeps two runs on one folder out of each other's files.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-    try:
+    with written_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

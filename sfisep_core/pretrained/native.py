@@ -1,8 +1,6 @@
 """The native model format: one safetensors file whose metadata say how to build the model."""
 
-import contextlib
 import json
-import secrets
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
@@ -76,19 +75,14 @@ def save_model(
         "licence": licence,
     }
     metadata = {_KEY: json.dumps(description)}
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # safetensors' own `save_file` makes files that only their owner may read
-        with temporary.open("xb") as file:
-            file.write(save(tensors, metadata))
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            # safetensors' own `save_file` makes files that only their owner may read
+            temporary.write_bytes(save(tensors, metadata))
     except (OSError, SafetensorError) as error:
         msg = f"model file {path}: cannot be written: {error}"
         raise CheckpointError(msg) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()  # gone already where all went well
 
 
 def read_description(path: Path) -> ModelDescription:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.files import (
     AudioWriter,
     Encoding,
@@ -28,7 +29,6 @@ __all__ = ["ClipMode", "SeparatedFile", "Separation", "Separator"]
 
 ClipMode = Literal["rescale", "clamp", "none"]
 
-MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 4000, 384000
 # The largest value that 16-bit samples hold, so that a rescaled peak is not clipped.
 _FULL_SCALE = 32767 / 32768
 

@@ -1,14 +1,13 @@
 """Training checkpoints: everything a run needs to go on, and the averaged weights."""
 
-import contextlib
 import pickle
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained.native import first_line
 
@@ -62,17 +61,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: It cannot be written; an earlier one is still there.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with temporary.open("xb") as file:
+        with written_whole(path) as temporary, temporary.open("xb") as file:
             torch.save(state, file)
-        temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as the latter
         msg = f"checkpoint {path}: cannot be written: {error}; the one before it, if any, is intact"
         raise CheckpointError(msg) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()  # gone already where all went well
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -18,7 +18,12 @@ MODULES = sorted(
 )
 
 # What each part of the core may import of the others, besides itself. Down means all the way down.
-_BASE = {"sfisep_core.errors", "sfisep_core.results", "sfisep_core.config_values"}
+_BASE = {
+    "sfisep_core.errors",
+    "sfisep_core.results",
+    "sfisep_core.config_values",
+    "sfisep_core.atomic",
+}
 _SIGNAL = _BASE | {"sfisep_core.sfi", "sfisep_core.audio"}
 _MODELS = _BASE | {"sfisep_core.sfi", "sfisep_core.audio.stft"}
 _OPERATION = _SIGNAL | {"sfisep_core.models", "sfisep_core.data", "sfisep_core.pretrained"}
@@ -26,6 +31,7 @@ ALLOWED = {
     "sfisep_core": set(),  # importing the package costs nothing, and the command line always does
     "sfisep_core.errors": set(),
     "sfisep_core.results": set(),
+    "sfisep_core.atomic": set(),
     "sfisep_core.config_values": {"sfisep_core.errors"},
     "sfisep_core.devices": {"sfisep_core.errors"},
     "sfisep_core.sfi": _BASE,
