@@ -16,7 +16,8 @@ marking the even and the odd positions, and Sherman-Morrison inverts it in close
 
     h = (b - e (e.b) / (M - 1 + |e|) - o (o.b) / (M - 1 + |o|)) / (M - 1).
 
-This is the pseudo-inverse solution of the paper without a matrix factorisation.
+This is the pseudo-inverse solution of the paper without a matrix factorisation. It serves release
+mode; exact mode fits to the response of the filter cut to the kernel's duration: `exact_design.py`.
 
 Source: Saito et al. 2022, section III-A (least-squares fit in the frequency domain).
 """
@@ -27,23 +28,8 @@ import torch
 from torch import Tensor
 
 from sfisep_core.sfi.analog_filters import ModulatedGaussianFilters
+from sfisep_core.sfi.exact_design import exact_design
 from sfisep_core.sfi.frame_grid import FrameGrid
-
-
-def edge_weights(offsets: Tensor, *, half_width: float) -> Tensor:
-    """Weigh taps so that the kernel lasts 2 * half_width samples, whole or not.
-
-    A tap stands for one sample period around it; it counts by the share of that period that lies
-    inside the kernel: clip(half_width + 1/2 - |offset|, 0, 1).
-
-    Args:
-        offsets: p + d, distance of the taps from the kernel's centre, in samples.
-        half_width: Half the kernel's duration in samples.
-
-    Returns:
-        Weights between 0 and 1, same shape.
-    """
-    return (half_width + 0.5 - offsets.abs()).clamp(0.0, 1.0)
 
 
 def least_squares_taps(response: Tensor, positions: Tensor) -> Tensor:
@@ -76,25 +62,20 @@ def frequency_design(
     Args:
         filters: Analog filters.
         grid: Frames of the layer at F.
-        num_response_samples: M at least; 2 K is used where that is more, since fewer samples than
-            taps leave the fit undetermined (384 kHz and M = 640 would halve the gain).
+        num_response_samples: Release mode: M at least; 2 K is used where that is more, since fewer
+            samples than taps leave the fit undetermined (384 kHz and M = 640 would halve the gain).
 
     Returns:
         Taps h[p] in rising order of p, float64, shape (num_sets, num_filters, num_taps).
     """
     device = filters.center.device
+    if grid.shifts:  # `impulse_response` is 2 pi times the inverse transform of H
+        return exact_design(
+            lambda time: filters.impulse_response(time) / (2 * math.pi), grid, device=device
+        )
     num_samples = max(num_response_samples, 2 * grid.num_taps)
     nyquist = math.pi * grid.sample_rate
     frequencies = torch.linspace(0, nyquist, num_samples, dtype=torch.float64, device=device)
     positions = torch.arange(grid.num_taps, device=device).double() + grid.first_position
     response = filters.frequency_response(frequencies)
-    if not grid.shifts:
-        return least_squares_taps(response, positions).unsqueeze(0)
-    tap_sets = []
-    for shift in grid.shifts:  # one at a time: 64 sets of (440, M) responses would take 300 MB
-        # Taps at p stand for h((p + d) / F): h advanced by d samples is H(w) e^{+j w d / F}.
-        angles = shift / grid.sample_rate * frequencies
-        advance = torch.complex(torch.cos(angles), torch.sin(angles))
-        taps = least_squares_taps(response * advance, positions)
-        tap_sets.append(taps * edge_weights(positions + shift, half_width=grid.half_width))
-    return torch.stack(tap_sets)
+    return least_squares_taps(response, positions).unsqueeze(0)

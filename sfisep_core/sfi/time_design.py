@@ -3,7 +3,8 @@
 A continuous convolution y(c) = integral h(t) x(c - t) dt becomes, sampled at F,
 y(c) = (1 / F) sum_n h(c - n / F) x[n]. The published layers leave out 1 / F, so their gain grows
 with F; in exact mode the layers multiply by F0 / F, which keeps the gain that weights trained at
-F0 know (see `layers.py`).
+F0 know (see `layers.py`). There the taps are not the samples themselves but a fit to the cut h, for
+samples carry images of its response: `exact_design.py`.
 
 Source: Saito et al. 2022, section III-B and III-C.
 """
@@ -15,13 +16,15 @@ import torch
 from torch import Tensor
 
 from sfisep_core.sfi.analog_filters import AnalogFilters, MultiPhaseGammatoneFilters
+from sfisep_core.sfi.exact_design import exact_design
 from sfisep_core.sfi.frame_grid import FrameGrid
-from sfisep_core.sfi.frequency_design import edge_weights
 
 NyquistRule = Literal["mask", "taper"]
 
-# Width of the taper below the Nyquist frequency: in bandwidths of the filter, and in inverse
-# kernel durations, since a short kernel widens a filter however narrow its parameters make it.
+# Width of the taper below the Nyquist frequency: in sampling frequencies, since the exact design is
+# free in the last few hundredths; in bandwidths of the filter; and in inverse kernel durations,
+# since a short kernel widens a filter however narrow its parameters make it.
+_TAPER_RATES = 0.04
 _TAPER_BANDWIDTHS = 2.0
 _TAPER_INVERSE_DURATIONS = 0.5
 
@@ -42,8 +45,7 @@ def nyquist_weights(
         native_rate: F0 in Hz.
         kernel_size: K0 in samples at F0.
         rule: "mask": 0 above F / 2 where F < F0, else 1 (published). "taper": a raised cosine
-            that reaches 0 at F / 2, and no filter's gain is above its nominal one: the gain that
-            its mirror image at F minus its centre adds at most is divided out.
+            that reaches 0 at F / 2.
 
     Returns:
         Weights from 0 to 1, float64, shape (num_filters,); constants to the gradient.
@@ -54,27 +56,9 @@ def nyquist_weights(
             keep = room >= 0 if sample_rate < native_rate else torch.ones_like(room)
             return keep.double()
         duration = kernel_size / native_rate
-        width = _TAPER_BANDWIDTHS * filters.bandwidths_hz() + _TAPER_INVERSE_DURATIONS / duration
-        taper = 0.5 - 0.5 * torch.cos(math.pi * (room / width).clamp(0.0, 1.0))
-        image = _relative_gain(filters, distance_hz=2 * room.clamp_min(0.0), duration=duration)
-        return taper / (1.0 + image)
-
-
-def _relative_gain(filters: AnalogFilters, *, distance_hz: Tensor, duration: float) -> Tensor:
-    """Bound a filter's gain at a distance from its centre, relative to the gain at the centre.
-
-    The transform of the envelope, cut to the kernel's duration: that of the uncut one, plus the
-    two edges g of a Gaussian, which contribute up to 2 g / w at w rad/s from the centre. A
-    gammatone has faded at the kernel's end (at the centres that lie near F / 2).
-    """
-    distance = (2 * math.pi * distance_hz).clamp_min(1e-6)
-    bandwidth = 2 * math.pi * filters.bandwidths_hz()
-    if isinstance(filters, MultiPhaseGammatoneFilters):  # t e^{-bt} has the transform (b + jw)^-2
-        return bandwidth**2 / (bandwidth**2 + distance**2)
-    half = bandwidth * duration / 2  # half the duration in units of the Gaussian's width in time
-    area = math.sqrt(2 * math.pi) / bandwidth * torch.erf(half / math.sqrt(2))
-    edges = 2 * torch.exp(-0.5 * half**2) / (distance * area)
-    return (torch.exp(-0.5 * (distance / bandwidth) ** 2) + edges).clamp_max(1.0)
+        fixed = _TAPER_RATES * sample_rate + _TAPER_INVERSE_DURATIONS / duration
+        width = fixed + _TAPER_BANDWIDTHS * filters.bandwidths_hz()
+        return 0.5 - 0.5 * torch.cos(math.pi * (room / width).clamp(0.0, 1.0))
 
 
 def _release_times(
@@ -127,19 +111,16 @@ def time_design(
             taps = taps * _equalising_gains(taps)
         return (taps * weights.unsqueeze(1)).unsqueeze(0)
 
-    shifts = torch.tensor(grid.shifts, dtype=torch.float64, device=device)
-    positions = torch.arange(grid.num_taps, device=device).double() + grid.first_position
-    offsets = positions + shifts.unsqueeze(1)  # (sets, taps), samples from the kernel's centre
-    times = offsets / grid.sample_rate
+    gains = weights.unsqueeze(1) * grid.sample_rate  # taps are values of h, not of h / F
+    center = 0.0
     if causal:
         # The kernel covers t = 1 .. K0 native samples, its centre is (K0 + 1) / 2 of them.
-        times = times + (kernel_size + 1) / (2 * native_rate)
-    taps = filters.impulse_response(times)  # (filters, sets, taps)
-    if causal:
+        center = (kernel_size + 1) / (2 * native_rate)
         native_times = torch.arange(1, kernel_size + 1, device=device).double() / native_rate
-        taps = taps * _equalising_gains(filters.impulse_response(native_times)).unsqueeze(2)
-    taps = taps * edge_weights(offsets, half_width=grid.half_width)
-    return (taps * weights.view(-1, 1, 1)).transpose(0, 1)
+        gains = gains * _equalising_gains(filters.impulse_response(native_times))
+    return exact_design(
+        lambda time: filters.impulse_response(time + center) * gains, grid, device=device
+    )
 
 
 def _equalising_gains(taps: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sfisep_core.sfi import ModulatedGaussianFilters, SFIConv1d
 from sfisep_core.sfi.frame_grid import frame_grid
-from sfisep_core.sfi.frequency_design import edge_weights, frequency_design, least_squares_taps
+from sfisep_core.sfi.frequency_design import frequency_design, least_squares_taps
 
 
 def pseudo_inverse_taps(response: Tensor, positions: Tensor) -> Tensor:
@@ -60,20 +60,6 @@ def test_released_taps_are_the_pseudo_inverse_of_the_analog_response() -> None:
         )
         actual = frequency_design(filters, grid, num_response_samples=640)
         torch.testing.assert_close(actual, expected[None], rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("half_width", [20.0, 27.5625, 80.0])
-@pytest.mark.parametrize("shift", [0.0, -0.25, -0.984375])
-def test_edge_weights_add_up_to_the_kernels_duration(half_width: float, shift: float) -> None:
-    offsets = torch.arange(-200, 201).double() + shift
-    weights = edge_weights(offsets, half_width=half_width)
-    assert weights.sum().item() == pytest.approx(2 * half_width, abs=1e-12)
-
-
-def test_edge_weights_by_hand() -> None:
-    offsets = torch.tensor([-3.5, -2.75, -2.25, 0.0, 2.0, 2.5, 3.0]).double()
-    weights = edge_weights(offsets, half_width=2.5)
-    assert weights.tolist() == [0.0, 0.25, 0.75, 1.0, 1.0, 0.5, 0.0]
 
 
 def centre_gains(sample_rate: int, centers_hz: list[float], num_response_samples: int) -> Tensor:

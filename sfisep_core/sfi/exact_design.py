@@ -1,0 +1,68 @@
+"""Exact design: taps that answer every tone as the analog filter does, whatever F is.
+
+A layer's analog filter h is cut to T = K0 / F0 seconds, so its response to a tone is that of the
+cut filter, R(f). Taps that sample the cut h at F add the images of R at multiples of F. The cut
+widens every filter (its skirt falls only with the inverse distance from the centre), so next to
+F / 2 the images are heard: 3 % of the gain at 8 kHz. Frames would then depend on F.
+
+So the taps h[p] of a frame, p + d samples from the filter's centre, are those that minimise
+
+    (1 / F) integral of w(f) |sum_p h[p] e^{-j 2 pi f (p + d) / F} - R(f)|^2 df over |f| < F / 2,
+
+w being 1 + GAP below BAND * F, where tones are promised, and GAP above: no finite set of taps
+follows R up to F / 2, where R jumps, and a little freedom there is what makes the fit close below.
+With s(x) = 2 BAND sinc(2 BAND x) + GAP sinc(x), the transform of w, the normal equations are
+
+    sum_p' s(p - p') h[p'] = integral over |t| < T / 2 of s(p + d - t F) h(t) dt.
+
+Their matrix depends on the number of taps only, so the taps are linear in values of h(t).
+
+Source: the frequency-domain fit of Saito et al. 2022, section III-A, to R instead of H, with the
+shift d of frames that lie between samples.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sfisep_core.sfi.frame_grid import FrameGrid
+
+_BAND = 0.46
+_GAP = 0.01  # less makes the response overshoot between BAND * F and F / 2
+_MIN_INTERVALS = 640  # of the integral over t: no fewer, nor than twice the taps
+
+
+def exact_design(
+    impulse_response: Callable[[Tensor], Tensor], grid: FrameGrid, *, device: torch.device
+) -> Tensor:
+    """Fit taps to analog filters that are cut to the kernel's duration.
+
+    Args:
+        impulse_response: Gives h(t) at instants t in seconds from the kernel's centre, float64,
+            shape (num_filters, *t.shape). The taps' response is the transform of h.
+        grid: Frames of the layer at F, with exact alignment.
+        device: Where the filters are.
+
+    Returns:
+        Taps h[p] in rising order of p, one set for each shift of `grid`, float64, shape
+        (num_sets, num_filters, num_taps).
+    """
+    duration = 2 * grid.half_width / grid.sample_rate
+    intervals = max(_MIN_INTERVALS, 2 * grid.num_taps)
+    times = torch.linspace(-0.5, 0.5, intervals + 1, dtype=torch.float64, device=device) * duration
+    areas = torch.full_like(times, duration / intervals)
+    areas[[0, -1]] *= 0.5  # trapezoidal rule
+    positions = torch.arange(grid.num_taps, device=device).double() + grid.first_position
+    system = _product(positions.unsqueeze(1) - positions)
+    kernels = impulse_response(times) * areas
+    moments = []
+    for shift in grid.shifts:
+        distances = positions.unsqueeze(1) + shift - times * grid.sample_rate
+        moments.append(kernels @ _product(distances).T)
+    taps: Tensor = torch.linalg.solve(system, torch.stack(moments), left=False)
+    return taps
+
+
+def _product(distances: Tensor) -> Tensor:
+    return 2 * _BAND * torch.sinc(2 * _BAND * distances) + _GAP * torch.sinc(distances)
