@@ -20,8 +20,9 @@ from sfisep_core.models.contract import (
     SeparationModel,
     check_sources,
 )
+from sfisep_core.sfi.analog_filters import make_filters
 from sfisep_core.sfi.frame_grid import Alignment
-from sfisep_core.sfi.layers import Design, SFIConv1d, SFIConvTranspose1d, make_filters
+from sfisep_core.sfi.layers import Design, SFIConv1d, SFIConvTranspose1d
 from sfisep_core.sfi.time_design import NyquistRule
 
 _Layer = TypeVar("_Layer", SFIConv1d, SFIConvTranspose1d)
@@ -104,16 +105,20 @@ class SFIConvTasNet(SeparationModel):
         """Separate a mixture; see `SeparationModel.forward`."""
         batch, channels, length = mixture.shape
         signal = mixture.reshape(batch * channels, 1, length)  # (BC, 1, T)
-        latent = torch.relu(self.encoder(signal, sample_rate=sample_rate))  # (BC, N, frames)
+        # Samples are made of 32-bit numbers even where the mask network computes with fewer.
+        exact = torch.autocast(mixture.device.type, enabled=False)
+        with exact:
+            latent = torch.relu(self.encoder(signal, sample_rate=sample_rate))  # (BC, N, frames)
         if latent.shape[-1] == 0 or signal.shape[0] == 0:
             return mixture.new_zeros(batch, len(self.sources), channels, length)
-        masks = self._masks(latent)  # (BC, S, N, frames)
-        stems: Tensor = self.decoder(
-            (masks * latent.unsqueeze(1)).flatten(0, 1), sample_rate=sample_rate, length=length
-        )  # (BC S, 1, T)
-        stems = stems.view(batch, channels, -1, length).transpose(1, 2)  # (B, S, C, T)
-        if self.gain_rule == "mixture-consistent":
-            stems = share_residual(stems, mixture, sample_rate=sample_rate)
+        masks = self._masks(latent).to(latent.dtype)  # (BC, S, N, frames)
+        with exact:
+            stems: Tensor = self.decoder(
+                (masks * latent.unsqueeze(1)).flatten(0, 1), sample_rate=sample_rate, length=length
+            )  # (BC S, 1, T)
+            stems = stems.view(batch, channels, -1, length).transpose(1, 2)  # (B, S, C, T)
+            if self.gain_rule == "mixture-consistent":
+                stems = share_residual(stems, mixture, sample_rate=sample_rate)
         return stems
 
     def chunk_alignment(self, sample_rate: int) -> int:

@@ -5,6 +5,7 @@ Ditter and Gerkmann, ICASSP 2020 (multi-phase gammatone).
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -209,3 +210,19 @@ class MultiPhaseGammatoneFilters(nn.Module):
 
 
 AnalogFilters = ModulatedGaussianFilters | MultiPhaseGammatoneFilters
+
+
+def make_filters(
+    kind: Literal["modulated-gaussian", "multi-phase-gammatone"],
+    num_filters: int,
+    *,
+    num_centers: int = 96,
+    lowest_hz: float = 50.0,
+    highest_hz: float = 16000.0,
+) -> AnalogFilters:
+    """Make a bank of analog filters by name; `num_centers` is for gammatone filters only."""
+    if kind == "modulated-gaussian":
+        return ModulatedGaussianFilters(num_filters, lowest_hz=lowest_hz, highest_hz=highest_hz)
+    return MultiPhaseGammatoneFilters(
+        num_filters, num_centers=num_centers, lowest_hz=lowest_hz, highest_hz=highest_hz
+    )

@@ -21,6 +21,7 @@ Source: the frequency-domain fit of Saito et al. 2022, section III-A, to R inste
 shift d of frames that lie between samples.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -29,12 +30,15 @@ from torch import Tensor
 from sfisep_core.sfi.frame_grid import FrameGrid
 
 _BAND = 0.46
-_GAP = 0.01  # less makes the response overshoot between BAND * F and F / 2
-_MIN_INTERVALS = 640  # of the integral over t: no fewer, nor than twice the taps
+_GAP = 0.003  # less makes the response overshoot between BAND * F and F / 2
 
 
 def exact_design(
-    impulse_response: Callable[[Tensor], Tensor], grid: FrameGrid, *, device: torch.device
+    impulse_response: Callable[[Tensor], Tensor],
+    grid: FrameGrid,
+    *,
+    native_rate: int,
+    device: torch.device,
 ) -> Tensor:
     """Fit taps to analog filters that are cut to the kernel's duration.
 
@@ -42,6 +46,7 @@ def exact_design(
         impulse_response: Gives h(t) at instants t in seconds from the kernel's centre, float64,
             shape (num_filters, *t.shape). The taps' response is the transform of h.
         grid: Frames of the layer at F, with exact alignment.
+        native_rate: F0 in Hz; filters have faded by F0 / 2, or soon after.
         device: Where the filters are.
 
     Returns:
@@ -49,7 +54,8 @@ def exact_design(
         (num_sets, num_filters, num_taps).
     """
     duration = 2 * grid.half_width / grid.sample_rate
-    intervals = max(_MIN_INTERVALS, 2 * grid.num_taps)
+    # Fine enough that no filter's image falls into the band.
+    intervals = math.ceil(duration * max(4 * native_rate, 2 * grid.sample_rate))
     times = torch.linspace(-0.5, 0.5, intervals + 1, dtype=torch.float64, device=device) * duration
     areas = torch.full_like(times, duration / intervals)
     areas[[0, -1]] *= 0.5  # trapezoidal rule

@@ -29,6 +29,9 @@ Alignment = Literal["exact", "release"]
 # Past this many phases the sub-sample shift is rounded to 1/64 sample (44101 Hz has 400 phases).
 MAX_TAP_SETS = 64
 
+# Taps on either side of an exact kernel, beyond its duration.
+MARGIN_TAPS = 4
+
 
 @dataclass(frozen=True)
 class FrameGrid:
@@ -122,10 +125,10 @@ def frame_grid(
     hop_fraction = exact_stride(sample_rate=sample_rate, native_rate=native_rate, stride=stride)
     period, phases = hop_fraction.numerator, hop_fraction.denominator
     half_width = Fraction(kernel_size * sample_rate, 2 * native_rate)
-    # Taps with |p + d| < half_width + 1/2 for some d in [-1, 0] (see `edge_weights`).
-    edge = half_width + Fraction(1, 2)
-    first = math.floor(-edge) + 1
-    last = math.ceil(edge + 1) - 1
+    # All places within the kernel for some d in [-1, 0], and a few on either side: the exact design
+    # needs them to answer tones close to F / 2 as the kernel does.
+    first = math.floor(-half_width) + 1 - MARGIN_TAPS
+    last = math.ceil(half_width + 1) - 1 + MARGIN_TAPS
     quantized = phases > MAX_TAP_SETS
     if quantized:
         _logger.info(

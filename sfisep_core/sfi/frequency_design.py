@@ -55,13 +55,18 @@ def least_squares_taps(response: Tensor, positions: Tensor) -> Tensor:
 
 
 def frequency_design(
-    filters: ModulatedGaussianFilters, grid: FrameGrid, *, num_response_samples: int
+    filters: ModulatedGaussianFilters,
+    grid: FrameGrid,
+    *,
+    native_rate: int,
+    num_response_samples: int,
 ) -> Tensor:
     """Design the tap sets of a layer by frequency-domain fit.
 
     Args:
         filters: Analog filters.
         grid: Frames of the layer at F.
+        native_rate: F0 in Hz.
         num_response_samples: Release mode: M at least; 2 K is used where that is more, since fewer
             samples than taps leave the fit undetermined (384 kHz and M = 640 would halve the gain).
 
@@ -71,7 +76,10 @@ def frequency_design(
     device = filters.center.device
     if grid.shifts:  # `impulse_response` is 2 pi times the inverse transform of H
         return exact_design(
-            lambda time: filters.impulse_response(time) / (2 * math.pi), grid, device=device
+            lambda time: filters.impulse_response(time) / (2 * math.pi),
+            grid,
+            native_rate=native_rate,
+            device=device,
         )
     num_samples = max(num_response_samples, 2 * grid.num_taps)
     nyquist = math.pi * grid.sample_rate

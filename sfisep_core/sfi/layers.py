@@ -1,9 +1,8 @@
 """SFI convolution and transposed convolution.
 
-Gain. The published time-domain taps make the encoder's gain grow with F and the published
-frequency-domain taps make the decoder's fall with it: a strided convolution sums F times as many
-samples a second, a transposed one adds the same number of frames a second whatever F is. In exact
-mode the factors below keep every gain at its value at F0, so that weights trained there stay valid:
+Gain. Published time-domain taps make the encoder's gain grow with F, frequency-domain ones make the
+decoder's fall with it: a strided convolution sums F times as many samples a second, a transposed
+one adds equally many frames. In exact mode these factors keep the gains at their values at F0:
 
                  encoder    decoder
     time         F0 / F     1
@@ -24,7 +23,6 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.sfi.analog_filters import (
     AnalogFilters,
     ModulatedGaussianFilters,
-    MultiPhaseGammatoneFilters,
 )
 from sfisep_core.sfi.frame_grid import Alignment, FrameGrid, frame_grid, release_is_exact
 from sfisep_core.sfi.frequency_design import frequency_design
@@ -48,7 +46,7 @@ class _SFILayer(nn.Module):
         alignment: "exact" or "release"; see `frame_grid`. Where the published layout has no whole
             kernel or stride, "release" means "exact".
         nyquist_rule: Time design: what happens to filters near F / 2; see `nyquist_weights`.
-        num_response_samples: Frequency design: M at least.
+        num_response_samples: Frequency design in release mode: M at least.
 
     Raises:
         ConfigError: A setting does not fit another.
@@ -84,6 +82,9 @@ class _SFILayer(nn.Module):
                 f"{in_channels * out_channels} analog filters, got {filters.num_filters}"
             )
             raise ConfigError(msg)
+        if nyquist_rule == "taper" and alignment == "release":
+            msg = 'SFI layer: nyquist_rule "taper" needs alignment "exact", got "release"'
+            raise ConfigError(msg)
         if design == "frequency" and not isinstance(filters, ModulatedGaussianFilters):
             msg = (
                 "frequency-domain design is defined for modulated Gaussian filters only, got "
@@ -106,19 +107,18 @@ class _SFILayer(nn.Module):
 
     def grid(self, sample_rate: int) -> FrameGrid:
         """Lay out the frames at `sample_rate` Hz."""
-        whole = release_is_exact(
-            sample_rate=sample_rate,
-            native_rate=self.native_rate,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-        )
+        sizes = {
+            "native_rate": self.native_rate,
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+        }
         return frame_grid(
             sample_rate=sample_rate,
-            native_rate=self.native_rate,
-            kernel_size=self.kernel_size,
-            stride=self.stride,
-            alignment=self.alignment if whole else "exact",
+            alignment=self.alignment
+            if release_is_exact(sample_rate=sample_rate, **sizes)
+            else "exact",
             anchor=Fraction(-1, 2) if self.design == "time" else Fraction(0),
+            **sizes,
         )
 
     def taps(self, sample_rate: int) -> Tensor:
@@ -165,7 +165,10 @@ class _SFILayer(nn.Module):
         if self.design == "frequency":
             assert isinstance(self.filters, ModulatedGaussianFilters)
             taps = frequency_design(
-                self.filters, grid, num_response_samples=self.num_response_samples
+                self.filters,
+                grid,
+                native_rate=self.native_rate,
+                num_response_samples=self.num_response_samples,
             )
             gain = sample_rate / self.native_rate if self._kind == "decoder" and exact else 1.0
         else:
@@ -282,19 +285,3 @@ class SFIConvTranspose1d(_SFILayer):
             output = part if output is None else output + part
         assert output is not None
         return output[..., left : left + length]
-
-
-def make_filters(
-    kind: Literal["modulated-gaussian", "multi-phase-gammatone"],
-    num_filters: int,
-    *,
-    num_centers: int = 96,
-    lowest_hz: float = 50.0,
-    highest_hz: float = 16000.0,
-) -> AnalogFilters:
-    """Make a bank of analog filters by name; `num_centers` is for gammatone filters only."""
-    if kind == "modulated-gaussian":
-        return ModulatedGaussianFilters(num_filters, lowest_hz=lowest_hz, highest_hz=highest_hz)
-    return MultiPhaseGammatoneFilters(
-        num_filters, num_centers=num_centers, lowest_hz=lowest_hz, highest_hz=highest_hz
-    )

@@ -45,7 +45,8 @@ def nyquist_weights(
         native_rate: F0 in Hz.
         kernel_size: K0 in samples at F0.
         rule: "mask": 0 above F / 2 where F < F0, else 1 (published). "taper": a raised cosine
-            that reaches 0 at F / 2.
+            that reaches 0 at F / 2; for exact taps, which hold no image of a
+            filter that it leaves alone.
 
     Returns:
         Weights from 0 to 1, float64, shape (num_filters,); constants to the gradient.
@@ -119,7 +120,10 @@ def time_design(
         native_times = torch.arange(1, kernel_size + 1, device=device).double() / native_rate
         gains = gains * _equalising_gains(filters.impulse_response(native_times))
     return exact_design(
-        lambda time: filters.impulse_response(time + center) * gains, grid, device=device
+        lambda time: filters.impulse_response(time + center) * gains,
+        grid,
+        native_rate=native_rate,
+        device=device,
     )
 
 

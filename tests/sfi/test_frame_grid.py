@@ -5,6 +5,7 @@ import pytest
 
 from sfisep_core.errors import ConfigError
 from sfisep_core.sfi.frame_grid import (
+    MARGIN_TAPS,
     MAX_TAP_SETS,
     Alignment,
     FrameGrid,
@@ -86,18 +87,18 @@ def test_grid_at_44100_by_hand() -> None:
     # c = 55.125, 165.375, 275.625, 385.875; n0 = 56, 166, 276, 386
     assert [grid.shifts[i] for i in grid.tap_sets] == [-0.875, -0.625, -0.375, -0.125]
     assert grid.half_width == 110.25
-    # |p + d| < 110.75 for d in [-1, 0]: p from -110 to 111
-    assert (grid.first_position, grid.num_taps) == (-110, 222)
-    assert grid.starts == (56 - 111, 166 - 111, 276 - 111, 386 - 111)
+    # |p + d| < 110.25 for d in [-1, 0]: p from -110 to 111, and four more on either side
+    assert (grid.first_position, grid.num_taps) == (-114, 230)
+    assert grid.starts == (56 - 115, 166 - 115, 276 - 115, 386 - 115)
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 10000, 11025, 22050, 32000, 44100, 44101, 50000])
-def test_every_weighted_tap_has_a_place(sample_rate: int) -> None:
+def test_every_sample_of_a_kernel_has_a_tap_and_its_margin(sample_rate: int) -> None:
     grid = grid_at(sample_rate, anchor=-HALF)
     last = grid.first_position + grid.num_taps - 1
     for shift in grid.shifts:
-        assert abs(grid.first_position - 1 + shift) >= grid.half_width + 0.5
-        assert abs(last + 1 + shift) >= grid.half_width + 0.5
+        assert abs(grid.first_position - 1 + shift) >= grid.half_width + MARGIN_TAPS
+        assert abs(last + 1 + shift) >= grid.half_width + MARGIN_TAPS
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 11025, 22050, 32000, 44100, 44101])

@@ -14,9 +14,9 @@ from sfisep_core.sfi import (
     SFIConv1d,
     SFIConvTranspose1d,
 )
-from sfisep_core.sfi.analog_filters import AnalogFilters
+from sfisep_core.sfi.analog_filters import AnalogFilters, make_filters
 from sfisep_core.sfi.frame_grid import Alignment
-from sfisep_core.sfi.layers import Design, make_filters
+from sfisep_core.sfi.layers import Design
 
 Kind = Literal["frequency", "time", "gammatone"]
 KINDS: tuple[Kind, ...] = ("frequency", "time", "gammatone")

@@ -140,33 +140,3 @@ def test_released_gammatones_start_at_sample_one_or_zero(sample_rate: int, first
         actual = layer.taps(sample_rate)[0].flip(-1)
     torch.testing.assert_close(actual, raw * rms.max() / rms)
     assert (grid.num_taps % 2 == 0) == (first == 1)
-
-
-def windowed_gammatones(filters: MultiPhaseGammatoneFilters, hertz: Tensor) -> Tensor:
-    """Transform the equalised h over the 5 ms from 0.5 to 160.5 native samples; time 0 is there.
-
-    Of the published taps, samples 1 to 160, each stands for one sample period around it.
-    """
-    native = filters.impulse_response(torch.arange(1, 161).double() / 32000)
-    rms = native.square().mean(dim=1, keepdim=True).sqrt()
-    offsets = torch.linspace(-80, 80, 16001, dtype=torch.float64) / 32000
-    weights = torch.full_like(offsets, offsets[1] - offsets[0])
-    weights[[0, -1]] *= 0.5
-    kernels = filters.impulse_response(offsets + 80.5 / 32000) * weights * rms.max() / rms
-    return (kernels + 0j) @ torch.exp(-1j * TWO_PI * torch.outer(offsets, hertz))
-
-
-@pytest.mark.parametrize("sample_rate", [8000, 11025, 22050, 44100, 96000])
-def test_exact_gammatones_answer_tones_as_the_cut_filters_do(sample_rate: int) -> None:
-    """Gain, equalisation and timing depend neither on the rate nor on the shift of a frame."""
-    filters = MultiPhaseGammatoneFilters(24, num_centers=4, lowest_hz=200, highest_hz=1500)
-    filters.double().requires_grad_(False)
-    hertz = torch.linspace(50, 0.45 * sample_rate, 300).double()
-    expected = windowed_gammatones(filters, hertz)
-    grid = SFIConv1d(1, 24, filters, design="time").grid(sample_rate)
-    positions = torch.arange(grid.num_taps).double() + grid.first_position
-    for shift, designed in zip(grid.shifts, taps(filters, sample_rate), strict=True):
-        waves = torch.exp(-1j * TWO_PI / sample_rate * torch.outer(positions + shift, hertz))
-        found = (designed.flip(-1) / 32000 + 0j) @ waves
-        error = (found - expected).abs().amax(dim=1) / expected.abs().amax(dim=1)
-        assert error.max() < 0.01
