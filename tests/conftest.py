@@ -1,5 +1,6 @@
 """What tests of all folders share."""
 
+import secrets
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip("no folder 'shared' with reference data beside the checkout")
     return path
+
+
+@pytest.fixture(autouse=True)
+def own_user_data(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep tests, and the processes they start, from the user's own data and from each other's."""
+    folder = tmp_path_factory.getbasetemp() / "user-data" / secrets.token_hex(8)
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder))
+    monkeypatch.delenv("SFISEP_DATA", raising=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,146 +1,239 @@
 """Find the tracks of a data set in its folders."""
 
-import hashlib
-import os
-import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from sfisep_core.data import musdb18
 from sfisep_core.errors import ConfigError, DatasetError
+
+_logger = logging.getLogger(__name__)
 
 STEMS = ("vocals", "drums", "bass", "other")
 SPLITS = ("train", "valid", "test")
+MIXTURE = "mixture"
 
-# Share of the training tracks that are held out where a data set has none for validation.
-_HELD_OUT_PERCENT = 10
+Layout = Literal["auto", "musdb18", "musdb18-hq", "folders"]
+StemMap = Mapping[str, tuple[str, ...]]
+
+OWN_NAMES: StemMap = {name: (name,) for name in (*STEMS, MIXTURE)}
+"""The mapping of a data set whose files are named as the stems are."""
 
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
-_EXCLUSION = re.compile(r"(?P<track>.+):(?P<start>\d+(?:\.\d+)?)-(?P<end>\d+(?:\.\d+)?)")
+_SPLIT_FOLDERS = {"train": ("train",), "valid": ("valid", "validation", "val"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
-class TrackFolder:
-    """A folder that holds the stems of one track.
+class SourceFile:
+    """An audio file; `stream` is the name of the stream of a `.stem.mp4`, or empty."""
+
+    path: Path
+    stream: str = ""
+
+
+@dataclass(frozen=True)
+class SourceTrack:
+    """One track of a data set as the user has it.
 
     Attributes:
-        name: Name of the folder.
+        name: Of its folder or `.stem.mp4`.
         split: "train", "valid" or "test".
-        stems: Stem files that are there, by stem.
+        path: The folder or `.stem.mp4`.
+        stems: The files that sum to each stem; a stem without a file is not there.
+        mixture: The given mixture, if there is one.
+        problem: Why it cannot be prepared, besides missing stems; empty = no reason.
     """
 
     name: str
     split: str
-    stems: dict[str, Path]
+    path: Path
+    stems: dict[str, tuple[SourceFile, ...]]
+    mixture: SourceFile | None = None
+    problem: str = ""
 
     @property
-    def missing(self) -> list[str]:
-        """Names of the stems that have no file."""
-        return [stem for stem in STEMS if stem not in self.stems]
+    def fault(self) -> str:
+        """Why it cannot be prepared, as far as file names tell; empty = it may be."""
+        missing = [stem for stem in STEMS if stem not in self.stems]
+        if not self.problem and missing:
+            return f"expected stems {', '.join(STEMS)}; missing {', '.join(missing)}"
+        return self.problem
 
 
-@dataclass(frozen=True)
-class Exclusion:
-    """A time range, in seconds, that is to be left out of a track."""
-
-    track: str
-    start: float
-    end: float
-
-
-def find_tracks(source: Path) -> list[TrackFolder]:
-    """Find tracks as `<split>/<track>/<stem>.*` (MUSDB18-HQ and alike) or `<track>/<stem>.*`.
+def parse_stem_map(texts: Sequence[str]) -> StemMap:
+    """Read which files make which stem, written as `STEM=NAME[,NAME...]`.
 
     Args:
-        source: Folder of the data set. Tracks outside a split folder count as training material.
+        texts: One for each stem whose files have other names, or for "mixture"; names are without
+            suffix.
 
     Returns:
-        Track folders in order of split and name; any folder with at least one stem file counts.
+        Names of the files for every stem and for the mixture.
 
     Raises:
-        DatasetError: The folder is missing or holds no stem files.
+        ConfigError: A text of another form, an unknown stem, or a file in two stems.
+    """
+    stem_map = dict(OWN_NAMES)
+    for text in texts:
+        stem, _, right = text.partition("=")
+        names = tuple(name.strip() for name in right.split(","))
+        if stem not in OWN_NAMES or not all(names) or (stem == MIXTURE and len(names) > 1):
+            msg = (
+                f"mapping {text!r}: expected STEM=NAME or STEM=NAME,NAME, with STEM one of "
+                f"{', '.join(STEMS)}, e.g. vocals=lead,backing; or {MIXTURE}=NAME"
+            )
+            raise ConfigError(msg)
+        stem_map[stem] = names
+    uses = Counter(name for names in stem_map.values() for name in names)
+    twice = [name for name, count in uses.items() if count > 1]
+    if twice:
+        stems = [stem for stem, names in stem_map.items() if twice[0] in names]
+        msg = (
+            f"mapping: the file {twice[0]!r} is used more than once ({', '.join(stems)}): each "
+            "file belongs to one stem"
+        )
+        raise ConfigError(msg)
+    return stem_map
+
+
+def find_tracks(
+    source: Path, *, layout: Layout = "auto", stem_map: StemMap = OWN_NAMES
+) -> tuple[list[SourceTrack], Layout]:
+    """Find the tracks of a data set.
+
+    Args:
+        source: Folder of the data set.
+        layout: "musdb18" is `<split>/<track>.stem.mp4`; "folders" is `<split>/<track>/<stem>.*`,
+            as is "musdb18-hq". Without the split folders train, valid (validation, val) and test,
+            all tracks count as training material. "auto" takes what is there.
+        stem_map: Names of the files that make a stem, without suffix; those that a track has are
+            summed.
+
+    Returns:
+        The tracks in order of split and name, any folder with at least one stem file among them;
+        and the layout, which is no longer "auto".
+
+    Raises:
+        ConfigError: A mapping for files that have no names.
+        DatasetError: The folder is missing, holds no tracks, or tracks of two layouts; or a mapped
+            name is that of no file.
     """
     if not source.is_dir():
         found_instead = "a file" if source.exists() else "nothing"
         msg = f"data set {source}: expected a folder, found {found_instead}"
         raise DatasetError(msg)
-    found = []
-    for split in SPLITS:
-        if (source / split).is_dir():
-            found += _tracks_in(source / split, split)
-    if not found:
-        found = _tracks_in(source, "train")
-    if not found:
+    containers = _find_containers(source) if layout in ("auto", "musdb18") else []
+    folders = _find_folders(source, stem_map) if layout != "musdb18" else []
+    if containers and folders:
         msg = (
-            f"data set {source}: expected folders <split>/<track>/ or <track>/ with files named "
-            f"{', '.join(STEMS)} and a suffix of {' '.join(_SUFFIXES)}; found none"
+            f"data set {source}: expected one layout, found {len(containers)} {musdb18.SUFFIX} "
+            f"files and {len(folders)} folders of stems: choose --layout musdb18 or folders"
         )
         raise DatasetError(msg)
+    if not containers and not folders:
+        raise DatasetError(_nothing_found(source, layout, stem_map))
+    if containers:
+        if stem_map != OWN_NAMES:
+            msg = f"data set {source}: a mapping is for folders of stems, these are {containers[0]}"
+            raise ConfigError(msg)
+        return containers, "musdb18"
+    _check_names(source, folders, stem_map)
+    if layout == "auto":
+        layout = "musdb18-hq" if _is_musdb18_hq(source, folders) else "folders"
+    return folders, layout
+
+
+def _find_containers(source: Path) -> list[SourceTrack]:
+    found = []
+    for split, folder in _split_folders(source):
+        for path in sorted(folder.iterdir()):
+            if path.name.lower().endswith(musdb18.SUFFIX) and not path.name.startswith("._"):
+                files = {stream: SourceFile(path, stream) for stream in musdb18.STREAMS}
+                stems: dict[str, tuple[SourceFile, ...]] = {s: (files[s],) for s in STEMS}
+                name = path.name[: -len(musdb18.SUFFIX)]
+                found.append(SourceTrack(name, split, path, stems, files[MIXTURE]))
     return found
 
 
-def hold_out_tracks(
-    folders: Sequence[TrackFolder], *, cut: Collection[str] = ()
-) -> list[TrackFolder]:
-    """Move some training tracks to the split "valid", unless there are tracks for validation.
+def _find_folders(source: Path, stem_map: StemMap) -> list[SourceTrack]:
+    found = []
+    for split, folder in _split_folders(source):
+        for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+            track = _read_folder(path, split, stem_map)
+            if track.stems:
+                found.append(track)
+    return found
 
-    A tenth is held out: those whose name has a SHA-256 digest below 10 modulo 100. The choice
-    hence depends on the name alone, not on the other tracks. Where no digest is, and there are at
-    least two tracks, the one with the smallest (modulo 100) is held out; so it is where every
-    digest is.
 
-    Args:
-        folders: Tracks as `find_tracks` gives them. One with missing stems is not held out, and
-            does not count as a track to validate on.
-        cut: Names of tracks of which a part is left out; they are not held out either.
-
-    Returns:
-        The same tracks, in order of split and otherwise as they were.
-    """
-    training = [f for f in folders if f.split == "train" and not f.missing]
-    usable = [f for f in training if f.name not in cut]
-    validates = any(f.split == "valid" and not f.missing for f in folders)
-    if len(training) < 2 or not usable or validates:
-        return list(folders)
-    held_out = {folder.name for folder in usable if _draw(folder.name) < _HELD_OUT_PERCENT}
-    if len(held_out) in (0, len(training)):
-        held_out = {min(usable, key=lambda folder: _draw(folder.name)).name}
-    moved = [
-        replace(f, split="valid") if f.split == "train" and f.name in held_out else f
-        for f in folders
+def _split_folders(source: Path) -> list[tuple[str, Path]]:
+    splits = [
+        (split, source / name)
+        for split, names in _SPLIT_FOLDERS.items()
+        for name in names
+        if (source / name).is_dir()
     ]
-    return sorted(moved, key=lambda folder: SPLITS.index(folder.split))
+    return splits or [("train", source)]
 
 
-def _draw(name: str) -> int:
-    """Give a number of 0 to 99 that depends on the name alone."""
-    return int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 100
+def _read_folder(folder: Path, split: str, stem_map: StemMap) -> SourceTrack:
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in _SUFFIXES:
+            files.setdefault(path.stem, []).append(path)
+    found, problem = {}, ""
+    for stem, names in stem_map.items():
+        paths = [path for name in names for path in files.get(name, [])]
+        if paths:
+            found[stem] = tuple(SourceFile(path) for path in paths)
+        doubled = [files[name] for name in names if len(files.get(name, [])) > 1]
+        if doubled:
+            there = ", ".join(path.name for path in doubled[0])
+            problem = f"expected one file for each name, found {there}: remove what is not to count"
+    mixture = found.pop(MIXTURE, (None,))[0]
+    return SourceTrack(folder.name, split, folder, found, mixture, problem)
 
 
-def _tracks_in(folder: Path, split: str) -> list[TrackFolder]:
-    tracks = []
-    for track in sorted(path for path in folder.iterdir() if path.is_dir()):
-        stems = {
-            path.stem: path
-            for path in sorted(track.iterdir())
-            if path.stem in STEMS and path.suffix.lower() in _SUFFIXES
-        }
-        if stems:
-            tracks.append(TrackFolder(track.name, split, stems))
-    return tracks
+def _check_names(source: Path, tracks: Sequence[SourceTrack], stem_map: StemMap) -> None:
+    """Refuse mapped names that no track has, and tell of files that belong to no stem."""
+    mapped = {name for names in stem_map.values() for name in names}
+    present = Counter(
+        name
+        for track in tracks
+        for name in {path.stem for path in track.path.iterdir() if path.suffix.lower() in _SUFFIXES}
+        if not name.startswith(".")
+    )
+    wrong = sorted(mapped - present.keys() - OWN_NAMES.keys())
+    if wrong:
+        msg = (
+            f"data set {source}: mapping: no track has a file named {wrong[0]!r} (without suffix); "
+            f"there are {', '.join(sorted(present))}"
+        )
+        raise DatasetError(msg)
+    unused = [f"{name} ({present[name]} tracks)" for name in sorted(present.keys() - mapped)]
+    if unused:
+        _logger.info("files that belong to no stem are left out: %s", ", ".join(unused))
 
 
-def parse_exclusions(texts: Sequence[str]) -> list[Exclusion]:
-    """Read exclusions written as `TRACK:START-END`, in seconds.
+def _is_musdb18_hq(source: Path, tracks: Sequence[SourceTrack]) -> bool:
+    in_train = any(
+        track.name in musdb18.VALIDATION_TRACKS and track.path.parent == source / "train"
+        for track in tracks
+    )
+    return in_train and not any(track.split == "valid" for track in tracks)
 
-    Raises:
-        ConfigError: A text of another form, or an empty range.
-    """
-    exclusions = []
-    for text in texts:
-        match = _EXCLUSION.fullmatch(text)
-        if match is None or float(match["start"]) >= float(match["end"]):
-            msg = f"exclusion {text!r}: expected TRACK:START-END in seconds, e.g. song:28-92"
-            raise ConfigError(msg)
-        exclusions.append(Exclusion(match["track"], float(match["start"]), float(match["end"])))
-    return exclusions
+
+def _nothing_found(source: Path, layout: Layout, stem_map: StemMap) -> str:
+    names = ", ".join(name for stem in STEMS for name in stem_map[stem])
+    places = {
+        "musdb18": f"files train/<track>{musdb18.SUFFIX} and test/<track>{musdb18.SUFFIX}",
+        "folders": (
+            f"folders <split>/<track>/ or <track>/ with files named {names} and a suffix of "
+            f"{' '.join(_SUFFIXES)}"
+        ),
+    }
+    places["musdb18-hq"] = places["folders"]
+    places["auto"] = f"{places['folders']}, or {places['musdb18']}"
+    return f"data set {source}: expected {places[layout]}; found none"

@@ -1,19 +1,20 @@
 """The manifest of a prepared data set: which tracks it holds, and what is known of them."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from sfisep_core.atomic import written_whole
-from sfisep_core.config_values import build_config
-from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.data.layouts import SPLITS
+from sfisep_core.errors import DatasetError
 
 MANIFEST_NAME = "manifest.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 _LOCK_NAME = ".manifest.lock"
 
@@ -30,7 +31,11 @@ class PreparedTrack:
         frames: Samples of every stem.
         stems: File of each stem, relative to the data set's folder.
         activity: Per stem the RMS of every whole second.
-        origin: Digest of the track folder it was made from; parts of one track share it.
+        origin: Digest of the source files it was made from; parts of one track share it.
+        mixture: File of the mixture where one was given and the split is not for training; None:
+            the mixture is the sum of the stems.
+        encoding: Sample format of the files.
+        sha256: Digest of every file: by stem, and of "mixture" where there is one.
     """
 
     name: str
@@ -41,10 +46,21 @@ class PreparedTrack:
     stems: dict[str, str]
     activity: dict[str, list[float]]
     origin: str = ""
+    mixture: str | None = None
+    encoding: str = "int16"
+    sha256: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """All its files: those of the stems, and of "mixture" where there is one."""
+        return self.stems if self.mixture is None else {**self.stems, "mixture": self.mixture}
 
 
 def read_manifest(folder: Path) -> list[PreparedTrack]:
     """Read the manifest of a prepared data set.
+
+    Returns:
+        Its tracks, in order of split (train, valid, test) and name.
 
     Raises:
         DatasetError: There is none, or it cannot be read.
@@ -61,13 +77,35 @@ def read_manifest(folder: Path) -> list[PreparedTrack]:
         if content["version"] != MANIFEST_VERSION:
             msg = (
                 f"{path}: expected version {MANIFEST_VERSION}, got {content['version']}: "
-                "prepare the data again"
+                "prepare the data again, into another folder"
             )
             raise DatasetError(msg)
-        return [build_config(PreparedTrack, track, where="track") for track in content["tracks"]]
-    except (KeyError, TypeError, ValueError, OSError, ConfigError) as error:
-        msg = f"{path}: not a manifest of a prepared data set ({error!r}): prepare the data again"
+        return [_checked(PreparedTrack(**track)) for track in content["tracks"]]
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        msg = (
+            f"{path}: not a manifest of a prepared data set ({error!r}): prepare the data again, "
+            "into another folder"
+        )
         raise DatasetError(msg) from error
+
+
+def _checked(track: PreparedTrack) -> PreparedTrack:
+    """Refuse what would fail far from here; the many numbers of `activity` are taken as they are.
+
+    Raises:
+        ValueError: A field of another type, or an unknown split.
+    """
+    kinds = {
+        str: (track.name, track.split, track.origin, track.encoding),
+        int: (track.sample_rate, track.channels, track.frames),
+        dict: (track.stems, track.activity, track.sha256),
+        str | None: (track.mixture,),
+    }
+    wrong = [v for kind, values in kinds.items() for v in values if not isinstance(v, kind)]
+    if wrong or track.split not in SPLITS:
+        msg = f"track {track.name!r}: unexpected {wrong[0] if wrong else track.split!r}"
+        raise ValueError(msg)
+    return track
 
 
 def read_existing(folder: Path) -> list[PreparedTrack]:
@@ -80,7 +118,8 @@ def update_manifest(
 ) -> None:
     """Change what the manifest says of some tracks, and nothing else.
 
-    The manifest is read again under a lock, so that several runs may write into one folder.
+    The manifest is read again under a lock, so that several runs may write into one folder. What
+    is written depends on the tracks alone, not on the order in which they came.
 
     Args:
         folder: Data set, which exists.
@@ -93,23 +132,42 @@ def update_manifest(
     """
     if not remove and not add:
         return
-    with FileLock(folder / _LOCK_NAME):
+    with locked(folder):
         tracks = {(track.split, track.name): track for track in read_existing(folder)}
         for track in remove:
             tracks.pop((track.split, track.name), None)
         tracks.update({(track.split, track.name): track for track in add})
-        content = {
-            "version": MANIFEST_VERSION,
-            "tracks": [asdict(track) for track in tracks.values()],
-        }
-        write_json(folder / MANIFEST_NAME, content)
+        ordered = sorted(tracks.values(), key=lambda t: (SPLITS.index(t.split), t.name))
+        # One line for each track: to be read by eye, and written by the fast encoder.
+        lines = ",\n".join(json.dumps(vars(track)) for track in ordered)
+        text = f'{{"version": {MANIFEST_VERSION}, "tracks": [\n{lines}\n]}}\n'
+        _write(folder / MANIFEST_NAME, text)
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other runs from changing what is known of the data set while the block runs."""
+    with FileLock(folder / _LOCK_NAME):
+        # Nobody else writes now: these are from runs that were killed.
+        for left_over in folder.glob(".*.json.*.part"):
+            left_over.unlink(missing_ok=True)
+        yield
+
+
+def write_json(path: Path, content: Mapping[str, Any], *, indent: int | None = 1) -> None:
     """Write a JSON file that has its name only when it is complete.
+
+    Args:
+        path: The file.
+        content: What it holds.
+        indent: Spaces by which to indent, for people; None is several times as fast.
 
     Raises:
         OSError: It cannot be written.
     """
+    _write(path, json.dumps(content, indent=indent))
+
+
+def _write(path: Path, text: str) -> None:
     with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")

@@ -3,7 +3,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
+
+from sfisep_core.data.remembered import find_dataset
+from sfisep_core.errors import DatasetError
 
 Run = Callable[..., int]
 
@@ -60,52 +65,160 @@ def test_demo_options(
     }
 
 
+DEFAULTS = {
+    "layout": "auto",
+    "stem_map": [],
+    "sample_rate": None,
+    "container": "wav",
+    "encoding": "int16",
+    "exclude": [],
+    "jobs": 1,
+    "shard": None,
+    "strict": False,
+    "verify": False,
+}
+COUNTS = "3 tracks in out: 2 train, 1 valid, 0 test\n"
+REMEMBERED = "remembered: without --data, commands use out\n"
+
+
+class FakePrepare:
+    """Stands for the core: takes down what it was asked for, and gives what it is told to."""
+
+    VARIABLE = "SFISEP_DATA"
+
+    def __init__(self) -> None:
+        self.asked: dict[str, object] = {}
+        self.splits = ["train", "valid", "train"]
+        self.skipped: list[tuple[str, str]] = []
+        self.written = 3
+        self.remembered: list[Path] = []
+
+    def prepare_dataset(
+        self, source: Path, out: Path, *, progress: Callable[[object], None], **settings: object
+    ) -> SimpleNamespace:
+        self.asked.update(source=source, out=out, **settings)
+        progress(SimpleNamespace(track="a", done=1, total=2))
+        return SimpleNamespace(
+            tracks=[SimpleNamespace(split=split) for split in self.splits],
+            skipped=self.skipped,
+            written=self.written,
+        )
+
+    def remember_dataset(self, folder: Path) -> None:
+        self.remembered.append(folder)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakePrepare:
+    fake = FakePrepare()
+    monkeypatch.setitem(sys.modules, "sfisep_core.data.prepare", fake)
+    monkeypatch.setitem(sys.modules, "sfisep_core.data.remembered", fake)
+    return fake
+
+
 @pytest.mark.parametrize(
-    ("options", "skipped", "shown", "code"),
+    ("options", "settings"),
     [
-        ([], [], "3 tracks in out: 2 train, 1 valid, 0 test\n", 0),
-        (
-            [],
-            [("b", "no drums")],
-            "error: skipped b: no drums\n3 tracks in out: 2 train, 1 valid, 0 test\n",
-            1,
-        ),
-        (["-q"], [("b", "no drums")], "error: skipped b: no drums\n", 1),
+        ([], {}),
+        (["--sr", 8000], {"sample_rate": 8000}),
+        (["--exclude", "a:0-1", "--exclude", "a:5-6"], {"exclude": ["a:0-1", "a:5-6"]}),
+        (["--map", "vocals=a,b", "--map", "bass=c"], {"stem_map": ["vocals=a,b", "bass=c"]}),
+        (["--layout", "musdb18-hq"], {"layout": "musdb18-hq"}),
+        (["--format", "flac", "--encoding", "int24"], {"container": "flac", "encoding": "int24"}),
+        (["-j", 4, "--shard", "2/3"], {"jobs": 4, "shard": "2/3"}),
+        (["--strict", "--verify"], {"strict": True, "verify": True}),
     ],
 )
-def test_data_set(
+def test_settings(
+    options: list[object],
+    settings: dict[str, object],
+    run_sfisep: Run,
+    fake: FakePrepare,
+    tmp_path: Path,
+) -> None:
+    assert run_sfisep("prepare-data", tmp_path, "--out", "out", *options) == 0
+    assert fake.asked == {"source": tmp_path, "out": Path("out"), **DEFAULTS, **settings}
+    assert fake.remembered == [Path("out")]
+
+
+@pytest.mark.parametrize(
+    ("options", "skipped", "written", "shown", "code"),
+    [
+        ([], [], 3, COUNTS + REMEMBERED, 0),
+        (
+            [],
+            [],
+            0,
+            "nothing to do: 3 tracks are prepared in out: 2 train, 1 valid, 0 test\n" + REMEMBERED,
+            0,
+        ),
+        ([], [("b", "no drums")], 0, "error: skipped b: no drums\n" + COUNTS + REMEMBERED, 1),
+        (["-q"], [("b", "no drums")], 3, "error: skipped b: no drums\n", 1),
+        (["-q"], [], 0, "", 0),
+    ],
+)
+def test_what_is_shown(
     options: list[str],
     skipped: list[tuple[str, str]],
+    written: int,
     shown: str,
     code: int,
     run_sfisep: Run,
+    fake: FakePrepare,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    fake.skipped, fake.written = skipped, written
+    assert run_sfisep("prepare-data", tmp_path, "--out", "out", *options) == code
+    assert capsys.readouterr().err == shown
+    assert fake.remembered == [Path("out")]
+
+
+def test_variable_that_goes_first_is_named(
+    run_sfisep: Run,
+    fake: FakePrepare,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    asked: dict[str, object] = {}
+    monkeypatch.setenv("SFISEP_DATA", "elsewhere")
+    assert run_sfisep("prepare-data", tmp_path, "--out", "out") == 0
+    assert fake.remembered == [Path("out")]
+    assert capsys.readouterr().err.endswith("use out, once SFISEP_DATA is no longer set\n")
 
-    def prepare(
-        source: Path, out: Path, *, progress: Callable[[object], None], **settings: object
-    ) -> SimpleNamespace:
-        asked.update(source=source, out=out, **settings)
-        progress(SimpleNamespace(track="a", done=1, total=2))
-        return SimpleNamespace(
-            tracks=[SimpleNamespace(split=split) for split in ("train", "valid", "train")],
-            skipped=skipped,
-        )
 
-    module = SimpleNamespace(prepare_dataset=prepare)
-    monkeypatch.setitem(sys.modules, "sfisep_core.data.prepare", module)
-    arguments = ["--out", "out", "--sr", 8000, "--exclude", "a:0-1", "--exclude", "a:5-6"]
-    assert run_sfisep("prepare-data", tmp_path, *arguments, *options) == code
-    assert asked == {
-        "source": tmp_path,
-        "out": Path("out"),
-        "sample_rate": 8000,
-        "exclude": ["a:0-1", "a:5-6"],
-    }
-    assert capsys.readouterr().err == shown
+def test_nothing_prepared_is_not_remembered(
+    run_sfisep: Run, fake: FakePrepare, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    fake.splits, fake.skipped, fake.written = [], [("a", "no bass")], 0
+    assert run_sfisep("prepare-data", tmp_path, "--out", "out") == 1
+    assert fake.remembered == []
+    assert capsys.readouterr().err == (
+        "error: skipped a: no bass\n0 tracks in out: 0 train, 0 valid, 0 test\n"
+    )
+
+
+def test_what_cannot_be_remembered_is_a_warning(
+    run_sfisep: Run,
+    fake: FakePrepare,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def fail(_: Path) -> None:
+        msg = "cannot remember out"
+        raise DatasetError(msg)
+
+    monkeypatch.setattr(fake, "remember_dataset", fail)
+    assert run_sfisep("prepare-data", tmp_path, "--out", "out") == 0
+    assert capsys.readouterr().err == COUNTS + "warning: cannot remember out\n"
+
+
+def test_demo_is_not_remembered(
+    run_sfisep: Run, demo_settings: dict[str, object], fake: FakePrepare, tmp_path: Path
+) -> None:
+    assert run_sfisep("prepare-data", "--demo", tmp_path) == 0
+    assert (fake.asked, fake.remembered, demo_settings["seed"]) == ({}, [], 0)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +226,19 @@ def test_data_set(
     [
         ([], "sfisep prepare-data needs SOURCE and --out DIR, or --demo DIR"),
         (["."], "sfisep prepare-data needs SOURCE and --out DIR, or --demo DIR"),
+        (["--demo", "x", "--out", "y"], "--out: not for --demo"),
         (
-            ["--demo", "x", "--out", "y"],
-            "SOURCE, --out, --exclude are not for --demo; given: --out",
+            ["--demo", "x", "--layout", "folders", "--map", "a=b", "--exclude", "c", "--strict"],
+            "--layout, --map, --exclude, --strict: not for --demo",
         ),
         (
+            ["--demo", "x", "--format", "flac", "--encoding", "int24", "-j", "2", "--shard", "1/2"],
+            "--format, --encoding, --jobs, --shard: not for --demo",
+        ),
+        (["--demo", "x", "--verify", "."], "SOURCE, --verify: not for --demo"),
+        (
             [".", "--out", "y", "--seed", "0", "--tracks", "5"],
-            "--tracks, --seconds, --seed are for --demo only; given: --tracks, --seed",
+            "--tracks, --seed: for --demo only",
         ),
     ],
 )
@@ -130,13 +249,63 @@ def test_what_would_have_no_effect_is_refused(
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
-def test_malformed_exclusion_is_a_usage_error(
-    run_sfisep: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--exclude", "song:28"], "exclusion 'song:28': expected TRACK:START-END"),
+        (["--map", "song"], "mapping 'song': expected STEM=NAME"),
+        (["--shard", "3/2"], "shard '3/2': expected I/N"),
+        (["--format", "flac", "--encoding", "float32"], "expected int16 or int24 in FLAC"),
+    ],
+)
+def test_malformed_setting_is_a_usage_error(
+    options: list[str],
+    message: str,
+    run_sfisep: Run,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     out = tmp_path / "out"
-    assert run_sfisep("prepare-data", tmp_path, "--out", out, "--exclude", "song:28") == 2
-    assert "exclusion 'song:28': expected TRACK:START-END" in capsys.readouterr().err
+    assert run_sfisep("prepare-data", tmp_path, "--out", out, *options) == 2
+    assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def write_track(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for stem in ("vocals", "drums", "bass", "other"):
+        soundfile.write(folder / f"{stem}.wav", np.full(8000, 0.25), 8000)
+
+
+def test_first_and_second_call(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("train/a", "valid/b"):
+        write_track(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    found = f"{tmp_path / 'in'}: 2 tracks, layout folders\n"
+    remembered = f"remembered: without --data, commands use {out}\n"
+    for shown in ("2 tracks in", "nothing to do: 2 tracks are prepared in"):
+        assert run_sfisep("prepare-data", tmp_path / "in", "--out", out) == 0
+        assert capsys.readouterr().err == (
+            f"{found}{shown} {out}: 1 train, 1 valid, 0 test\n{remembered}"
+        )
+    assert find_dataset(None) == out
+
+
+def test_strict_fails_with_the_track(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_track(tmp_path / "in/a")
+    write_track(tmp_path / "in/b")
+    (tmp_path / "in/b/bass.wav").unlink()
+    options = ["--out", tmp_path / "out", "--strict"]
+    assert run_sfisep("prepare-data", tmp_path / "in", *options) == 1
+    assert capsys.readouterr().err.endswith(
+        "error: train/b: expected stems vocals, drums, bass, other; missing bass; nothing further "
+        "is prepared, as --strict asks\n"
+    )
+    assert not list((tmp_path / "out").rglob("*.wav"))
 
 
 def test_out_whose_name_is_too_long(

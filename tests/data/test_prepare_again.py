@@ -1,9 +1,11 @@
 """Preparing into a folder that is being, or was half, written."""
 
+import hashlib
 import logging
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from sfisep_core.data import prepare as module
-from sfisep_core.data.layouts import STEMS, TrackFolder, hold_out_tracks
+from sfisep_core.data import sources
+from sfisep_core.data import track_preparation as module
+from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.manifest import PreparedTrack, read_manifest, update_manifest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import ConfigError
@@ -116,35 +119,6 @@ def test_rate_that_cannot_be_read_is_refused_before_any_work(rate: int, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-def folders(*paths: str) -> list[TrackFolder]:
-    """Give complete track folders; a name that ends in ! lacks its stems."""
-    found = []
-    for path in paths:
-        split, name = path.split("/")
-        stems = {} if name.endswith("!") else {stem: Path(path) for stem in STEMS}
-        found.append(TrackFolder(name, split, stems))
-    return found
-
-
-# SHA-256 modulo 100: a 99, b 65, c 58, take6 9, take19 1.
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (["train/a"], ["train/a"]),
-        (["train/a", "train/b", "train/c"], ["train/a", "train/b", "valid/c"]),
-        (["train/a", "train/b", "test/c"], ["train/a", "valid/b", "test/c"]),
-        (["train/a", "train/b", "valid/c"], ["train/a", "train/b", "valid/c"]),
-        (["train/a", "train/take6", "train/take19"], ["train/a", "valid/take6", "valid/take19"]),
-        (["train/take6", "train/take19"], ["train/take6", "valid/take19"]),
-        (["train/take6"], ["train/take6"]),
-        (["test/a", "test/b"], ["test/a", "test/b"]),
-        (["train/a", "train/b!"], ["train/a", "train/b!"]),
-    ],
-)
-def test_tracks_held_out(given: list[str], expected: list[str]) -> None:
-    assert [f"{f.split}/{f.name}" for f in hold_out_tracks(folders(*given))] == expected
-
-
 def test_held_out_tracks_are_not_trained_on(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     write_track(source / "a")
@@ -175,7 +149,7 @@ def test_track_whose_name_is_not_utf8(tmp_path: Path) -> None:
     assert os.fsencode(track.name) == b"caf\xe9"
     assert read_manifest(tmp_path / "out") == [track]
     assert (tmp_path / "out" / track.stems["vocals"]).is_file()
-    assert prepare_dataset(tmp_path / "in", tmp_path / "out") == result
+    assert prepare_dataset(tmp_path / "in", tmp_path / "out") == replace(result, written=0)
 
 
 def write_track_by_descriptor(folder: Path) -> None:
@@ -200,5 +174,169 @@ def test_clipping_is_told_once_for_each_track(
     (record,) = caplog.records
     assert record.getMessage().startswith(
         "track song exceeds full scale (1.0) and is clipped there: drums (peak 1.500), bass (peak "
-        "1.250); "
+        "1.250); prepare it with --encoding float32 if that matters"
     )
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Describe every file, so that one that was written again is noticed."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def refuse(*_: object) -> None:
+    pytest.fail("a source file was read again")
+
+
+def test_second_call_reads_no_source_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(("train/a", "valid/b")):
+        write_track(tmp_path / "in" / name, seed=number)
+    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    before = snapshot(tmp_path / "out")
+    monkeypatch.setattr(sources, "file_digest", refuse)
+    monkeypatch.setattr(sources, "read_info", refuse)
+    monkeypatch.setattr(module, "read_track", refuse)
+    again = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert (result.written, again.written, again.tracks) == (2, 0, result.tracks)
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_edited_source_is_prepared_anew(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    write_track(tmp_path / "in/tune", seed=1)
+    first = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    bass = tmp_path / "in/song/bass.wav"
+    samples, _ = soundfile.read(bass)
+    samples[-1] = 0.125
+    soundfile.write(bass, samples, RATE, subtype="FLOAT")  # of the same size
+    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert (result.written, result.skipped) == (1, [])
+    before, after = (
+        next(track for track in tracks if track.name == "song")
+        for tracks in (first.tracks, result.tracks)
+    )
+    assert before.origin != after.origin
+    changed = [stem for stem in STEMS if before.sha256[stem] != after.sha256[stem]]
+    assert changed == ["bass"]
+    assert soundfile.read(tmp_path / "out" / after.stems["bass"])[0][-1] == 0.125
+    assert len(result.tracks) == 2
+
+
+def test_edited_source_that_is_held_out_now_is_no_longer_trained_on(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/b")
+    assert names(prepare_dataset(tmp_path / "in", tmp_path / "out").tracks) == ["train/b"]
+    write_track(tmp_path / "in/a", seed=1)
+    soundfile.write(tmp_path / "in/b/bass.wav", np.zeros((RATE // 2, 1)), RATE, subtype="FLOAT")
+    tracks = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    assert names(tracks) == ["train/a", "valid/b"]
+    assert not (tmp_path / "out/train/b").exists()
+
+
+def test_touched_source_is_not_prepared_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_track(tmp_path / "in/song")
+    prepare_dataset(tmp_path / "in", tmp_path / "out")
+    before = snapshot(tmp_path / "out/train")
+    manifest = (tmp_path / "out/manifest.json").read_bytes()
+    os.utime(tmp_path / "in/song/bass.wav", (0, 0))
+    assert prepare_dataset(tmp_path / "in", tmp_path / "out").written == 0
+    monkeypatch.setattr(sources, "file_digest", refuse)  # the next time it is known again
+    assert prepare_dataset(tmp_path / "in", tmp_path / "out").written == 0
+    assert snapshot(tmp_path / "out/train") == before
+    assert (tmp_path / "out/manifest.json").read_bytes() == manifest
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"x": {"origin": 1}}'])
+def test_what_is_known_of_sources_only_saves_work(content: bytes | None, tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    prepare_dataset(tmp_path / "in", tmp_path / "out")
+    before = snapshot(tmp_path / "out/train")
+    known = (tmp_path / "out/.sources.json").read_bytes()
+    (tmp_path / "out/.sources.json").unlink()
+    if content is not None:
+        (tmp_path / "out/.sources.json").write_bytes(content)
+    assert prepare_dataset(tmp_path / "in", tmp_path / "out").written == 0
+    assert snapshot(tmp_path / "out/train") == before
+    assert (tmp_path / "out/.sources.json").read_bytes() == known
+
+
+def test_verify_repairs_files_of_the_right_size(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    write_track(tmp_path / "in/tune", seed=1)
+    (track, _) = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    path = tmp_path / "out" / track.stems["drums"]
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert prepare_dataset(tmp_path / "in", tmp_path / "out").written == 0
+    assert path.read_bytes() != content
+    assert prepare_dataset(tmp_path / "in", tmp_path / "out", verify=True).written == 1
+    assert path.read_bytes() == content
+    assert prepare_dataset(tmp_path / "in", tmp_path / "out", verify=True).written == 0
+
+
+def test_files_that_are_no_longer_named_are_removed_and_no_others(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/train/song")
+    write_track(tmp_path / "in/valid/v", seed=1)
+    out = tmp_path / "out"
+    prepare_dataset(tmp_path / "in", out, exclude=["song:0.1-0.2"])
+    notes = out / "train/song.1/notes.txt"
+    notes.write_text("mine")
+    prepare_dataset(tmp_path / "in", out, container="flac")
+    found = sorted(path.relative_to(out).as_posix() for path in out.glob("*/*/*"))
+    assert found == sorted(
+        ["train/song.1/notes.txt"]
+        + [f"{track}/{stem}.flac" for track in ("train/song", "valid/v") for stem in STEMS]
+    )
+    assert not (out / "train/song.2").exists()
+
+
+def test_manifest_does_not_make_us_remove_files_elsewhere(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    out = tmp_path / "out"
+    (track,) = prepare_dataset(tmp_path / "in", out).tracks
+    for number, name in enumerate(("../precious.wav", str(tmp_path / "precious.wav"))):
+        (tmp_path / "precious.wav").write_text("mine")
+        update_manifest(out, add=[replace(track, stems={**track.stems, "bass": name})])
+        prepare_dataset(tmp_path / "in", out, sample_rate=16000 + number)
+        assert (tmp_path / "precious.wav").read_text() == "mine"
+        assert (out / "train/song/bass.wav").is_file()
+
+
+def test_litter_of_killed_runs_is_removed(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    out = tmp_path / "out"
+    (out / "train/song").mkdir(parents=True)
+    for name in (
+        "train/song/.bass.0123456789abcdef.part.wav",
+        ".manifest.json.0123456789abcdef.part",
+        ".sources.json.0123456789abcdef.part",
+    ):
+        (out / name).write_text("half")
+    prepare_dataset(tmp_path / "in", out)
+    assert [path for path in out.rglob("*") if ".part" in path.name] == []
+
+
+def test_two_recordings_of_one_name_at_the_same_time(tmp_path: Path) -> None:
+    for number, source in enumerate(("one", "two")):
+        write_track(tmp_path / source / "song", seed=number)
+    out = tmp_path / "out"
+    skipped: list[tuple[str, str]] = []
+
+    def prepare(source: str) -> None:
+        skipped.extend(prepare_dataset(tmp_path / source, out, sample_rate=48000).skipped)
+
+    threads = [threading.Thread(target=prepare, args=(source,)) for source in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ((name, reason),) = skipped
+    assert name == "train/song"
+    assert reason.startswith("another recording named song has been prepared into this folder")
+    (track,) = read_manifest(out)
+    for stem, file in track.files.items():
+        assert hashlib.sha256((out / file).read_bytes()).hexdigest() == track.sha256[stem]

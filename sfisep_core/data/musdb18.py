@@ -1,0 +1,172 @@
+"""MUSDB18: its standard validation split, and its `.stem.mp4` files, read through `musdb`.
+
+Source:
+    Z. Rafii, A. Liutkus, F.-R. Stöter, S. I. Mimilakis, R. Bittner: The MUSDB18 corpus for music
+    separation, 2017; the validation tracks are those that the package `musdb` names.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sfisep_core.audio.file_reader import AudioInfo
+from sfisep_core.errors import AudioFileError, DatasetError
+
+SUFFIX = ".stem.mp4"
+STREAMS = ("mixture", "drums", "bass", "other", "vocals")
+"""What the audio streams of a `.stem.mp4` hold, in their order."""
+
+VALIDATION_TRACKS = frozenset(
+    {
+        "ANiMAL - Rockshow",
+        "Actions - One Minute Smile",
+        "Alexander Ross - Goodbye Bolero",
+        "Clara Berry And Wooldog - Waltz For My Victims",
+        "Fergessen - Nos Palpitants",
+        "James May - On The Line",
+        "Johnny Lokke - Promises & Lies",
+        "Leaf - Summerghost",
+        "Meaxic - Take A Step",
+        "Patrick Talbot - A Reason To Leave",
+        "Skelpolu - Human Mistakes",
+        "Traffic Experiment - Sirens",
+        "Triviul - Angelsaint",
+        "Young Griffo - Pennies",
+    }
+)
+"""Names of the training tracks that everybody validates on."""
+
+# Encoders pad the last AAC frame and announce lengths in milliseconds: two frames cover both.
+_LENGTH_TOLERANCE = 2048
+
+
+def check_ffmpeg() -> None:
+    """Check that `.stem.mp4` files can be read here.
+
+    Raises:
+        DatasetError: ffmpeg or ffprobe is missing.
+    """
+    missing = [name for name in ("ffmpeg", "ffprobe") if shutil.which(name) is None]
+    if missing:
+        msg = (
+            f"reading the {SUFFIX} files of MUSDB18 needs the programs ffmpeg and ffprobe; not "
+            f"found: {', '.join(missing)}: install ffmpeg, which brings both (`apt-get install "
+            "ffmpeg`, `brew install ffmpeg`, `conda install ffmpeg`), or prepare MUSDB18-HQ, which "
+            "needs neither"
+        )
+        raise DatasetError(msg)
+
+
+def read_stem_info(path: Path) -> AudioInfo:
+    """Read the header of a `.stem.mp4` file.
+
+    Returns:
+        Format and length of its streams, which are alike; the length is what the header announces.
+
+    Raises:
+        AudioFileError: It cannot be read, or does not hold five audio streams of one format.
+    """
+    with _errors_of(path):
+        return _info(path, _open(path))
+
+
+def read_stem(path: Path, stream: str) -> npt.NDArray[np.float32]:
+    """Decode one stream of a `.stem.mp4` file, as `musdb` does: to 16 bits.
+
+    Args:
+        path: The file.
+        stream: One of `STREAMS`.
+
+    Returns:
+        The samples, shape (channel, time), full scale at 1.0.
+
+    Raises:
+        AudioFileError: It cannot be decoded, or only in part.
+    """
+    with _errors_of(path), _no_input():
+        track = _open(path)
+        info = _info(path, track)
+        samples = track.load_audio(str(path.absolute()), STREAMS.index(stream))
+        # A single channel comes without its axis.
+        audio = samples.reshape(-1, info.channels).T.astype(np.float32)
+    if audio.shape[1] < max(1, info.frames - _LENGTH_TOLERANCE):
+        msg = (
+            f"{path} is damaged: expected {info.frames} frames of {stream}, {audio.shape[1]} could "
+            "be decoded; copy or download it again"
+        )
+        raise AudioFileError(msg)
+    return np.ascontiguousarray(audio)
+
+
+def _open(path: Path) -> Any:
+    check_ffmpeg()
+    with warnings.catch_warnings():
+        # What its dependencies deprecate is not the user's business.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import musdb  # only here: it cannot be imported without ffmpeg
+
+    return musdb.MultiTrack(path=str(path.absolute()), name=path.name, stem_id=0)
+
+
+def _info(path: Path, track: Any) -> AudioInfo:
+    info = track.info
+    formats = {
+        (info.sample_rate(number), info.channels(number), stream["codec_name"])
+        for number, stream in enumerate(info.audio_streams)
+    }
+    count = len(STREAMS)
+    if info.audio_stream_idx()[:count] != list(range(count)) or len(formats) != 1:
+        found = ", ".join(
+            f"{stream['index']}: {stream['codec_name']} {stream['sample_rate']} Hz "
+            f"{stream['channels']} channels"
+            for stream in info.audio_streams
+        )
+        msg = (
+            f"cannot read {str(path)!r}: expected {count} audio streams of one format "
+            f"({', '.join(STREAMS)}), found {found or 'none'}"
+        )
+        raise AudioFileError(msg)
+    ((sample_rate, channels, codec),) = formats
+    frames = min(info.samples(number) for number in range(count))
+    return AudioInfo(path, sample_rate, channels, frames, container="mp4", encoding=codec)
+
+
+@contextlib.contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside musdb, stempeg and ffmpeg into an error with the file."""
+    try:
+        yield
+    except (AudioFileError, DatasetError):
+        raise
+    except Exception as error:  # they raise ffmpeg.Error, Warning, KeyError, ValueError, ...
+        said = getattr(error, "stderr", None) or str(error).encode()
+        reason = said.decode(errors="replace").strip().rpartition("\n")[2] or repr(error)
+        msg = (
+            f"cannot read {str(path)!r}: expected a {SUFFIX} file of MUSDB18, ffmpeg says: "
+            f"{reason}; copy or download it again"
+        )
+        raise AudioFileError(msg) from error
+
+
+@contextlib.contextmanager
+def _no_input() -> Iterator[None]:
+    """Keep the ffmpeg that stempeg starts from reading the terminal or a shell's list of files."""
+    if sys.stdin is None:
+        yield
+        return
+    saved, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    try:
+        os.dup2(nothing, 0)
+        yield
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+        os.close(nothing)

@@ -1,0 +1,73 @@
+"""Remember which data set was prepared last, so that it need not be named again."""
+
+import json
+import os
+from pathlib import Path
+
+import platformdirs
+
+from sfisep_core.data.manifest import MANIFEST_NAME, write_json
+from sfisep_core.errors import DatasetError
+
+VARIABLE = "SFISEP_DATA"
+
+_HELP = (
+    "prepare one with `sfisep prepare-data SOURCE --out DIR`, or name one that is prepared with "
+    "`--data DIR`"
+)
+
+
+def remember_dataset(folder: Path) -> None:
+    """Remember a prepared data set as the last one, in the user data folder.
+
+    Raises:
+        DatasetError: The user data folder cannot be written.
+    """
+    path = _path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"folder": str(folder.resolve())})
+    except OSError as error:
+        msg = (
+            f"cannot remember {folder} in {path}: {error.strerror}; name it with --data DIR, or "
+            f"set {VARIABLE}"
+        )
+        raise DatasetError(msg) from error
+
+
+def find_dataset(folder: Path | None) -> Path:
+    """Find the prepared data set to use.
+
+    Args:
+        folder: The one that the user names; None takes the one that the environment variable
+            SFISEP_DATA names, or else the one that was prepared last.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        DatasetError: None is named and none was prepared, or it is gone.
+    """
+    if folder is not None:
+        return folder
+    named = os.environ.get(VARIABLE)
+    if named:
+        return _checked(Path(named), f"which {VARIABLE} names")
+    try:
+        found = Path(json.loads(_path().read_text(encoding="utf-8"))["folder"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"no data set: none is named, and none has been prepared yet: {_HELP}"
+        raise DatasetError(msg) from error
+    return _checked(found, "the last that was prepared")
+
+
+def _checked(folder: Path, which: str) -> Path:
+    if not (folder / MANIFEST_NAME).is_file():
+        found = "a folder without one" if folder.is_dir() else "no such folder"
+        msg = f"data set {folder}, {which}: expected {MANIFEST_NAME}, found {found}: {_HELP}"
+        raise DatasetError(msg)
+    return folder
+
+
+def _path() -> Path:
+    return Path(platformdirs.user_data_dir("sfisep")) / "dataset.json"

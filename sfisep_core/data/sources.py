@@ -1,0 +1,183 @@
+"""The files that tracks are made from: what is in them, and whether they have changed."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sfisep_core.audio.file_reader import AudioInfo
+from sfisep_core.audio.files import read_audio, read_info
+from sfisep_core.data import musdb18
+from sfisep_core.data.layouts import MIXTURE, SourceFile, SourceTrack
+from sfisep_core.data.manifest import locked, write_json
+from sfisep_core.errors import DatasetError
+
+SOURCES_NAME = ".sources.json"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a source track without decoding it again.
+
+    Attributes:
+        origin: Digest of its name and of the content of its files.
+        sample_rate: Hz.
+        channels: Channels of every file.
+        frames: Samples of every file.
+        state: Names, sizes and times of the files when they were inspected, as a digest.
+    """
+
+    origin: str
+    sample_rate: int
+    channels: int
+    frames: int
+    state: str
+
+
+def read_sources(folder: Path) -> dict[str, Inspection]:
+    """Read what earlier runs have learnt of source tracks.
+
+    Args:
+        folder: Prepared data set.
+
+    Returns:
+        Inspections by `source_key`. An unreadable file is as none: it only saves work.
+    """
+    try:
+        content = json.loads((folder / SOURCES_NAME).read_text(encoding="utf-8"))
+        return {key: Inspection(**value) for key, value in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def remember_source(folder: Path, track: SourceTrack, inspection: Inspection) -> None:
+    """Keep what is known of a source track for later runs.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with locked(folder):
+        sources = read_sources(folder)
+        if sources.get(source_key(track)) == inspection:
+            return
+        sources[source_key(track)] = inspection
+        content = {key: vars(value) for key, value in sorted(sources.items())}
+        write_json(folder / SOURCES_NAME, content, indent=None)
+
+
+def source_key(track: SourceTrack) -> str:
+    """Name the place that a track comes from."""
+    return str(track.path.resolve())
+
+
+def file_state(track: SourceTrack) -> str:
+    """Give a digest that changes where a file of the track is written again, without reading it.
+
+    Raises:
+        OSError: A file is not there.
+    """
+    state = []
+    for role, file in _files(track):
+        stat = file.path.stat()
+        state.append([role, file.path.name, file.stream, stat.st_size, stat.st_mtime_ns])
+    return _digest([track.name, state])
+
+
+def inspect(track: SourceTrack) -> Inspection:
+    """Read the headers of a track's files, and the digests of their content.
+
+    Raises:
+        AudioFileError: A file cannot be read.
+        DatasetError: The files do not go together, or hold nothing.
+        OSError: A file cannot be read.
+    """
+    state = file_state(track)  # before reading: what changes meanwhile is noticed the next time
+    infos = {file.path: _info(file) for _, file in _files(track)}
+    shapes = {(info.sample_rate, info.channels, info.frames) for info in infos.values()}
+    if len(shapes) > 1:
+        found = "; ".join(
+            f"{_label(role, file)} {info.sample_rate} Hz, {info.channels} channels, "
+            f"{info.frames} frames"
+            for role, file in _files(track)
+            for info in (infos[file.path],)
+        )
+        msg = f"expected stems of one rate, channel count and length, got {found}"
+        raise DatasetError(msg)
+    ((sample_rate, channels, frames),) = shapes
+    if frames == 0:
+        msg = "expected music, got stems of 0 frames"
+        raise DatasetError(msg)
+    digests = {path: file_digest(path) for path in infos}
+    content = [[role, file.stream, digests[file.path]] for role, file in _files(track)]
+    return Inspection(_digest([track.name, content]), sample_rate, channels, frames, state)
+
+
+def read_track(track: SourceTrack, inspection: Inspection) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the stems of a track, and its mixture where one is given.
+
+    Returns:
+        Audio by stem, and of "mixture", each of shape (channel, time).
+
+    Raises:
+        AudioFileError: A file cannot be read.
+        DatasetError: It holds less than its header says, or the streams differ in length.
+    """
+    audio: dict[str, npt.NDArray[np.float32]] = {}
+    for role, file in _files(track):
+        samples = _read(file, inspection)
+        if role in audio:
+            audio[role] += samples  # of one length: checked by `_read`
+        else:
+            audio[role] = samples
+    lengths = {role: samples.shape[1] for role, samples in audio.items()}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{role} {length} frames" for role, length in lengths.items())
+        msg = f"{track.path} is damaged: expected streams of one length, got {found}"
+        raise DatasetError(msg)
+    return audio
+
+
+def file_digest(path: Path) -> str:
+    """Give the SHA-256 digest of a file's content.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(track: SourceTrack) -> list[tuple[str, SourceFile]]:
+    """Give all files with the stem they belong to, in an order that depends on names alone."""
+    given = [(stem, file) for stem, files in sorted(track.stems.items()) for file in files]
+    return [*given, (MIXTURE, track.mixture)] if track.mixture else given
+
+
+def _label(role: str, file: SourceFile) -> str:
+    own = file.stream == role or file.path.stem == role
+    return role if own else f"{role} ({file.path.name})"
+
+
+def _info(file: SourceFile) -> AudioInfo:
+    return musdb18.read_stem_info(file.path) if file.stream else read_info(file.path)
+
+
+def _read(file: SourceFile, inspection: Inspection) -> npt.NDArray[np.float32]:
+    if file.stream:
+        return musdb18.read_stem(file.path, file.stream)
+    samples, _ = read_audio(file.path)
+    if samples.shape[1] != inspection.frames:
+        msg = (
+            f"{file.path} is damaged: expected {inspection.frames} frames, {samples.shape[1]} "
+            "could be decoded; copy or download it again"
+        )
+        raise DatasetError(msg)
+    return samples
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

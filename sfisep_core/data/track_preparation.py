@@ -1,0 +1,220 @@
+"""Prepare one track: read what it is made from, write its files, and enter it in the manifest."""
+
+import contextlib
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from sfisep_core.audio.files import write_audio
+from sfisep_core.audio.resample import resample
+from sfisep_core.data.layouts import MIXTURE, STEMS
+from sfisep_core.data.manifest import PreparedTrack, read_existing, update_manifest
+from sfisep_core.data.sources import (
+    file_digest,
+    file_state,
+    inspect,
+    read_track,
+    remember_source,
+)
+from sfisep_core.data.track_plan import (
+    TrackJob,
+    TrackPlan,
+    earlier_tracks,
+    is_done,
+    make_plan,
+)
+from sfisep_core.errors import AudioFileError, ConfigError, DatasetError
+
+_logger = logging.getLogger(__name__)
+
+_LOCK_FOLDER = ".locks"
+_BLOCK_FRAMES = 2**16
+
+
+@dataclass(frozen=True)
+class TrackOutcome:
+    """What became of a track.
+
+    Attributes:
+        fault: Why it could not be prepared; empty where it could.
+        written: Whether files were written.
+        mixture_error_db: Level of what the given mixture and the sum of the stems differ by,
+            relative to the mixture; -inf without a mixture, or where nothing was read.
+    """
+
+    fault: str = ""
+    written: bool = False
+    mixture_error_db: float = -math.inf
+
+
+def prepare_track(job: TrackJob) -> TrackOutcome:
+    """Do what is missing of a track; a fault is part of the outcome."""
+    try:
+        return _prepare(job)
+    except (AudioFileError, ConfigError, DatasetError, OSError) as error:
+        return TrackOutcome(fault=str(error))
+
+
+def is_prepared(job: TrackJob, manifest: Sequence[PreparedTrack]) -> bool:
+    """Tell, without reading the source files, whether nothing is to be done.
+
+    Args:
+        job: The track.
+        manifest: What the manifest says.
+    """
+    try:
+        if job.known is None or job.known.state != file_state(job.track):
+            return False
+        plan = make_plan(job, job.known)
+        return is_done(plan, earlier_tracks(plan, manifest))
+    except (DatasetError, OSError):
+        return False
+
+
+def _prepare(job: TrackJob) -> TrackOutcome:
+    known = job.known
+    if known is None or known.state != file_state(job.track):
+        known = inspect(job.track)
+    plan = make_plan(job, known)
+    with _only_run(job.out, {job.track.name, *plan.spans}):
+        # Read only now: another run may have prepared the track meanwhile.
+        earlier = earlier_tracks(plan, read_existing(job.out))
+        if is_done(plan, earlier):
+            remember_source(job.out, job.track, known)
+            return TrackOutcome()
+        audio = read_track(job.track, known)
+        frames = audio[STEMS[0]].shape[1]
+        if frames != known.frames:  # what a .stem.mp4 announces is not exact
+            known = replace(known, frames=frames)
+            plan = make_plan(job, known)
+        error_db = _mixture_error_db(audio)
+        for role in set(audio) - set(plan.roles):
+            del audio[role]
+        for role in audio:
+            if plan.source_rate != plan.sample_rate:
+                audio[role] = resample(
+                    audio[role], orig_rate=plan.source_rate, target_rate=plan.sample_rate
+                )
+        # While its files are replaced, a track is in no manifest: an interruption leaves one that
+        # is to be prepared, not one of mixed rates.
+        _remove_files(plan, earlier)
+        update_manifest(job.out, remove=earlier)
+        remember_source(job.out, job.track, known)
+        update_manifest(job.out, add=_write_parts(plan, audio))
+    return TrackOutcome(written=True, mixture_error_db=error_db)
+
+
+@contextlib.contextmanager
+def _only_run(out: Path, names: set[str]) -> Iterator[None]:
+    """Keep other runs from preparing tracks of these names while the block runs."""
+    folder = out / _LOCK_FOLDER
+    folder.mkdir(exist_ok=True)
+    digests = sorted(hashlib.sha256(os.fsencode(name)).hexdigest()[:16] for name in names)
+    with contextlib.ExitStack() as stack:
+        for digest in digests:  # in one order everywhere: nobody waits in a circle
+            stack.enter_context(FileLock(folder / f"{digest}.lock"))
+        yield
+
+
+def _mixture_error_db(audio: dict[str, npt.NDArray[np.float32]]) -> float:
+    if MIXTURE not in audio:
+        return -math.inf
+    error = power = 0.0
+    for start in range(0, audio[MIXTURE].shape[1], _BLOCK_FRAMES):
+        block = slice(start, start + _BLOCK_FRAMES)
+        difference = audio[MIXTURE][:, block].copy()
+        power += float(np.vdot(difference, difference))
+        for stem in STEMS:
+            difference -= audio[stem][:, block]
+        error += float(np.vdot(difference, difference))
+    if error == 0 or power == 0:
+        return math.inf if error else -math.inf
+    return 10 * math.log10(error / power)
+
+
+def _remove_files(plan: TrackPlan, earlier: Sequence[PreparedTrack]) -> None:
+    """Remove the files of earlier tracks that are not made again.
+
+    It comes before the manifest forgets them: whatever is interrupted, none is left for good.
+    """
+    out = plan.job.out
+    made = {plan.file(name, role) for name in plan.spans for role in plan.roles}
+    for file in {file for track in earlier for file in track.files.values()} - made:
+        path = out / file
+        if path.resolve().is_relative_to(out.resolve()):  # the manifest is only a text file
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # other files are in it
+                path.parent.rmdir()
+
+
+def _write_parts(plan: TrackPlan, audio: dict[str, npt.NDArray[np.float32]]) -> list[PreparedTrack]:
+    job = plan.job
+    prepared = []
+    for name, (first, last) in plan.spans.items():
+        folder = job.out / job.track.split / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(".*.part.*"):  # of a run that was killed
+            left_over.unlink(missing_ok=True)
+        sha256 = {}
+        for role in plan.roles:
+            path = job.out / plan.file(name, role)
+            write_audio(
+                path,
+                audio[role][:, first:last],
+                sample_rate=plan.sample_rate,
+                encoding=job.encoding,
+            )
+            sha256[role] = file_digest(path)
+        prepared.append(
+            PreparedTrack(
+                name=name,
+                split=job.track.split,
+                sample_rate=plan.sample_rate,
+                channels=plan.channels,
+                frames=last - first,
+                stems={stem: plan.file(name, stem) for stem in STEMS},
+                activity={
+                    stem: _rms_per_second(audio[stem][:, first:last], plan.sample_rate)
+                    for stem in STEMS
+                },
+                origin=plan.origin,
+                mixture=plan.file(name, MIXTURE) if MIXTURE in plan.roles else None,
+                encoding=job.encoding,
+                sha256=sha256,
+            )
+        )
+    if job.encoding != "float32":
+        _warn_of_clipping(plan, audio)
+    return prepared
+
+
+def _warn_of_clipping(plan: TrackPlan, audio: dict[str, npt.NDArray[np.float32]]) -> None:
+    peaks = dict.fromkeys(plan.roles, 0.0)
+    for first, last in plan.spans.values():
+        for role in plan.roles:
+            part = audio[role][:, first:last]
+            peaks[role] = max(peaks[role], float(part.max()), -float(part.min()))
+    clipped = [f"{role} (peak {peak:.3f})" for role, peak in peaks.items() if peak > 1.0]
+    if clipped:
+        _logger.warning(
+            "track %s exceeds full scale (1.0) and is clipped there: %s; prepare it with "
+            "--encoding float32 if that matters",
+            plan.job.track.name,
+            ", ".join(clipped),
+        )
+
+
+def _rms_per_second(audio: npt.NDArray[np.float32], sample_rate: int) -> list[float]:
+    values = []
+    for start in range(0, audio.shape[1] - sample_rate + 1, sample_rate):
+        second = audio[:, start : start + sample_rate].astype(np.float64)
+        values.append(round(float(np.sqrt(np.square(second).mean())), 6))
+    return values
