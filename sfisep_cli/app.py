@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: Always, with one of `ExitCode`.
     """
     try:
-        app(args=arguments, prog_name="sfisep")
+        app(args=arguments, prog_name="sfisep", obj=arguments)
     except ConfigError as error:
         show_error(str(error))
         raise SystemExit(ExitCode.USAGE) from error

@@ -28,6 +28,9 @@ class Outer:
     numbers: tuple[float, ...] = ()
     inner: Inner = field(default_factory=Inner)
     extra: dict[str, int] = field(default_factory=dict)
+    pair: tuple[float, float] = (0.0, 1.0)
+    weights: dict[Literal["low", "high"], float] = field(default_factory=dict)
+    anything: dict[str, Any] = field(default_factory=dict)
 
 
 def test_defaults_stay() -> None:
@@ -45,6 +48,9 @@ def test_all_kinds_of_values() -> None:
         "numbers": [1, 2.5],
         "inner": {"size": 9, "kind": "b"},
         "extra": {"k": 1},
+        "pair": [3, 4],
+        "weights": {"high": 2},
+        "anything": {"a": [1], "b": {"c": None}},
     }
     assert build_config(Outer, values) == Outer(
         name="y",
@@ -56,12 +62,16 @@ def test_all_kinds_of_values() -> None:
         numbers=(1.0, 2.5),
         inner=Inner(size=9, kind="b"),
         extra={"k": 1},
+        pair=(3.0, 4.0),
+        weights={"high": 2.0},
+        anything={"a": [1], "b": {"c": None}},
     )
 
 
 def test_whole_numbers_are_floats_where_floats_are_asked_for() -> None:
-    config = build_config(Outer, {"rate": 3, "limit": 4, "numbers": (5,)})
-    for value in (config.rate, config.limit, config.numbers[0]):
+    values = {"rate": 3, "limit": 4, "numbers": (5,), "weights": {"low": 6}}
+    config = build_config(Outer, values)
+    for value in (config.rate, config.limit, config.numbers[0], config.weights["low"]):
         assert type(value) is float
     assert (config.rate, config.limit, config.numbers) == (3.0, 4.0, (5.0,))
 
@@ -98,10 +108,21 @@ def test_unknown_names_are_listed_with_the_known_ones() -> None:
         ({"words": "one"}, "run: words: expected a list, got 'one'"),
         ({"words": ["one", 2]}, "run: words: expected a value of type str, got 2"),
         ({"extra": [1]}, "run: extra: expected a table, got [1]"),
-        ({"inner": {"kind": "c"}}, "run: inner: kind: expected one of a, b, got 'c'"),
-        ({"inner": {"kind": ["a"]}}, "run: inner: kind: expected one of a, b, got ['a']"),
-        ({"inner": {"size": None}}, "run: inner: size: expected a value of type int, got None"),
-        ({"inner": {"deep": 1}}, "run: inner: unknown setting 'deep'; expected one of size, kind"),
+        ({"inner": {"kind": "c"}}, "run: inner.kind: expected one of a, b, got 'c'"),
+        ({"inner": {"kind": ["a"]}}, "run: inner.kind: expected one of a, b, got ['a']"),
+        ({"inner": {"size": None}}, "run: inner.size: expected a value of type int, got None"),
+        ({"inner": {"deep": 1}}, "run: unknown setting 'inner.deep'; expected one of size, kind"),
+        ({"pair": [1]}, "run: pair: expected a list of 2 values, got [1]"),
+        ({"pair": [1, 2, 3]}, "run: pair: expected a list of 2 values, got [1, 2, 3]"),
+        ({"pair": 1}, "run: pair: expected a list of 2 values, got 1"),
+        ({"extra": {"k": "x"}}, "run: extra.k: expected a value of type int, got 'x'"),
+        ({"weights": 3}, "run: weights: expected a table, as in {low = 1.0}, got 3"),
+        ({"weights": {"low": True}}, "run: weights.low: expected a value of type float, got True"),
+        ({"weights": {"mid": 1}}, "run: unknown setting 'weights.mid'; expected one of low, high"),
+        ({"weights": {"hig": 1}}, "run: unknown setting 'weights.hig'; did you mean weights.high?"),
+        ({"nam": 1}, "run: unknown setting 'nam'; did you mean name?"),
+        ({"sise": 1}, "run: unknown setting 'sise'; did you mean inner.size?"),
+        ({"rate": 10**400}, f"run: rate: expected a value of type float, got 1{'0' * 99}..."),
     ],
 )
 def test_values_of_another_kind_are_refused(values: dict[str, Any], message: str) -> None:

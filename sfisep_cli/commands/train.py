@@ -5,22 +5,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfisep_cli.options import Device, OptionalOut, Quiet
+from sfisep_cli.options import Device, Quiet
+from sfisep_cli.processes import count_processes, errors_for_the_launcher, start_processes
 from sfisep_cli.render import progress_bar, show_message
-from sfisep_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sfisep_core.training.config import TrainingConfig
     from sfisep_core.training.loop import TrainingProgress
+
+_PROCESSES = "Several processes"
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="A data set as `sfisep prepare-data` makes it."
+            exists=True,
+            file_okay=False,
+            help="A data set as `sfisep prepare-data` makes it.",
+            show_default="the last one that was prepared",
         ),
     ] = None,
-    out: OptionalOut = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            file_okay=False,
+            help="Folder for the run; made where it does not exist.",
+            show_default="runs/NAME, the name of the preset or file of settings",
+        ),
+    ] = None,
     config_file: Annotated[
         Path | None,
         typer.Option(
@@ -54,46 +71,152 @@ def train(
             metavar="MODEL", help="Start from the weights of this model, by name or file."
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|bf16|fp16",
+            help="Numbers to compute the network with; bf16 is the fast one on GPUs.",
+            show_default="as configured",
+        ),
+    ] = None,
+    compile_network: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the network first: takes a minute or two, then is faster."
+        ),
+    ] = False,
+    loader_workers: Annotated[
+        int,
+        typer.Option(
+            "--loader-workers",
+            metavar="N",
+            min=0,
+            help="Processes that read examples ahead, for each training process.",
+        ),
+    ] = 2,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write TensorBoard's files to OUT/tensorboard, too."),
+    ] = False,
     device: Device = "auto",
     threads: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="CPU threads to compute with.", show_default="all"),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="CPU threads to compute with.",
+            show_default="all, shared out over the processes",
+        ),
     ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Train on so many GPUs of this machine; 0 trains on the CPU.",
+            show_default="one if there is one",
+            rich_help_panel=_PROCESSES,
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="With --gpus 0: so many processes on the CPU.",
+            rich_help_panel=_PROCESSES,
+        ),
+    ] = 1,
+    max_restarts: Annotated[
+        int,
+        typer.Option(
+            "--max-restarts",
+            metavar="N",
+            min=0,
+            help="After a process has died start all again, from the last checkpoint, so often.",
+            rich_help_panel=_PROCESSES,
+        ),
+    ] = 3,
     quiet: Quiet = False,
 ) -> None:
     """Train a separation model; --out then holds the run: settings, log, checkpoints and model.
 
     Settings of the model are made in a TOML file or with --set, not with options: see
-    --show-config for what there is.
+    --show-config for what there is. Ctrl-C saves a checkpoint; --resume goes on from there.
+
+    Several machines: start the same command on each with torchrun instead of --gpus.
     """
-    from sfisep_core.training.config import load_config, resumed_config
+    from sfisep_core.training.config import DEFAULT_PRESET, load_config, resumed_config
     from sfisep_core.training.config import show_config as describe
 
-    if resume and out is not None:
-        config = resumed_config(out, file=config_file, overrides=settings or [])
+    overrides = list(settings or [])
+    overrides += [f"precision={precision}"] if precision is not None else []
+    overrides += ["compile=true"] if compile_network else []
+    if out is None:
+        out = Path("runs") / (DEFAULT_PRESET if config_file is None else config_file.stem)
+    if resume:
+        config = resumed_config(out, file=config_file, overrides=overrides)
     else:
-        config = load_config(config_file, overrides=settings or [])
+        config = load_config(config_file, overrides=overrides)
     if show_config:
         typer.echo(describe(config))
         return
-    if data is None or out is None:
-        missing = " and ".join(
-            name for name, path in (("--data", data), ("--out", out)) if path is None
-        )
-        msg = f"sfisep train needs {missing}: a prepared data set, and a folder for the run"
-        raise ConfigError(msg)
+    from sfisep_core.data.remembered import find_dataset
+    from sfisep_core.training.distributed import launched
 
+    dataset = find_dataset(data)
+    processes = count_processes(gpus, workers, device)
+    if processes > 1 and not launched():
+        start_processes(context.obj, processes=processes, max_restarts=max_restarts)
+        return
+    if gpus is not None:
+        device = "cuda" if gpus else "cpu"
+    with errors_for_the_launcher():
+        _train(
+            config,
+            data=dataset,
+            out=out,
+            resume=resume,
+            init=init,
+            device=device,
+            loader_workers=loader_workers,
+            tensorboard=tensorboard,
+            threads=threads,
+            quiet=quiet,
+        )
+
+
+def _train(
+    config: "TrainingConfig",
+    *,
+    data: Path,
+    out: Path,
+    resume: bool,
+    init: str | None,
+    device: str,
+    loader_workers: int,
+    tensorboard: bool,
+    threads: int | None,
+    quiet: bool,
+) -> None:
     import torch
 
+    from sfisep_core.training.checkpoint import CHECKPOINT_NAME
+    from sfisep_core.training.distributed import rank, restarts
+    from sfisep_core.training.interrupts import TrainingStopped
     from sfisep_core.training.loop import train as run
 
     if threads is not None:
         torch.set_num_threads(threads)
+    if restarts() and (out / CHECKPOINT_NAME).exists():
+        resume, init = True, None  # a process has died: go on with what it had done
     with progress_bar(quiet=quiet) as show_progress:
 
         def report(progress: "TrainingProgress") -> None:
-            if progress.message and not quiet:
-                show_message(progress.message)
+            if progress.message:
+                if not quiet:
+                    show_message(progress.message)
+                return
             show_progress(
                 progress.step,
                 progress.steps,
@@ -101,14 +224,21 @@ def train(
                 f"{progress.examples_per_second:.1f} examples/s",
             )
 
-        result = run(
-            config,
-            data=data,
-            out=out,
-            resume=resume,
-            init=init,
-            device=device,
-            progress=report,
-        )
-    if not quiet:
+        try:
+            result = run(
+                config,
+                data=data,
+                out=out,
+                resume=resume,
+                init=init,
+                device=device,
+                loader_workers=loader_workers,
+                tensorboard=tensorboard,
+                progress=report,
+            )
+        except TrainingStopped as error:
+            if rank() == 0:
+                show_message(str(error))
+            raise typer.Exit(128 + error.signal_number) from error
+    if not quiet and rank() == 0:
         show_message(f"best model: {result.best}, {result.best_score:.2f} dB on the validation set")

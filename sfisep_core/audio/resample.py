@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,15 @@ from sfisep_core.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    import torchaudio.transforms
 
 # torchaudio keeps one filter per output phase, in memory and dense: 44100 -> 44101 Hz would be
 # 2e9 taps. 2**24 taps (64 MiB) leaves all pairs of common rates well inside.
 _MAX_TAPS = 2**24
+# Filters of up to so many taps (4 MiB) are kept: making them makes the processor wait for a GPU.
+# All pairs of common rates are, also with what training does to them.
+_MAX_KEPT_TAPS = 2**20
+_MAX_KEPT = 128
 _SINC_ZERO_CROSSINGS = 6
 _SINC_ROLLOFF = 0.99
 
@@ -123,20 +129,37 @@ def sinc_resample(
         )
         raise ConfigError(msg)
 
-    # Here, because both are slow to import and users of soxr need neither.
-    import torch
-    import torchaudio.functional
+    if orig_rate == target_rate:
+        resampled = audio
+    else:
+        kept = _sinc_taps(orig_rate, target_rate) <= _MAX_KEPT_TAPS
+        make = _sinc_resampler if kept else _sinc_resampler.__wrapped__
+        resampled = make(orig_rate, target_rate, audio.dtype, audio.device)(audio)
 
-    resampled = torchaudio.functional.resample(
-        audio,
-        orig_rate,
-        target_rate,
-        lowpass_filter_width=_SINC_ZERO_CROSSINGS,
-        rolloff=_SINC_ROLLOFF,
-    )
+    # Here, because it is slow to import and users of soxr do not need it.
+    import torch
+
     # torchaudio rounds the length in float32, which is off by some samples beyond 2**24 of them.
     missing = max(0, length - resampled.shape[-1])
     return torch.nn.functional.pad(resampled[..., :length], (0, missing))
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _sinc_resampler(
+    orig_rate: int, target_rate: int, dtype: torch.dtype, device: torch.device
+) -> torchaudio.transforms.Resample:
+    import torch
+    import torchaudio.transforms
+
+    # Filters that are made in inference mode could not be used where gradients are wanted.
+    with torch.inference_mode(mode=False):
+        return torchaudio.transforms.Resample(
+            orig_rate,
+            target_rate,
+            lowpass_filter_width=_SINC_ZERO_CROSSINGS,
+            rolloff=_SINC_ROLLOFF,
+            dtype=dtype,
+        ).to(device)
 
 
 def sinc_fits(*, orig_rate: int, target_rate: int) -> bool:

@@ -1,13 +1,16 @@
 """Read excerpts of a prepared data set by seek."""
 
+import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import soundfile
 
 from sfisep_core.audio.files import read_audio, read_info
+from sfisep_core.audio.resample import resample
 from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_manifest
 from sfisep_core.errors import DatasetError
@@ -15,29 +18,39 @@ from sfisep_core.errors import DatasetError
 # A second counts as active above this RMS (-50 dB full scale).
 _ACTIVE_RMS = 10 ** (-50 / 20)
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Place:
-    """Where an excerpt starts: track number and sample."""
+    """Where an excerpt starts: number of the track, and sample at the track's own rate."""
 
     track: int
     start: int
 
 
 class StemDataset:
-    """The tracks of one split, all at one rate, from which excerpts are drawn.
+    """The tracks of one split, from which excerpts are drawn and read.
+
+    Tracks may have different rates. Excerpts all come at the highest one: those of other tracks
+    are resampled when they are read, each by itself, as if there were silence around it.
 
     Args:
         folder: Prepared data set.
         split: "train", "valid" or "test".
-        excerpt_seconds: Length of excerpts; shorter tracks are left out.
+        excerpt_seconds: Length of the longest excerpts; shorter tracks are left out. None: no
+            excerpts, all tracks are kept, to be read whole.
+
+    Attributes:
+        folder: Prepared data set.
+        tracks: The tracks, as in the manifest.
+        sample_rate: Of the excerpts, in Hz.
 
     Raises:
-        DatasetError: The split has no tracks, none of them is long enough, or they have different
-            rates.
+        DatasetError: The split has no tracks, or none of them is long enough.
     """
 
-    def __init__(self, folder: Path, *, split: str, excerpt_seconds: float) -> None:
+    def __init__(self, folder: Path, *, split: str, excerpt_seconds: float | None) -> None:
         self.folder = folder
         manifest = read_manifest(folder)
         tracks = [track for track in manifest if track.split == split]
@@ -50,61 +63,118 @@ class StemDataset:
                 f"`sfisep prepare-data SOURCE --out {folder}`"
             )
             raise DatasetError(msg)
-        self.tracks = [t for t in tracks if t.frames >= excerpt_seconds * t.sample_rate]
+        shortest = excerpt_seconds or 0.0
+        self.tracks = [t for t in tracks if t.frames >= shortest * t.sample_rate]
         if not self.tracks:
             msg = (
                 f"data set {folder}: expected tracks of at least {excerpt_seconds} s in split "
                 f"{split!r}, found {len(tracks)} tracks, none of them long enough"
             )
             raise DatasetError(msg)
-        rates = {track.sample_rate for track in self.tracks}
-        if len(rates) > 1:
-            msg = (
-                f"data set {folder}: training needs one rate, found {sorted(rates)} Hz: prepare "
-                "the data again with --sr"
+        rates = Counter(track.sample_rate for track in self.tracks)
+        self.sample_rate = max(rates)
+        if excerpt_seconds is not None and len(rates) > 1:
+            _logger.warning(
+                "data set %s: split %r has tracks at %s Hz; what is read of them is resampled to "
+                "%d Hz; prepare the data with --sr to do so once",
+                folder,
+                split,
+                ", ".join(f"{rate} ({number})" for rate, number in sorted(rates.items())),
+                self.sample_rate,
             )
-            raise DatasetError(msg)
-        self.sample_rate = rates.pop()
-        self.excerpt_frames = round(excerpt_seconds * self.sample_rate)
-        self._durations = np.array([t.frames - self.excerpt_frames + 1 for t in self.tracks], float)
+        self._lengths = np.array([track.frames for track in self.tracks])
+        self._rates = np.array([track.sample_rate for track in self.tracks])
         self._active = {stem: self._active_seconds(stem) for stem in STEMS}
 
-    def draw_place(self, rng: np.random.Generator, stem: str | None = None) -> Place:
+    def draw_place(
+        self, rng: np.random.Generator, *, frames: int, stem: str | None = None
+    ) -> Place:
         """Draw where an excerpt starts.
 
         Args:
             rng: Random numbers.
+            frames: Length of the excerpt, in samples at `sample_rate`.
             stem: If given, the excerpt contains a second in which this stem is active (where the
                 split has one); None: anywhere, every start equally likely.
 
         Returns:
             The place.
         """
+        starts = np.maximum(self._lengths - self._own_frames(frames), 0) + 1
         if stem is None or not len(self._active[stem]):
-            shares = self._durations / self._durations.sum()
-            track = int(rng.choice(len(self.tracks), p=shares))
-            return Place(track, int(rng.integers(int(self._durations[track]))))
+            # Seconds, not samples: tracks of higher rates have more of these, but not more music.
+            ends = np.cumsum(starts / self._rates)
+            track = int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
+            return Place(track, int(rng.integers(starts[track])))
         track, second = self._active[stem][rng.integers(len(self._active[stem]))]
-        latest = int(self._durations[track]) - 1
+        rate = int(self._rates[track])
         # An excerpt shorter than a second lies inside it.
-        earliest, newest = sorted((0, self.excerpt_frames - self.sample_rate))
+        earliest, newest = sorted((0, int(self._own_frames(frames)[track]) - rate))
         shift = rng.integers(earliest, newest + 1)
-        return Place(int(track), int(np.clip(second * self.sample_rate - shift, 0, latest)))
+        return Place(int(track), int(np.clip(second * rate - shift, 0, starts[track] - 1)))
 
-    def read(self, place: Place, stem: str) -> npt.NDArray[np.float32]:
-        """Read an excerpt of a stem, shape (channel, excerpt_frames).
+    def shift_place(self, place: Place, *, frames: int, seconds: float, draw: float) -> Place:
+        """Move a place within its track.
+
+        Args:
+            place: Where to start from.
+            frames: Length of the excerpt, in samples at `sample_rate`.
+            seconds: Farthest move, in s, earlier or later.
+            draw: From 0 to 1 (exclusive): which of the starts in reach, the first to the last.
+
+        Returns:
+            The new place; the excerpt stays inside the track.
+        """
+        reach = round(seconds * self._rates[place.track])
+        latest = max(int((self._lengths - self._own_frames(frames))[place.track]), 0)
+        first, last = max(place.start - reach, 0), min(place.start + reach, latest)
+        return Place(place.track, first + int(draw * (last - first + 1)))
+
+    def read(self, place: Place, stem: str, *, frames: int) -> npt.NDArray[np.float32]:
+        """Read an excerpt of a stem.
+
+        Args:
+            place: Where it starts.
+            stem: Name of the stem.
+            frames: Its length, in samples at `sample_rate`.
+
+        Returns:
+            The excerpt at `sample_rate`, shape (channel, frames), with zeros after the track's end.
 
         Raises:
             AudioFileError: The file cannot be read.
             DatasetError: It is shorter than the manifest says.
         """
-        return self._read(self.tracks[place.track], stem, place.start, self.excerpt_frames)
+        track = self.tracks[place.track]
+        own_frames = int(self._own_frames(frames)[place.track])
+        wanted = min(own_frames, track.frames - place.start)
+        audio = self._read(track, stem, place.start, wanted)
+        if track.sample_rate != self.sample_rate or wanted < frames:
+            audio = resample(
+                audio, orig_rate=track.sample_rate, target_rate=self.sample_rate, length=frames
+            )
+        return audio
+
+    def read_whole(self, track: PreparedTrack, stem: str) -> npt.NDArray[np.float32]:
+        """Read a whole stem at the track's own rate, shape (channel, time).
+
+        Raises:
+            AudioFileError: The file cannot be read.
+            DatasetError: It is shorter than the manifest says.
+        """
+        return self._read(track, stem, 0, track.frames)
+
+    def _own_frames(self, frames: int) -> npt.NDArray[np.int64]:
+        """Give the samples that an excerpt has in each track, at the track's own rate."""
+        return -(-frames * self._rates // self.sample_rate)
 
     def _read(
         self, track: PreparedTrack, stem: str, start: int, frames: int
     ) -> npt.NDArray[np.float32]:
         path = self.folder / track.stems[stem]
-        audio = read_audio(path, start=start, frames=frames)[0]
+        audio = _read_healthy(path, start, frames)
+        if audio is None:
+            audio = read_audio(path, start=start, frames=frames)[0]
         if audio.shape[1] < frames:
             msg = (
                 f"{path}: expected {track.frames} frames as {MANIFEST_NAME} says, found "
@@ -121,3 +191,18 @@ class StemDataset:
             if rms > _ACTIVE_RMS
         ]
         return np.array(places, dtype=np.int64).reshape(-1, 2)
+
+
+def _read_healthy(path: Path, start: int, frames: int) -> npt.NDArray[np.float32] | None:
+    """Read an excerpt in one call; None where anything is wrong with the file.
+
+    `read_audio` copes with whatever users have, which takes it four times as long; it also says
+    what is wrong. Keeping files open, though, was measured to save nothing.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            file.seek(start)
+            audio: npt.NDArray[np.float32] = file.read(frames, dtype="float32", always_2d=True).T
+    except (OSError, RuntimeError):
+        return None
+    return audio if audio.shape[1] == frames and np.isfinite(audio).all() else None

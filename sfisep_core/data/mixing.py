@@ -1,112 +1,205 @@
 """Draw training examples: excerpts, remixed across tracks and augmented.
 
-Every draw is a pure function of (seed, step, example), so neither restarts nor the number of
-workers change what a model sees.
+Every draw is a pure function of the seed, the step and the number of the example within the step,
+so neither restarts nor the number of processes and workers change what a model sees. Reading is
+one half, `draw_example`, for whoever reads files; `mix_batch` is the other, on the device that
+trains.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sfisep_core.audio.resample import sinc_resample
-from sfisep_core.data.datasets import StemDataset
-from sfisep_core.errors import ConfigError
+from sfisep_core.data.augmentation import (
+    MixingConfig,
+    StepDraw,
+    choose_channels,
+    draw_changes,
+    draw_step,
+    play_rate,
+)
+from sfisep_core.data.datasets import Place, StemDataset
+from sfisep_core.data.equalizer import equalize
+
+__all__ = [
+    "Example",
+    "MixingConfig",
+    "RawBatch",
+    "StepDraw",
+    "draw_example",
+    "draw_step",
+    "mix_batch",
+]
+
+# Tells the random numbers of places from those of `draw_step` and `draw_changes`.
+_PURPOSE = 1
 
 
 @dataclass(frozen=True)
-class MixingConfig:
-    """How training examples are drawn."""
+class Example:
+    """One example as it is read, with what has been drawn for the rest of its way.
 
-    excerpt_seconds: float = 3.0
-    remix_probability: float = 0.6  # stems of an example come from different places
-    active_probability: float = 0.8  # the excerpt of a stem is drawn where the stem plays
-    gain_db: float = 4.0  # each stem's gain, uniform in +- this
-    flip_probability: float = 0.5  # polarity of each stem
-    sample_rates: tuple[int, ...] = (8000, 11025, 16000, 22050, 24000, 32000)  # one drawn a step
-    speeds: tuple[float, ...] = (0.8, 0.9, 1.0, 1.0, 1.1, 1.25)  # tempo and pitch, one drawn a step
-    lowpass_probability: float = 0.1  # band-limit a step's signals to a lower drawn rate
+    Attributes:
+        stems: At the data set's rate, shape (source, channel, time).
+        gains: Factors, negative for a flipped polarity, 0 for a muted stem, shape (source,).
+        curves: Gains of the equaliser in dB, zero where it is off, shape (source, point).
+    """
 
-    def __post_init__(self) -> None:
-        """Refuse a range of gains that is none."""
-        if not 0 <= self.gain_db < math.inf:  # NaN neither
-            msg = f"training setting mixing.gain_db: expected 0 dB or more, got {self.gain_db}"
-            raise ConfigError(msg)
-
-    @property
-    def stored_seconds(self) -> float:
-        """Seconds to read of a recording: an excerpt played fast needs more of it."""
-        return self.excerpt_seconds * max(self.speeds)
+    stems: npt.NDArray[np.float32]
+    gains: npt.NDArray[np.float32]
+    curves: npt.NDArray[np.float32]
 
 
-def draw_batch(
+@dataclass(frozen=True)
+class RawBatch:
+    """Examples as they are read, see `Example`; `mix_batch` does the rest.
+
+    Attributes:
+        stems: Shape (batch, source, channel, time).
+        gains: Shape (batch, source).
+        curves: Shape (batch, source, point).
+    """
+
+    stems: Tensor
+    gains: Tensor
+    curves: Tensor
+
+    @classmethod
+    def stack(cls, examples: Sequence[Example]) -> "RawBatch":
+        """Make a batch of examples of the same step."""
+        return cls(
+            torch.from_numpy(np.stack([example.stems for example in examples])),
+            torch.from_numpy(np.stack([example.gains for example in examples])),
+            torch.from_numpy(np.stack([example.curves for example in examples])),
+        )
+
+    def to(
+        self,
+        device: torch.device | str,
+        *,
+        dtype: torch.dtype | None = None,
+        non_blocking: bool = True,
+    ) -> "RawBatch":
+        """Copy to a device; from pinned memory the copy runs beside what the processor does."""
+        # Converted there: half of the bytes to copy for float64.
+        return RawBatch(
+            *(
+                tensor.to(device, non_blocking=non_blocking).to(dtype or tensor.dtype)
+                for tensor in (self.stems, self.gains, self.curves)
+            )
+        )
+
+    def pin_memory(self) -> "RawBatch":
+        """Copy to page-locked memory, from which a GPU can fetch by itself."""
+        return RawBatch(*(t.pin_memory() for t in (self.stems, self.gains, self.curves)))
+
+
+def draw_example(
     dataset: StemDataset,
-    sources: tuple[str, ...],
+    sources: Sequence[str],
     config: MixingConfig,
     *,
     seed: int,
     step: int,
-    batch_size: int,
-    first_example: int = 0,
-) -> tuple[Tensor, int]:
-    """Draw the stems of one training step.
+    example: int,
+) -> Example:
+    """Draw one example and read it.
 
     Args:
         dataset: Where excerpts come from.
         sources: Order of the source axis.
         config: How to draw.
-        seed: Of the run.
-        step: Number of the step.
-        batch_size: Examples.
-        first_example: Global number of the first example (for several processes).
+        seed: Of the run, 0 or more.
+        step: Number of the step, 0 or more.
+        example: Number within the step, over all processes and micro-batches.
 
     Returns:
-        Stems, shape (batch, source, 1, time), whose sum is the mixture, and their rate in Hz,
-        which is drawn a step.
+        The example, as long as the step's speed needs. A muted stem is not read: it is silent.
+
+    Raises:
+        AudioFileError: A file cannot be read.
+        DatasetError: A file is shorter than the manifest says.
     """
-    rng = np.random.default_rng([seed, step])
-    sample_rate = int(rng.choice(config.sample_rates))
-    speed = float(rng.choice(config.speeds))
-    lower = [rate for rate in config.sample_rates if rate < sample_rate]
-    band_limit = 0
-    if lower and rng.random() < config.lowpass_probability:
-        band_limit = int(rng.choice(lower))
-    stems = torch.stack(
-        [
-            _draw_example(
-                dataset, sources, config, np.random.default_rng([seed, step, 1, first_example + i])
-            )
-            for i in range(batch_size)
-        ]
+    speed = draw_step(config, seed=seed, step=step).speed
+    seconds = config.excerpt_seconds * play_rate(dataset.sample_rate, speed)
+    frames = math.ceil(seconds - 1e-6)  # what is above a whole number may be rounding
+    places = _draw_places(
+        dataset, sources, config, np.random.default_rng([seed, step, _PURPOSE, example]), frames
     )
-    # Played `speed` times as fast, what was stored at F sounds as if stored at speed * F. Rounded
-    # to 100 Hz, which keeps the resampler's filters small; what is not changed keeps its rate.
-    stored_rate = round(dataset.sample_rate * speed / 100) * 100
-    if speed == 1.0:
-        stored_rate = dataset.sample_rate
-    length = round(config.excerpt_seconds * sample_rate)
-    stems = sinc_resample(stems, orig_rate=stored_rate, target_rate=sample_rate, length=length)
-    if band_limit:
-        stems = sinc_resample(stems, orig_rate=sample_rate, target_rate=band_limit)
-        stems = sinc_resample(stems, orig_rate=band_limit, target_rate=sample_rate, length=length)
-    return stems.unsqueeze(2), sample_rate
+    changes = draw_changes(sources, config, seed=seed, step=step, example=example)
+    stems = np.zeros((len(sources), config.channels, frames), dtype=np.float32)
+    for number, (source, place) in enumerate(zip(sources, places, strict=True)):
+        if changes.gains[number] != 0:
+            audio = dataset.read(place, source, frames=frames)
+            stems[number] = choose_channels(
+                audio, changes.channels[number], channels=config.channels
+            )
+    return Example(stems, changes.gains, changes.curves)
 
 
-def _draw_example(
-    dataset: StemDataset, sources: tuple[str, ...], config: MixingConfig, rng: np.random.Generator
-) -> Tensor:
+@torch.no_grad()
+def mix_batch(raw: RawBatch, draw: StepDraw, config: MixingConfig, *, stored_rate: int) -> Tensor:
+    """Make the stems of a step from what has been read, on the device where that is.
+
+    Nothing waits for the device, but for the first time that a pair of rates is drawn. Call it
+    outside of autocast, which would resample in 16 bits.
+
+    Args:
+        raw: Examples of one step.
+        draw: The draw of that step.
+        config: The settings that they were drawn with.
+        stored_rate: The data set's rate in Hz.
+
+    Returns:
+        Stems, shape (batch, source, channel, time), whose sum is the mixture, at the rate of the
+        step: round(excerpt_seconds * sample_rate) samples. Of the type of `raw`.
+    """
+    sample_rate = draw.sample_rate
+    stems = sinc_resample(
+        raw.stems,
+        orig_rate=play_rate(stored_rate, draw.speed),
+        target_rate=sample_rate,
+        length=round(config.excerpt_seconds * sample_rate),
+    )
+    if draw.band_limit:
+        stems = _limit_band(stems, sample_rate=sample_rate, limit=draw.band_limit)
+    if config.equalizer_probability > 0:
+        stems = equalize(stems, raw.curves, sample_rate=sample_rate)
+    return stems * raw.gains[..., None, None]
+
+
+def _draw_places(
+    dataset: StemDataset,
+    sources: Sequence[str],
+    config: MixingConfig,
+    rng: np.random.Generator,
+    frames: int,
+) -> list[Place]:
     remix = rng.random() < config.remix_probability
     # Without remixing all stems come from one place, drawn where one of them plays.
-    common = dataset.draw_place(rng, str(rng.choice(sources)))
-    stems = []
+    common = dataset.draw_place(rng, frames=frames, stem=str(rng.choice(sources)))
+    places = []
     for source in sources:
-        active = rng.random() < config.active_probability
-        place = dataset.draw_place(rng, source if active else None) if remix else common
-        audio = dataset.read(place, source)
-        channel = audio[rng.integers(audio.shape[0])]
-        gain = 10 ** (rng.uniform(-config.gain_db, config.gain_db) / 20)
-        sign = -1.0 if rng.random() < config.flip_probability else 1.0
-        stems.append(torch.from_numpy(channel * np.float32(sign * gain)))
-    return torch.stack(stems)
+        active, shifts, shift = rng.random(3)
+        place = common
+        if remix:
+            stem = source if active < config.active_probability else None
+            place = dataset.draw_place(rng, frames=frames, stem=stem)
+        elif shifts < config.shift_probability:
+            place = dataset.shift_place(
+                common, frames=frames, seconds=config.shift_seconds, draw=float(shift)
+            )
+        places.append(place)
+    return places
+
+
+def _limit_band(stems: Tensor, *, sample_rate: int, limit: int) -> Tensor:
+    """Remove what a lower rate cannot hold, at the same rate and length."""
+    lower = sinc_resample(stems, orig_rate=sample_rate, target_rate=limit)
+    return sinc_resample(lower, orig_rate=limit, target_rate=sample_rate, length=stems.shape[-1])

@@ -48,11 +48,11 @@ class ModelAverage:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         parameters = dict(model.named_parameters())
-        for name, tensor in model.state_dict().items():
-            if name in parameters:
-                self.weights[name].lerp_(tensor, 1 - decay)
-            else:
-                self.weights[name].copy_(tensor)
+        averages = [self.weights[name] for name in parameters]
+        torch._foreach_lerp_(averages, list(parameters.values()), 1 - decay)
+        for name, buffer in model.named_buffers():
+            if name in self.weights:  # others are not saved
+                self.weights[name].copy_(buffer)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

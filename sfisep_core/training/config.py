@@ -4,90 +4,116 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from sfisep_core.config_values import build_config
 from sfisep_core.data.mixing import MixingConfig
 from sfisep_core.errors import CheckpointError, ConfigError
-from sfisep_core.models.registry import FAMILIES, build_model
-from sfisep_core.pretrained.native import first_line
+from sfisep_core.models.registry import FAMILIES
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from sfisep_core.training.losses import LossKind
+from sfisep_core.training.losses import LossName
+from sfisep_core.training.trial import RATES, try_model
 
 PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "default"
 
-# What a resumed run cannot change: its weights and its random numbers hang on them.
-_FIXED = ("family", "model", "mixing", "seed", "batch_size", "loss")
-_NATIVE_RATES = (1000, 384000)
+# What a resumed run cannot change: its weights, its moments and its random numbers hang on them.
+_FIXED = (
+    "family",
+    "model",
+    "mixing",
+    "seed",
+    "batch_size",
+    "loss",
+    "floor_db",
+    "mask_silent",
+    "optimizer",
+    "precision",
+)
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides what a run computes."""
+    """Everything that decides what a run computes.
+
+    Raises:
+        ConfigError: A value is out of its range, or does not fit another.
+    """
 
     family: str = "sfi-conv-tasnet"
     model: dict[str, Any] = field(default_factory=dict)  # settings of the family
     mixing: MixingConfig = field(default_factory=MixingConfig)
     seed: int = 0
     steps: int = 10000
-    batch_size: int = 6
-    loss: LossKind = "snr"
-    floor_db: float = -30.0  # of the SNR loss, relative to the mixture
-    mask_silent: bool = False  # leave silent stems out of the SNR loss (SI-SDR always does)
+    batch_size: int = 6  # examples of an update, over all processes and micro-batches
+    accumulation: int = 1  # micro-batches of an update
+    # Weights by name: snr, si-sdr (both in dB), l1, stft (both relative to the mixture).
+    loss: dict[LossName, float] = field(default_factory=lambda: {"snr": 1.0})
+    floor_db: float = -30.0  # under a source's energy, relative to the mixture's: snr and stft
+    mask_silent: bool = False  # leave silent stems out of the loss (si-sdr always does)
+    optimizer: Literal["adamw", "radam-lookahead"] = "adamw"
     learning_rate: float = 2e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
     weight_decay: float = 1e-2
-    warmup_steps: int = 100
+    lookahead_steps: int = 6  # radam-lookahead only
+    lookahead_alpha: float = 0.5
     # stable: constant, then linear to zero over the last decay_share of the steps. The constant
     # part does not depend on `steps`, so a run can be prolonged or ended early.
-    schedule: Literal["stable", "cosine"] = "stable"
+    schedule: Literal["stable", "cosine", "cosine-restarts"] = "stable"
+    warmup_steps: int = 100  # of every schedule
     decay_share: float = 0.2
-    clip_norm: float = 5.0
-    ema_decay: float = 0.999
-    checkpoint_minutes: float = 5.0
-    validation_excerpts: int = 24
-    validation_rates: tuple[int, ...] = (8000, 16000, 32000)
+    restart_steps: int = 200_000  # cosine-restarts only
+    restart_factor: float = 0.85  # height of a cosine, relative to that of the one before
+    clip_norm: float = 5.0  # inf = gradients are not clipped
+    ema_decay: float = 0.999  # 0 = the weights themselves are validated and kept
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
     compile: bool = False  # torch.compile of the network behind the encoder
+    epoch_steps: int = 500  # between two validations
+    patience: int = 0  # stop after so many validations without a better score; 0 = never
+    checkpoint_minutes: float = 5.0
+    log_steps: int = 20
+    validation_rates: tuple[int, ...] = (8000, 16000, 32000)
+    validation_seconds: float = 30.0  # the middle of every track; 0 = whole tracks
+    validation_tracks: int = 0  # the first ones; 0 = all
+    audio_examples: int = 0  # validation tracks whose estimates are written at every validation
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name, low, high in (
-            ("seed", 0, 2**63 - 1),
-            ("steps", 1, None),
-            ("batch_size", 1, None),
-            ("floor_db", -200, 0),
-            ("learning_rate", 0, 1000),
-            ("weight_decay", 0, 1000),
-            ("warmup_steps", 0, None),
-            ("decay_share", 0, 1),
-            ("ema_decay", 0, 1),
-            ("checkpoint_minutes", 0, None),
-            ("validation_excerpts", 1, None),
-        ):
+        for name, (holds, allowed) in _ALLOWED.items():
             value = getattr(self, name)
-            if not (value >= low and (high is None or value <= high)):  # NaN neither
-                allowed = f"at least {low}" if high is None else f"{low} to {high}"
-                msg = f"training setting {name}: expected {allowed}, got {value}"
-                raise ConfigError(msg)
-        if not self.clip_norm > 0:
-            msg = f"training setting clip_norm: expected a value above 0, got {self.clip_norm}"
-            raise ConfigError(msg)
-        lists: dict[str, tuple[float, ...]] = {
-            "validation_rates": self.validation_rates,
+            if not holds(value):
+                _refuse(name, allowed, value)
+        if self.batch_size % self.accumulation:
+            allowed = f"a divisor of batch_size ({self.batch_size})"
+            _refuse("accumulation", allowed, self.accumulation)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            _refuse("betas", "values of at least 0 and below 1", list(self.betas))
+        if not self.loss:
+            _refuse("loss", "one loss or more, as in {snr = 1.0}", "none")
+        for name, weight in self.loss.items():
+            if not 0 < weight < math.inf:
+                _refuse(f"loss.{name}", "a weight above 0 (or leave it out)", weight)
+        for name, rates in self.rates.items():
+            if not rates or not all(RATES[0] <= rate <= RATES[1] for rate in rates):
+                _refuse(name, f"rates of {RATES[0]} to {RATES[1]} Hz", list(rates))
+
+    @property
+    def masks_silent(self) -> bool:
+        """Whether silent sources are left out: if asked for, and always of an SI-SDR."""
+        return self.mask_silent or "si-sdr" in self.loss
+
+    @property
+    def rates(self) -> dict[str, tuple[int, ...]]:
+        """Sampling frequencies that the model has to work at, by the setting they come from."""
+        return {
             "mixing.sample_rates": self.mixing.sample_rates,
-            "mixing.speeds": self.mixing.speeds,
-            "mixing.excerpt_seconds": (self.mixing.excerpt_seconds,),
+            "validation_rates": self.validation_rates,
         }
-        for name, values in lists.items():
-            if not values or not all(0 < value < math.inf for value in values):
-                msg = f"training setting {name}: expected values above 0, got {list(values)}"
-                raise ConfigError(msg)
 
 
 def load_config(file: Path | None = None, *, overrides: Sequence[str] = ()) -> TrainingConfig:
@@ -96,7 +122,8 @@ def load_config(file: Path | None = None, *, overrides: Sequence[str] = ()) -> T
     Args:
         file: TOML file, or the name of a preset; None for the default preset.
         overrides: `key=value` texts; nested keys with dots (`model.tcn.norm=frame`), values as in
-            TOML, bare words as text.
+            TOML, bare words as text. A table replaces the whole one (`loss={si-sdr=1}`), a dotted
+            key one entry (`loss.stft=0.5`).
 
     Returns:
         The configuration; the model's settings have been checked too.
@@ -123,7 +150,7 @@ def resumed_config(
     Raises:
         CheckpointError: There is no run to resume, or its checkpoint cannot be read.
         ConfigError: As in `load_config`, or a setting differs that a run keeps from its start:
-            the model's, the mixing's, family, seed, batch_size or loss.
+            those of model, mixing and loss, family, seed, batch_size, optimizer or precision.
     """
     checkpoint = out / CHECKPOINT_NAME
     stored = load_checkpoint(checkpoint).get("config")
@@ -131,12 +158,12 @@ def resumed_config(
         msg = f"checkpoint {checkpoint}: holds no settings of a run"
         raise CheckpointError(msg)
     config = _build(stored if file is None else _read(file), overrides)
-    kept, wanted = (_flat(_expanded(c)) for c in (_build(stored, ()), config))
-    for key, value in wanted.items():
-        if key.partition(".")[0] in _FIXED and kept.get(key) != value:
+    kept, wanted = (_flat(_expanded(c)) for c in (build_config(TrainingConfig, stored), config))
+    for key in sorted(kept.keys() | wanted.keys()):
+        if key.partition(".")[0] in _FIXED and kept.get(key) != wanted.get(key):
             msg = (
                 f"training setting {key}: the run in {out} has {kept.get(key)!r} and cannot go on "
-                f"with {value!r}: leave it out, or start a new run in another --out"
+                f"with {wanted.get(key)!r}: leave it out, or start a new run in another --out"
             )
             raise ConfigError(msg)
     return config
@@ -145,6 +172,45 @@ def resumed_config(
 def show_config(config: TrainingConfig) -> str:
     """Give a configuration, the model's defaults included, as readable JSON."""
     return json.dumps(_expanded(config), indent=2)
+
+
+_Check = tuple[Callable[[Any], bool], str]  # NaN passes none
+_NOT_NEGATIVE: _Check = (lambda value: 0 <= value < math.inf, "at least 0")
+_COUNT: _Check = (lambda value: value >= 1, "at least 1")
+_SHARE: _Check = (lambda value: 0 <= value <= 1, "0 to 1")
+_POSITIVE_SHARE: _Check = (lambda value: 0 < value <= 1, "above 0 and at most 1")
+_UP_TO_1000: _Check = (lambda value: 0 <= value <= 1000, "0 to 1000")
+
+_ALLOWED: dict[str, _Check] = {
+    "seed": (lambda value: 0 <= value < 2**63, f"0 to {2**63 - 1}"),
+    "steps": _COUNT,
+    "batch_size": _COUNT,
+    "accumulation": _COUNT,
+    "floor_db": (lambda value: -200 <= value <= 0, "-200 to 0"),
+    "learning_rate": _UP_TO_1000,
+    "epsilon": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "weight_decay": _UP_TO_1000,
+    "lookahead_steps": _COUNT,
+    "lookahead_alpha": _POSITIVE_SHARE,
+    "warmup_steps": _NOT_NEGATIVE,
+    "decay_share": _SHARE,
+    "restart_steps": _COUNT,
+    "restart_factor": _POSITIVE_SHARE,
+    "clip_norm": (lambda value: value > 0, "a value above 0"),
+    "ema_decay": _SHARE,
+    "epoch_steps": _COUNT,
+    "patience": _NOT_NEGATIVE,
+    "checkpoint_minutes": (lambda value: value >= 0, "at least 0"),
+    "log_steps": _COUNT,
+    "validation_seconds": _NOT_NEGATIVE,
+    "validation_tracks": _NOT_NEGATIVE,
+    "audio_examples": _NOT_NEGATIVE,
+}
+
+
+def _refuse(name: str, allowed: str, value: object) -> None:
+    msg = f"training setting {name}: expected {allowed}, got {value}"
+    raise ConfigError(msg)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -165,29 +231,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfig:
-    changed = deepcopy(dict(values))
+    # `loss.stft=0.5` adds to the losses that there are by default, too.
+    changed = {"loss": dict(TrainingConfig().loss), **deepcopy(dict(values))}
     for override in overrides:
         _apply_override(changed, override)
     config = build_config(TrainingConfig, changed, where="training")
-    _try_model(config)
+    try_model(config.family, config.model, config.rates)
     return config
-
-
-@torch.no_grad()
-def _try_model(config: TrainingConfig) -> None:
-    """Fail early on settings of a model that do not fit each other."""
-    try:
-        model = build_model(config.family, config.model)
-        rate, (lowest, highest) = model.native_rate, _NATIVE_RATES
-        if not lowest <= rate <= highest:
-            msg = (
-                f"training setting model.native_rate: expected {lowest} to {highest} Hz, got {rate}"
-            )
-            raise ConfigError(msg)
-        model.eval()(torch.zeros(1, 1, rate // 10), sample_rate=rate)
-    except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        msg = f"training settings model: a {config.family} cannot be made so: {first_line(error)}"
-        raise ConfigError(msg) from error
 
 
 def _expanded(config: TrainingConfig) -> dict[str, Any]:

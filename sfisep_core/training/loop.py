@@ -1,38 +1,34 @@
 """The training loop, to be read from top to bottom."""
 
-import itertools
 import logging
-import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from sfisep_core.data.datasets import StemDataset
-from sfisep_core.data.mixing import draw_batch
-from sfisep_core.devices import find_device
+from sfisep_core.data.loader import ExampleLoader
+from sfisep_core.data.mixing import RawBatch, draw_step, mix_batch
 from sfisep_core.errors import ConfigError, TrainingError
-from sfisep_core.pretrained.native import save_model
-from sfisep_core.training.checkpoint import (
-    CHECKPOINT_NAME,
-    ModelAverage,
-    load_checkpoint,
-    save_checkpoint,
-)
+from sfisep_core.training.checkpoint import CHECKPOINT_NAME
 from sfisep_core.training.config import TrainingConfig
-from sfisep_core.training.losses import loss_function
+from sfisep_core.training.distributed import Processes, join_processes, launched
+from sfisep_core.training.interrupts import Interrupts, TrainingStopped, catch_interrupts
+from sfisep_core.training.losses import source_losses, source_weights
+from sfisep_core.training.milestones import Milestones
+from sfisep_core.training.optimizers import learning_rate_at
 from sfisep_core.training.run_log import RunLog
-from sfisep_core.training.state import averaged_model, make_optimizer, restore, start_model
-from sfisep_core.training.validation import validate, validation_mixing
+from sfisep_core.training.state import RunState
 
 _logger = logging.getLogger(__name__)
 
 _MAX_BAD_STEPS = 3
-_LOG_EVERY = 20
 
 
 @dataclass(frozen=True)
@@ -57,15 +53,7 @@ class TrainingResult:
     steps: int
 
 
-def learning_rate_at(config: TrainingConfig, step: int) -> float:
-    """Give the learning rate of a step (counted from 0)."""
-    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    if config.schedule == "cosine":
-        shape = 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    else:
-        left = (config.steps - step) / config.steps
-        shape = min(1.0, left / config.decay_share) if config.decay_share else 1.0
-    return config.learning_rate * warmup * shape
+ProgressCallback = Callable[[TrainingProgress], None]
 
 
 def train(
@@ -76,9 +64,13 @@ def train(
     resume: bool = False,
     init: str | None = None,
     device: str = "auto",
-    progress: Callable[[TrainingProgress], None] | None = None,
+    loader_workers: int = 0,
+    tensorboard: bool = False,
+    progress: ProgressCallback | None = None,
 ) -> TrainingResult:
     """Train a separator.
+
+    Where a launcher has started several processes, all of them call this with the same arguments.
 
     Args:
         config: Settings of the run.
@@ -89,7 +81,10 @@ def train(
         init: Model file or name whose weights to start from; None for fresh ones. Not with
             `resume`.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
-        progress: Called every few steps and at every message.
+        loader_workers: Processes that read examples, for each training process; 0 reads them
+            between the steps. The examples do not depend on it.
+        tensorboard: Write TensorBoard's files as well.
+        progress: Called now and then, in the first process only.
 
     Returns:
         Files and best score.
@@ -99,9 +94,9 @@ def train(
             `out` cannot be written to.
         DatasetError: The data set is not usable.
         CheckpointError: The run cannot be resumed, or `init` does not fit.
+        TrainingStopped: A signal came; the checkpoint holds every step that was done.
         TrainingError: Three steps in a row, or a validation score, were not finite.
     """
-    torch_device = find_device(device)
     checkpoint = out / CHECKPOINT_NAME
     if resume and init is not None:
         msg = f"--resume goes on with the weights in {out}: --init {init} has no place there"
@@ -109,144 +104,175 @@ def train(
     if os.path.exists(checkpoint) and not resume:
         msg = f"run folder {out}: holds a run already; pass --resume to go on, or another --out"
         raise ConfigError(msg)
-    torch.manual_seed(config.seed)
-    model = start_model(config, init).to(torch_device)
-    optimizer = make_optimizer(model, config)
-    average = ModelAverage(model, decay=config.ema_decay)
-    first_step, best_score, bad_steps = 0, -math.inf, 0
-    if resume:
-        state = load_checkpoint(checkpoint)
-        first_step, best_score = restore(
-            state, model, optimizer, average, weight_decay=config.weight_decay
-        )
-        if config.steps < first_step:
-            msg = f"run {out}: has done {first_step} steps already, got steps={config.steps}"
-            raise ConfigError(msg)
-    dataset = StemDataset(data, split="train", excerpt_seconds=config.mixing.stored_seconds)
-    validation = StemDataset(
-        data, split="valid", excerpt_seconds=validation_mixing(config.mixing).stored_seconds
-    )
-    if config.compile:
-        model.compile_network()
-    log = RunLog(out / "log.jsonl")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        log.path.open("a").close()
-    except OSError as error:
-        msg = f"run folder {out}: cannot be written to: {error.strerror}; choose another --out"
-        raise ConfigError(msg) from error
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    log.write(event="start", step=first_step, config=asdict(config), parameters=parameters)
-    last_save = log_time = time.monotonic()
-    losses: list[float] = []
-
-    for step in itertools.count(first_step):
-        # 1. checkpoint and validation
-        ended = step >= config.steps
-        if ended or time.monotonic() - last_save > 60 * config.checkpoint_minutes:
-            averaged = averaged_model(config, average).to(torch_device)
-            scores = validate(
-                averaged,
-                validation,
-                validation_mixing(config.mixing),
-                excerpts=config.validation_excerpts,
-                sample_rates=config.validation_rates,
-            )
-            if not math.isfinite(scores.mean):
-                what = f"the validation score at step {step} is"
-                raise _not_finite(what, checkpoint)
-            improved, best_score = scores.mean > best_score, max(best_score, scores.mean)
-            log.write(event="validation", step=step, mean=scores.mean, scores=scores.by_rate)
-            about = {"steps": step, "validation_si_sdr_improvement_db": round(scores.mean, 3)}
-            save_model(averaged, out / "last.safetensors", training=about)
-            if improved:
-                save_model(averaged, out / "best.safetensors", training=about)
-            state = {
-                "step": step,
-                "best_score": best_score,
-                "config": asdict(config),
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "average": average.weights,
-                "average_updates": average.updates,
-            }
-            save_checkpoint(checkpoint, state)
-            last_save = time.monotonic()
-            if progress is not None:
-                message = f"validation: SI-SDR {scores.mean:+.2f} dB over the mixture"
-                recent = losses[-1] if losses else math.nan
-                progress(TrainingProgress(step, config.steps, recent, 0.0, 0.0, message))
-        if ended:
-            break
-
-        # 2. learning rate
-        learning_rate = learning_rate_at(config, step)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-
-        # 3. data
-        stems, sample_rate = draw_batch(
+    with (
+        join_processes(device) as processes,
+        catch_interrupts(twice_stops=not launched()) as interrupts,
+    ):
+        state = RunState(config, processes, init=init)
+        if resume:
+            state.restore(checkpoint)
+        dataset = StemDataset(data, split="train", excerpt_seconds=config.mixing.stored_seconds)
+        validation = StemDataset(data, split="valid", excerpt_seconds=None)
+        loader = ExampleLoader(
             dataset,
-            model.sources,
+            state.model.sources,
             config.mixing,
             seed=config.seed,
-            step=step,
+            first_step=state.step,
+            steps=config.steps,
             batch_size=config.batch_size,
+            accumulation=config.accumulation,
+            rank=processes.rank,
+            world_size=processes.world_size,
+            workers=loader_workers,
+            pin_memory=processes.device.type == "cuda",
         )
-        stems = stems.to(torch_device)
-        mixture = stems.sum(dim=1)
+        with closing(RunLog(out, enabled=processes.is_first, tensorboard=tensorboard)) as log:
+            milestones = Milestones(state, validation, processes, log, out)
+            report = progress if progress is not None and processes.is_first else None
+            try:
+                _run(state, loader, processes, interrupts, milestones, log, report)
+            finally:
+                loader.close()
+    return TrainingResult(milestones.last, milestones.best, state.best_score, state.step)
 
-        # 4. forward, backward
-        estimates = model(mixture, sample_rate=sample_rate)
-        loss = loss_function(
-            config.loss,
-            estimates=estimates,
-            references=stems,
-            floor_db=config.floor_db,
-            mask_silent=config.mask_silent,
+
+def _run(
+    state: RunState,
+    loader: ExampleLoader,
+    processes: Processes,
+    interrupts: Interrupts,
+    milestones: Milestones,
+    log: RunLog,
+    report: ProgressCallback | None,
+) -> None:
+    """Train until the last step, or until the validation scores have long stopped rising."""
+    config, on_cpu = state.config, processes.device.type == "cpu"
+    parameters = sum(parameter.numel() for parameter in state.model.parameters())
+    log.write(
+        event="start",
+        step=state.step,
+        config=asdict(config),
+        parameters=parameters,
+        processes=processes.world_size,
+    )
+    each = config.batch_size // (processes.world_size * config.accumulation)
+    if processes.is_first:
+        _logger.info(
+            "%s parameters; batches of %d = %d process(es) x %d micro-batch(es) x %d examples",
+            f"{parameters:,}",
+            config.batch_size,
+            processes.world_size,
+            config.accumulation,
+            each,
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+    batches = iter(loader)
+    last_save = log_time = time.monotonic()
+    while True:
+        # 1. validation
+        if milestones.is_due():
+            with interrupts.immediate(milestones.stopped_message()):
+                score = milestones.validate()
+            if report is not None:
+                message = f"validation: SI-SDR {score:+.2f} dB over the mixture"
+                report(TrainingProgress(state.step, config.steps, 0.0, 0.0, 0.0, message))
+            last_save = time.monotonic()
+        if state.step >= config.steps or milestones.exhausted():
+            return
 
-        # 5. update, unless something is not finite
-        norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
-            optimizer.step()
-            average.update(model)
-            losses.append(loss.item())
-            bad_steps = 0
-        else:
-            bad_steps += 1
-            log.write(event="not finite", step=step, sample_rate=sample_rate)
-            if bad_steps == _MAX_BAD_STEPS:
-                what = f"{_MAX_BAD_STEPS} steps in a row up to step {step} were"
-                raise _not_finite(what, checkpoint)
+        # 2. learning rate
+        learning_rate = learning_rate_at(config, state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate
 
-        # 6. log
-        if (step + 1) % _LOG_EVERY == 0 and losses:
+        # 3. data, forward, backward, update
+        loss, norm, finite = _step(state, batches, processes, loader.dataset.sample_rate)
+        state.statistics.add(loss, finite)
+        state.average.update(state.model)
+        state.step += 1
+
+        # 4. ask the device how it went: at every step where that costs nothing
+        logs = state.step % config.log_steps == 0
+        if not (on_cpu or logs):
+            continue
+        minutes = (time.monotonic() - last_save) / 60
+        wishes = [interrupts.received, minutes > config.checkpoint_minutes and processes.is_first]
+        wishes = processes.maximum(torch.tensor(wishes, device=processes.device)).tolist()
+        if state.statistics.worst_streak() >= _MAX_BAD_STEPS:
+            msg = (
+                f"training: {_MAX_BAD_STEPS} steps in a row up to step {state.step} were not "
+                f"finite; {milestones.checkpoint_text()}: lower learning_rate"
+            )
+            raise TrainingError(msg)
+
+        # 5. log
+        if logs:
+            mean_loss, counted = state.statistics.take(processes)
             now = time.monotonic()
-            speed = len(losses) * config.batch_size / max(now - log_time, 1e-9)
-            mean_loss = sum(losses) / len(losses)
+            speed = config.log_steps * config.batch_size / max(now - log_time, 1e-9)
             log.write(
                 event="train",
-                step=step + 1,
-                loss=round(mean_loss, 4),
+                step=state.step,
+                loss=mean_loss if counted else None,
                 learning_rate=learning_rate,
-                gradient_norm=round(norm.item(), 4),
+                gradient_norm=norm.item(),
+                steps_not_finite=config.log_steps - counted,
                 examples_per_second=round(speed, 2),
             )
-            if progress is not None:
-                progress(TrainingProgress(step + 1, config.steps, mean_loss, learning_rate, speed))
-            losses, log_time = [], now
+            if report is not None:
+                report(TrainingProgress(state.step, config.steps, mean_loss, learning_rate, speed))
+            log_time = now
 
-    return TrainingResult(
-        out / "last.safetensors", out / "best.safetensors", best_score, config.steps
-    )
+        # 6. checkpoint, stop
+        stop_signal, save = wishes
+        if stop_signal or save:
+            milestones.save()
+            last_save = time.monotonic()
+        if stop_signal:
+            raise TrainingStopped(milestones.stopped_message(), signal_number=int(stop_signal))
 
 
-def _not_finite(what: str, checkpoint: Path) -> TrainingError:
-    last = f"the last good checkpoint is {checkpoint}"
-    return TrainingError(
-        f"training: {what} not finite; "
-        f"{last if checkpoint.exists() else 'no checkpoint yet'}: lower learning_rate"
-    )
+def _step(
+    state: RunState, batches: Iterator[RawBatch], processes: Processes, stored_rate: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Take one step; give loss share, gradient norm and whether it counted, on the device."""
+    config, model, device = state.config, state.model, processes.device
+    # What a model draws (dropout) depends on the step alone, not on what came before.
+    seeds = np.random.SeedSequence([config.seed, state.step, processes.rank])
+    torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+    draw = draw_step(config.mixing, seed=config.seed, step=state.step)
+    micro_batches = []
+    for _ in range(config.accumulation):
+        raw = next(batches).to(device, dtype=state.dtype, non_blocking=True)
+        stems = mix_batch(raw, draw, config.mixing, stored_rate=stored_rate)
+        micro_batches.append(_normalized(stems) if model.normalizes_level else stems)
+    # The mean is over all that counts in the whole step, wherever it is computed.
+    weights = [source_weights(stems, mask_silent=config.masks_silent) for stems in micro_batches]
+    total = processes.sum(torch.stack([w.sum() for w in weights]).sum()).clamp_min(1.0)
+
+    state.update.begin()
+    step_loss = torch.zeros((), dtype=torch.float64, device=device)
+    for number, (stems, weight) in enumerate(zip(micro_batches, weights, strict=True)):
+        is_last = number == config.accumulation - 1
+        with nullcontext() if is_last else processes.no_sync(state.network):
+            with state.update.autocast():
+                estimates = state.network(stems.sum(dim=1), sample_rate=draw.sample_rate)
+            losses = source_losses(
+                config.loss,
+                estimates=estimates,
+                references=stems,
+                sample_rate=draw.sample_rate,
+                floor_db=config.floor_db,
+            )
+            share = (losses * weight).sum() / total
+            # Gradients become the mean over processes; their sum is wanted.
+            state.update.backward(share * processes.world_size)
+        step_loss += share.detach()
+    norm, finite = state.update.apply()
+    return step_loss, norm, finite
+
+
+def _normalized(stems: Tensor) -> Tensor:
+    """Divide by the standard deviation of each mixture's channels, as separation will."""
+    deviation = stems.sum(dim=1, keepdim=True).std(dim=-1, keepdim=True)
+    return stems / torch.where(deviation > 0, deviation, 1.0)

@@ -1,9 +1,12 @@
-"""What a run starts from: a model and its optimizer, fresh or from a checkpoint."""
+"""The state of a run: what a checkpoint holds, and what a run starts from."""
 
+import math
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sfisep_core.data.layouts import STEMS
 from sfisep_core.errors import CheckpointError, ConfigError
@@ -11,24 +14,168 @@ from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.native import check_fit, first_line
 from sfisep_core.pretrained.resolve import resolve_model
-from sfisep_core.training.checkpoint import ModelAverage
+from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
 from sfisep_core.training.config import TrainingConfig
+from sfisep_core.training.distributed import Processes
+from sfisep_core.training.optimizers import make_optimizer
+from sfisep_core.training.update import Update
 
 
-def start_model(config: TrainingConfig, init: str | None) -> SeparationModel:
-    """Build the model of a run.
+class StepStatistics:
+    """What the host wants to know of the steps, kept on the device until it asks.
+
+    Args:
+        device: Where the steps are computed.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        # Sum of losses, steps that counted, steps in a row that did not, most of them in a row.
+        self._values = torch.zeros(4, dtype=torch.float64, device=device)
+
+    def add(self, loss: Tensor, counted: Tensor) -> None:
+        """Take a step in; `counted` tells whether its gradients were finite."""
+        loss_sum, steps, streak, worst = self._values.unbind()
+        streak = torch.where(counted, 0.0, streak + 1)
+        self._values = torch.stack(
+            [
+                loss_sum + torch.where(counted, loss, 0.0),
+                steps + counted,
+                streak,
+                torch.maximum(worst, streak),
+            ]
+        )
+
+    def worst_streak(self) -> int:
+        """Give the most steps in a row that were not finite. The host waits for the device."""
+        return int(self._values[3].item())
+
+    def take(self, processes: Processes) -> tuple[float, int]:
+        """Give mean loss and number of the steps that counted since the last call, and forget them.
+
+        The loss is that of the whole batch: every process holds its share. The host waits.
+        """
+        losses = processes.sum(self._values[0].clone())
+        steps = int(self._values[1].item())
+        self._values[:2] = 0
+        return (losses.item() / steps if steps else math.nan), steps
+
+    def state(self) -> Tensor:
+        """Give what `load` takes."""
+        return self._values.clone()
+
+    def load(self, state: Tensor) -> None:
+        """Continue from `state`."""
+        self._values.copy_(state)
+
+
+class RunState:
+    """A model in training, its optimizer, and where the run stands.
 
     Args:
         config: Settings of the run.
+        processes: The processes that share it.
         init: Model file or name whose weights to start from; None for fresh ones.
 
-    Returns:
-        The model in training mode, on the CPU.
+    Attributes:
+        step: Steps done.
+        validated_step: The step of the last validation.
+        best_score: Best validation score in dB.
+        stale_validations: Validations since then.
 
     Raises:
         ConfigError: The model cannot be trained here.
         CheckpointError: `init` cannot be read, or does not fit.
     """
+
+    def __init__(self, config: TrainingConfig, processes: Processes, *, init: str | None) -> None:
+        self.config = config
+        self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
+        torch.manual_seed(config.seed)
+        self.model = _start_model(config, init).to(processes.device, self.dtype)
+        if config.compile:
+            self.model.compile_network()
+        self.network: nn.Module = processes.wrap(self.model)
+        fused = processes.device.type == "cuda"
+        self.optimizer = make_optimizer(self.model, config, fused=fused)
+        self.update = Update(self.model, self.optimizer, config)
+        self.average = ModelAverage(self.model, decay=config.ema_decay)
+        self.statistics = StepStatistics(processes.device)
+        self.step = self.validated_step = self.stale_validations = 0
+        self.best_score = -math.inf
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            CheckpointError: It cannot be written.
+        """
+        state = {
+            "config": asdict(self.config),
+            "step": self.step,
+            "validated_step": self.validated_step,
+            "best_score": self.best_score,
+            "stale_validations": self.stale_validations,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.update.scaler.state_dict(),
+            "average": self.average.weights,
+            "average_updates": self.average.updates,
+            "statistics": self.statistics.state(),
+        }
+        save_checkpoint(path, state)
+
+    def restore(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: It cannot be read, or does not fit.
+            ConfigError: The run has done more steps than the settings ask for.
+        """
+        state = load_checkpoint(path)
+        where = f"resume: checkpoint {path} does not fit this configuration"
+        try:
+            self._load(state, where)
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            msg = f"{where}: {first_line(error)}"
+            raise CheckpointError(msg) from error
+        if self.config.steps < self.step:
+            msg = (
+                f"training setting steps: the run in {path.parent} has done {self.step} steps "
+                f"already, got {self.config.steps}: ask for more"
+            )
+            raise ConfigError(msg)
+
+    def _load(self, state: dict[str, Any], where: str) -> None:
+        for weights in (state["model"], state["average"]):
+            check_fit(self.model.state_dict(), weights, where=where)
+        self.model.load_state_dict(state["model"])
+        # What the settings say of the optimizer counts, not what they said at the start.
+        settings = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.optimizer.param_groups
+        ]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(values)
+        self.update.scaler.load_state_dict(state["scaler"])
+        for name, weights in self.average.weights.items():
+            weights.copy_(state["average"][name])  # into tensors on the model's device
+        self.average.updates = int(state["average_updates"])
+        self.statistics.load(state["statistics"])
+        self.best_score = float(state["best_score"])
+        self.step, self.validated_step, self.stale_validations = (
+            int(state[key]) for key in ("step", "validated_step", "stale_validations")
+        )
+
+    def averaged_model(self) -> SeparationModel:
+        """Build the model that has the averaged weights, in float32 and evaluation mode."""
+        model = build_model(self.config.family, self.config.model)
+        model.to(next(self.model.parameters()).device)
+        model.load_state_dict(self.average.weights)
+        return model.eval()
+
+
+def _start_model(config: TrainingConfig, init: str | None) -> SeparationModel:
     model = build_model(config.family, config.model)
     foreign = [source for source in model.sources if source not in STEMS]
     if foreign:
@@ -37,76 +184,9 @@ def start_model(config: TrainingConfig, init: str | None) -> SeparationModel:
             f"{foreign[0]}"
         )
         raise ConfigError(msg)
-    if model.normalizes_level:
-        msg = (
-            "setting model.normalizes_level: expected false, got true: training does not scale "
-            "its mixtures, and separation would: set model.normalizes_level=false"
-        )
-        raise ConfigError(msg)
     if init is not None:
         weights = resolve_model(init).state_dict()
         where = f"initial weights {init}: they do not fit the configured model"
         check_fit(model.state_dict(), weights, where=where)
         model.load_state_dict(weights)
     return model.train()
-
-
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Build the optimizer.
-
-    Weight decay is for matrices; norms, slopes and analog filters (whose values have units) keep
-    theirs.
-    """
-    decayed = [p for n, p in model.named_parameters() if p.dim() > 1 and ".filters." not in n]
-    kept = [p for n, p in model.named_parameters() if p.dim() <= 1 or ".filters." in n]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
-
-
-def restore(
-    state: dict[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: ModelAverage,
-    *,
-    weight_decay: float,
-) -> tuple[int, float]:
-    """Put a checkpoint's state in place.
-
-    Args:
-        state: From `load_checkpoint`.
-        model: Gets the weights.
-        optimizer: Gets its moments.
-        average: Gets the averaged weights.
-        weight_decay: Of the matrices from now on; the optimizer's state holds the earlier one.
-
-    Returns:
-        The step to go on with, and the best validation score so far.
-
-    Raises:
-        CheckpointError: The state does not fit.
-    """
-    where = "resume: the checkpoint does not fit this configuration"
-    try:
-        for weights in (state["model"], state["average"]):
-            check_fit(model.state_dict(), weights, where=where)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        optimizer.param_groups[0]["weight_decay"] = weight_decay
-        for name, weights in average.weights.items():
-            weights.copy_(state["average"][name])  # into tensors on the model's device
-        average.updates = int(state["average_updates"])
-        return int(state["step"]), float(state["best_score"])
-    except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        msg = f"{where}: {first_line(error)}"
-        raise CheckpointError(msg) from error
-
-
-def averaged_model(config: TrainingConfig, average: ModelAverage) -> SeparationModel:
-    """Build the model that has the averaged weights, in evaluation mode."""
-    model = build_model(config.family, config.model)
-    model.load_state_dict(average.weights)
-    return model.eval()

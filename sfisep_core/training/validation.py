@@ -1,110 +1,169 @@
-"""Scores on fixed validation excerpts while training."""
+"""Scores on the tracks held out for validation, while training."""
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sfisep_core.audio.resample import resample
 from sfisep_core.data.datasets import StemDataset
-from sfisep_core.data.mixing import MixingConfig, draw_batch
+from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import DatasetError
 from sfisep_core.models.contract import SeparationModel
+from sfisep_core.separation.methods import separate_native
 
-_SEED = 20220909
-_TINY = 1e-10  # energy; only decides what silence scores
+_Scores = dict[int, dict[str, float]]
+
+# A source counts in tracks where it has this share of the mixture's energy (-40 dB).
+_ACTIVE = 1e-4
+# Ratios beyond count as these do. One silent estimate then leaves a mean to speak of, and a source
+# that plays alone, which cannot be told from its mixture, little to lose against it.
+_LOWEST_DB, _HIGHEST_DB = -100.0, 40.0
 
 
 @dataclass(frozen=True)
 class ValidationScores:
-    """SI-SDR improvement over the mixture in dB, mean over excerpts, by rate and source."""
+    """Scores in dB by rate and source, each a mean over the tracks in which the source plays.
 
-    by_rate: dict[int, dict[str, float]]
+    Both ratios of a track are bounded to -100 to 40 dB.
+
+    Attributes:
+        si_sdr: Improvement of the scale-invariant SDR over taking the mixture for the stem.
+        snr: Signal-to-noise ratio of the estimate itself.
+        counts: Tracks in which the source plays; sources that play in none are left out.
+    """
+
+    si_sdr: _Scores
+    snr: _Scores
+    counts: dict[int, dict[str, int]]
 
     @property
     def mean(self) -> float:
-        """Mean over rates and sources."""
-        values = [value for scores in self.by_rate.values() for value in scores.values()]
+        """Mean SI-SDR improvement over rates and sources."""
+        values = [value for scores in self.si_sdr.values() for value in scores.values()]
         return sum(values) / len(values)
 
 
-def validation_mixing(config: MixingConfig) -> MixingConfig:
-    """Give the mixing of validation excerpts: as recorded, nothing changed."""
-    return replace(
-        config,
-        remix_probability=0.0,
-        gain_db=0.0,
-        flip_probability=0.0,
-        speeds=(1.0,),
-        lowpass_probability=0.0,
-    )
-
-
-@torch.no_grad()
 def validate(
     model: SeparationModel,
     dataset: StemDataset,
-    mixing: MixingConfig,
     *,
-    excerpts: int,
-    sample_rates: tuple[int, ...],
+    sample_rates: Sequence[int],
+    seconds: float,
+    max_tracks: int,
+    rank: int = 0,
+    world_size: int = 1,
+    reduce: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> ValidationScores:
-    """Score a model on the same excerpts every time.
+    """Score a model on whole tracks, run in chunks as `sfisep separate` does.
 
-    A source counts only in excerpts where its energy is above -40 dB of the mixture's; one that
-    counts in none has no score.
+    Tracks are dealt out to the processes; all get the scores of all tracks. A source counts in
+    tracks where its energy is above -40 dB of the mixture's.
 
     Args:
         model: In evaluation mode.
         dataset: Validation split.
-        mixing: From `validation_mixing`.
-        excerpts: How many.
-        sample_rates: Rates to score at, in Hz.
+        sample_rates: Rates to score at, in Hz; tracks are resampled to them.
+        seconds: How much of every track, from its middle; 0 = all of it.
+        max_tracks: How many tracks, the first ones; 0 = all.
+        rank: Number of this process.
+        world_size: Processes that share the work.
+        reduce: Gives the sum of a tensor over the processes.
 
     Returns:
         The scores.
 
     Raises:
-        DatasetError: No source counts in any excerpt.
+        DatasetError: No source plays in any track, or one cannot be read.
+        AudioFileError: A stem cannot be read.
     """
+    tracks = dataset.tracks[: max_tracks or None]
+    # By rate and source: sums of both scores, and how many they are.
+    sums = np.zeros((len(sample_rates), len(model.sources), 3))
+    for track in tracks[rank::world_size]:
+        stems = _read_stems(dataset, track, model.sources, seconds)
+        for row, sample_rate in zip(sums, sample_rates, strict=True):
+            row += _score_track(model, stems, track.sample_rate, sample_rate)
     device = next(model.parameters()).device
-    by_rate = {}
-    for sample_rate in sample_rates:
-        sums, counts = torch.zeros(len(model.sources)), torch.zeros(len(model.sources))
-        for example in range(excerpts):
-            stems, _ = draw_batch(
-                dataset,
-                model.sources,
-                replace(mixing, sample_rates=(sample_rate,)),
-                seed=_SEED,
-                step=0,
-                batch_size=1,
-                first_example=example,
-            )
-            stems = stems.to(device)
-            mixture = stems.sum(dim=1)
-            estimates = model(mixture, sample_rate=sample_rate)
-            gain = _si_sdr(estimates, stems) - _si_sdr(mixture.unsqueeze(1).expand_as(stems), stems)
-            active = stems.square().mean(dim=(0, 2, 3)) > 1e-4 * mixture.square().mean()
-            sums += torch.where(active, gain, torch.zeros_like(gain)).cpu()
-            counts += active.float().cpu()
-        by_rate[sample_rate] = {
-            source: round((total / count).item(), 3)
-            for source, total, count in zip(model.sources, sums, counts, strict=True)
-            if count > 0
-        }
-    if not any(by_rate.values()):
+    totals = reduce(torch.from_numpy(sums).to(device)).cpu().numpy()
+    if not totals[..., 2].any():
         msg = (
-            f"data set {dataset.folder}: expected validation excerpts with music, found silence "
-            f"in all {excerpts}: set validation_excerpts higher, or prepare other tracks"
+            f"data set {dataset.folder}: expected music in the validation tracks, found silence in "
+            f"all {len(tracks)}: set validation_tracks or validation_seconds higher, or prepare "
+            "other tracks"
         )
         raise DatasetError(msg)
-    return ValidationScores(by_rate)
+    si_sdr: _Scores = {rate: {} for rate in sample_rates}
+    snr: _Scores = {rate: {} for rate in sample_rates}
+    counts: dict[int, dict[str, int]] = {rate: {} for rate in sample_rates}
+    for rate, of_rate in zip(sample_rates, totals.tolist(), strict=True):
+        for source, (si_sdr_sum, snr_sum, count) in zip(model.sources, of_rate, strict=True):
+            if count:
+                si_sdr[rate][source] = round(si_sdr_sum / count, 3)
+                snr[rate][source] = round(snr_sum / count, 3)
+                counts[rate][source] = int(count)
+    return ValidationScores(si_sdr, snr, counts)
 
 
-def _si_sdr(estimates: Tensor, references: Tensor) -> Tensor:
-    energy = references.square().sum(dim=(0, 2, 3)) + _TINY
-    scale = (estimates * references).sum(dim=(0, 2, 3)) / energy
-    error = estimates - scale[:, None, None] * references
-    return 10 * torch.log10(
-        (scale.square() * energy + _TINY) / (error.square().sum(dim=(0, 2, 3)) + _TINY)
+def _read_stems(
+    dataset: StemDataset, track: PreparedTrack, sources: Sequence[str], seconds: float
+) -> npt.NDArray[np.float32]:
+    """Read the middle of a track's stems, shape (source, channel, time)."""
+    frames = round(seconds * track.sample_rate) or track.frames
+    start = max(0, (track.frames - frames) // 2)
+    stems = [dataset.read_whole(track, source)[:, start : start + frames] for source in sources]
+    return np.stack(np.broadcast_arrays(*stems))  # mono stems in stereo tracks are doubled
+
+
+def _score_track(
+    model: SeparationModel,
+    stems: npt.NDArray[np.float32],
+    stored_rate: int,
+    sample_rate: int,
+) -> npt.NDArray[np.float64]:
+    """Give SI-SDR improvement, SNR and 1, or zeros where a source is silent, shape (source, 3)."""
+    references = np.stack(
+        [resample(stem, orig_rate=stored_rate, target_rate=sample_rate) for stem in stems]
     )
+    mixture = references.sum(axis=0)
+    try:
+        estimates = separate_native(model, mixture, sample_rate=sample_rate)
+    except np.linalg.LinAlgError:  # least-squares gains of estimates that are not finite
+        estimates = np.full_like(references, np.nan)
+    threshold = _ACTIVE * _energy(mixture)
+    scores = np.zeros((len(references), 3))
+    for row, estimate, reference in zip(scores, estimates, references, strict=True):
+        if _energy(reference) > threshold:
+            gain = _si_sdr(estimate, reference) - _si_sdr(mixture, reference)
+            row[:] = gain, _snr(estimate, reference), 1
+    return scores
+
+
+def _si_sdr(estimate: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
+    e, s = estimate.astype(np.float64), reference.astype(np.float64)
+    target = np.sum(e * s) / np.sum(s * s) * s
+    return _ratio_db(_energy(target), _energy(e - target))
+
+
+def _snr(estimate: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
+    reference = reference.astype(np.float64)
+    return _ratio_db(_energy(reference), _energy(estimate - reference))
+
+
+def _ratio_db(signal: float, noise: float) -> float:
+    """Give the ratio of two energies within bounds; not a number stays what it is."""
+    if math.isnan(signal) or math.isnan(noise):
+        return math.nan
+    if signal == 0:
+        return _LOWEST_DB
+    if noise == 0:
+        return _HIGHEST_DB
+    return min(max(10 * math.log10(signal / noise), _LOWEST_DB), _HIGHEST_DB)
+
+
+def _energy(signal: npt.NDArray[np.floating]) -> float:
+    return float(np.sum(np.square(signal, dtype=np.float64)))

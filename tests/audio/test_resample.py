@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from sfisep_core.audio import resample as resample_module
 from sfisep_core.audio.resample import resample, resampled_length, sinc_resample
 from sfisep_core.errors import ConfigError
 
@@ -164,3 +165,41 @@ def test_negative_length_is_refused() -> None:
         resample(np.zeros((1, 9), np.float32), orig_rate=1, target_rate=1, length=-1)
     with pytest.raises(ConfigError, match="length must be 0 samples or more, got -1"):
         sinc_resample(torch.zeros(9), orig_rate=1, target_rate=1, length=-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kept_sinc_filters_change_nothing(dtype: torch.dtype) -> None:
+    audio = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 4000))).to(dtype)
+    for orig_rate, target_rate in ((32000, 11025), (40000, 22050), (16000, 16000), (48500, 8000)):
+        expected = torchaudio.functional.resample(audio, orig_rate, target_rate)
+        for _ in range(2):
+            result = sinc_resample(audio, orig_rate=orig_rate, target_rate=target_rate)
+            assert result.dtype == dtype
+            assert torch.equal(result, expected)
+
+
+def test_sinc_filters_are_made_once_unless_they_are_large() -> None:
+    audio, maker = torch.zeros(100), resample_module._sinc_resampler
+    maker.cache_clear()
+    for _ in range(3):
+        sinc_resample(audio, orig_rate=44100, target_rate=16000)
+    assert (maker.cache_info().misses, maker.cache_info().hits) == (1, 2)
+    sinc_resample(audio.double(), orig_rate=44100, target_rate=16000)  # of its own precision
+    assert maker.cache_info().currsize == 2
+    # 2003 phases of 2 ceil(6 * 2205 / (0.99 * 2003)) + 2205 taps: 18 MB in float32.
+    sinc_resample(audio, orig_rate=22050, target_rate=20030)
+    assert maker.cache_info().currsize == 2
+    assert maker.cache_info().maxsize == 128
+
+
+def test_sinc_filters_from_inference_serve_training() -> None:
+    resample_module._sinc_resampler.cache_clear()
+    with torch.inference_mode():
+        sinc_resample(torch.zeros(100), orig_rate=44100, target_rate=16000)
+    audio = torch.ones(441, requires_grad=True)
+    torch.autograd.backward(sinc_resample(audio, orig_rate=44100, target_rate=16000).sum())
+    assert audio.grad is not None
+    # Away from the ends the weights of a sample sum to the ratio of the rates, nearly.
+    torch.testing.assert_close(
+        audio.grad[100:-100], torch.full((241,), 160 / 441), rtol=2e-2, atol=0
+    )

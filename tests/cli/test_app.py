@@ -22,8 +22,10 @@ OPTIONS = {
     "sfisep": "--version --install-completion --show-completion",
     "sfisep separate": "--out --model --name --sr --device --method --segment --format --int16 "
     "--int24 --float32 --clip-mode --quiet",
-    "sfisep prepare-data": "--out --sr --exclude --demo --tracks --seconds --seed --quiet",
-    "sfisep train": "--data --out --config --set --show-config --resume --init --device --threads "
+    "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "
+    "--jobs --shard --verify --demo --tracks --seconds --seed --quiet",
+    "sfisep train": "--data --out --config --set --show-config --resume --init --precision "
+    "--compile --loader-workers --tensorboard --device --threads --gpus --workers --max-restarts "
     "--quiet",
     "sfisep models": "",
     "sfisep models list": "",

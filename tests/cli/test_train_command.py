@@ -41,6 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
         return SimpleNamespace(best=Path("run/best.safetensors"), best_score=5.125)
 
     config_module = SimpleNamespace(
+        DEFAULT_PRESET="default",
         load_config=load_config,
         resumed_config=resumed_config,
         show_config=lambda config: f"settings of {config}",
@@ -63,6 +64,8 @@ def test_defaults(
         "resume": False,
         "init": None,
         "device": "auto",
+        "loader_workers": 2,
+        "tensorboard": False,
     }
     assert calls == [("load_config", None, []), ("train", CONFIG, settings)]
     captured = capsys.readouterr()
@@ -83,7 +86,10 @@ def test_every_option_arrives(
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     config_file = tmp_path / "c.toml"
     config_file.touch()
-    options = "--set steps=9 --set model.bias=false --resume --init default -d cpu --threads 3 -q"
+    options = (
+        "--set steps=9 --set model.bias=false --resume --init default -d cpu --threads 3 -q "
+        "--precision bf16 --compile --loader-workers 0 --tensorboard"
+    )
     arguments = ["--data", tmp_path, "--out", "run", "--config", config_file, *options.split()]
     assert run_sfisep("train", *arguments) == 0
     settings = {
@@ -92,9 +98,12 @@ def test_every_option_arrives(
         "resume": True,
         "init": "default",
         "device": "cpu",
+        "loader_workers": 0,
+        "tensorboard": True,
     }
+    changes = ["steps=9", "model.bias=false", "precision=bf16", "compile=true"]
     assert calls == [
-        ("resumed_config", Path("run"), config_file, ["steps=9", "model.bias=false"]),
+        ("resumed_config", Path("run"), config_file, changes),
         ("train", CONFIG, settings),
     ]
     assert threads == [3]
@@ -111,18 +120,51 @@ def test_show_config_needs_no_data(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "missing"),
-    [([], "--data and --out"), (["--out", "x"], "--data"), (["--data", "."], "--out")],
+    ("arguments", "out"),
+    [([], "runs/default"), (["--config", "small"], "runs/small"), (["--out", "x"], "x")],
 )
-def test_data_and_out_are_needed(
+def test_data_and_out_have_defaults(
     arguments: list[str],
-    missing: str,
+    out: str,
     run_sfisep: Run,
     calls: list[tuple[object, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "manifest.json").touch()
+    monkeypatch.setenv("SFISEP_DATA", str(tmp_path))
+    assert run_sfisep("train", *arguments) == 0
+    settings = calls[-1][2]
+    assert isinstance(settings, dict)
+    assert (settings["data"], settings["out"]) == (tmp_path, Path(out))
+
+
+def test_without_data_the_error_names_what_helps(
+    run_sfisep: Run, calls: list[tuple[object, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_sfisep("train", "--out", "x") == 1
+    shown = capsys.readouterr().err
+    assert "sfisep prepare-data SOURCE --out DIR" in shown
+    assert "--data DIR" in shown
+    assert [name for name, *_ in calls] == ["load_config"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gpus", "1", "--device", "cpu"], "--gpus 1 says where to compute"),
+        (["--workers", "2"], "--workers 2 is for training on the CPU: add --gpus 0"),
+        (["--gpus", "9999"], "--gpus 9999: this machine has"),
+    ],
+)
+def test_processes_that_do_not_fit_are_refused(
+    options: list[str],
+    message: str,
+    run_sfisep: Run,
+    calls: list[tuple[object, ...]],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run_sfisep("train", *arguments) == 2
-    assert capsys.readouterr().err == (
-        f"error: sfisep train needs {missing}: a prepared data set, and a folder for the run\n"
-    )
+    assert run_sfisep("train", "--data", tmp_path, *options) == 2
+    assert message in capsys.readouterr().err
     assert [name for name, *_ in calls] == ["load_config"]

@@ -16,7 +16,7 @@ STEMS = ("vocals", "drums", "bass", "other")
 SETTINGS = {
     "steps": 4,
     "batch_size": 2,
-    "validation_excerpts": 1,
+    "validation_tracks": 1,
     "validation_rates": [4000],
     "mixing.excerpt_seconds": 1,
     "mixing.sample_rates": [4000, 8000],

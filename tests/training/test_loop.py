@@ -16,11 +16,11 @@ from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.native import load_model, read_description, save_model
-from sfisep_core.training import loop
+from sfisep_core.training import loop, milestones
 from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
 from sfisep_core.training.config import TrainingConfig
-from sfisep_core.training.loop import TrainingProgress, learning_rate_at, train
-from sfisep_core.training.losses import loss_function
+from sfisep_core.training.loop import TrainingProgress, train
+from sfisep_core.training.losses import source_losses
 from sfisep_core.training.run_log import RunLog
 from sfisep_core.training.validation import ValidationScores
 
@@ -51,7 +51,7 @@ TINY = TrainingConfig(
     warmup_steps=2,
     learning_rate=1e-2,
     ema_decay=0.9,
-    validation_excerpts=1,
+    log_steps=1,
     validation_rates=(4000,),
 )
 
@@ -70,11 +70,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seed=0,
     )
     return prepare_dataset(folder / "demo", folder / "prepared").folder
-
-
-@pytest.fixture(autouse=True)
-def log_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_LOG_EVERY", 1)
 
 
 def events(out: Path, kind: str) -> list[dict[str, Any]]:
@@ -120,10 +115,10 @@ def test_one_excerpt_can_be_learnt(data: Path, tmp_path: Path) -> None:
     plain = MixingConfig(
         excerpt_seconds=SECONDS,
         remix_probability=0.0,
-        gain_db=0.0,
+        gain_probability=0.0,
         flip_probability=0.0,
         sample_rates=(4000,),
-        speeds=(1.0,),
+        speed_probability=0.0,
         lowpass_probability=0.0,
     )
     config = replace(TINY, mixing=plain, steps=60, batch_size=1, learning_rate=2e-2)
@@ -206,7 +201,7 @@ def test_resume_with_another_model_is_refused(data: Path, tmp_path: Path) -> Non
     other = replace(TINY, model={**TINY.model, "num_filters": 24})
     with pytest.raises(
         CheckpointError,
-        match=r"^resume: the checkpoint does not fit this configuration: size mismatch of weight "
+        match=r"^resume: checkpoint \S+ does not fit this configuration: size mismatch of weight "
         r"[^\n]* \(and \d+ more\)\Z",
     ):
         train(other, data=data, out=tmp_path, device="cpu", resume=True)
@@ -214,7 +209,7 @@ def test_resume_with_another_model_is_refused(data: Path, tmp_path: Path) -> Non
 
 def test_resume_with_fewer_steps_than_done_is_refused(data: Path, tmp_path: Path) -> None:
     train(replace(TINY, steps=2), data=data, out=tmp_path, device="cpu")
-    with pytest.raises(ConfigError, match=r"has done 2 steps already, got steps=1$"):
+    with pytest.raises(ConfigError, match=r"has done 2 steps already, got 1: ask"):
         train(replace(TINY, steps=1), data=data, out=tmp_path, device="cpu", resume=True)
 
 
@@ -225,7 +220,7 @@ def test_resume_with_a_damaged_state_is_one_line(key: str, data: Path, tmp_path:
     state = load_checkpoint(checkpoint)
     for value in ([1], "text", None):
         save_checkpoint(checkpoint, {**state, key: value})
-        with pytest.raises(CheckpointError, match=r"^resume: the checkpoint does not fit [^\n]*\Z"):
+        with pytest.raises(CheckpointError, match=r"^resume: checkpoint \S+ does not fit [^\n]*\Z"):
             train(TINY, data=data, out=tmp_path, device="cpu", resume=True)
 
 
@@ -287,8 +282,11 @@ def test_run_folder_that_cannot_be_written_to(data: Path, tmp_path: Path) -> Non
 
 
 def test_log_that_cannot_be_continued(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "gone")
+    log.path.unlink()
+    log.path.parent.rmdir()
     with pytest.raises(TrainingError, match=r"gone/log\.jsonl: cannot be written: No such file"):
-        RunLog(tmp_path / "gone/log.jsonl").write(event="train")
+        log.write(event="train", step=1)
 
 
 def test_resume_has_no_initial_weights(data: Path, tmp_path: Path) -> None:
@@ -296,11 +294,21 @@ def test_resume_has_no_initial_weights(data: Path, tmp_path: Path) -> None:
         train(TINY, data=data, out=tmp_path, device="cpu", resume=True, init="default")
 
 
-def test_model_that_scales_its_input_is_refused(data: Path, tmp_path: Path) -> None:
-    for model in ({**TINY.model, "normalizes_level": True}, {}):
-        with pytest.raises(ConfigError, match=r"set model\.normalizes_level=false$"):
-            train(replace(TINY, model=model), data=data, out=tmp_path / "run", device="cpu")
-    assert not (tmp_path / "run").exists()
+def test_model_that_scales_its_input_is_trained_on_scaled_mixtures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def look(*args: Any, references: Tensor, **arguments: Any) -> Tensor:
+        seen.append(references.sum(dim=1))
+        return source_losses(*args, references=references, **arguments)
+
+    monkeypatch.setattr(loop, "source_losses", look)
+    config = replace(TINY, model={**TINY.model, "normalizes_level": True}, steps=2)
+    train(config, data=data, out=tmp_path, device="cpu")
+    for mixture in seen:
+        torch.testing.assert_close(mixture.std(dim=-1), torch.ones(2, 1))
+    assert len(seen) == 2
 
 
 def test_score_that_is_not_finite_keeps_the_last_good_models(
@@ -311,9 +319,9 @@ def test_score_that_is_not_finite_keeps_the_last_good_models(
     before = [(tmp_path / name).read_bytes() for name in names]
 
     def score(*_: object, **__: object) -> ValidationScores:
-        return ValidationScores({4000: {"vocals": math.nan}})
+        return ValidationScores({4000: {"vocals": math.nan}}, {4000: {}}, {4000: {}})
 
-    monkeypatch.setattr(loop, "validate", score)
+    monkeypatch.setattr(milestones, "validate", score)
     with pytest.raises(TrainingError) as raised:
         train(TINY, data=data, out=tmp_path, device="cpu", resume=True)
     assert str(raised.value) == (
@@ -344,19 +352,18 @@ def test_three_steps_that_are_not_finite_stop_the_run(
     train(replace(TINY, steps=2), data=data, out=tmp_path, device="cpu")
     before = (tmp_path / loop.CHECKPOINT_NAME).read_bytes()
 
-    def diverge(kind: Any, **arguments: Any) -> Tensor:
-        return loss_function(kind, **arguments) * math.nan
+    def diverge(*args: Any, **arguments: Any) -> Tensor:
+        return source_losses(*args, **arguments) * math.nan
 
-    monkeypatch.setattr(loop, "loss_function", diverge)
+    monkeypatch.setattr(loop, "source_losses", diverge)
     with pytest.raises(TrainingError) as raised:
         train(TINY, data=data, out=tmp_path, device="cpu", resume=True)
     assert str(raised.value) == (
-        "training: 3 steps in a row up to step 4 were not finite; the last good checkpoint is "
+        "training: 3 steps in a row up to step 5 were not finite; the last good checkpoint is "
         f"{tmp_path / loop.CHECKPOINT_NAME}: lower learning_rate"
     )
-    assert [event["step"] for event in events(tmp_path, "not finite")] == [2, 3, 4]
     assert (tmp_path / loop.CHECKPOINT_NAME).read_bytes() == before
-    with pytest.raises(TrainingError, match="were not finite; no checkpoint yet: lower"):
+    with pytest.raises(TrainingError, match="were not finite; there is no checkpoint yet: lower"):
         train(TINY, data=data, out=tmp_path / "new", device="cpu")
 
 
@@ -365,17 +372,17 @@ def test_single_steps_that_are_not_finite_are_left_out(
 ) -> None:
     steps = iter(range(TINY.steps))
 
-    def stumble(kind: Any, **arguments: Any) -> Tensor:
+    def stumble(*args: Any, **arguments: Any) -> Tensor:
         # Every step but the third and the sixth has an infinite loss: never three in a row.
         good = next(steps) in (2, 5)
-        return loss_function(kind, **arguments) * (1.0 if good else math.inf)
+        return source_losses(*args, **arguments) * (1.0 if good else math.inf)
 
-    monkeypatch.setattr(loop, "loss_function", stumble)
+    monkeypatch.setattr(loop, "source_losses", stumble)
     result = train(TINY, data=data, out=tmp_path, device="cpu")
-    assert [event["step"] for event in events(tmp_path, "not finite")] == [0, 1, 3, 4]
-    assert list(losses(tmp_path)) == [3, 6]
+    bad = [event["step"] for event in events(tmp_path, "train") if event["steps_not_finite"]]
+    assert bad == [1, 2, 4, 5]
+    assert [step for step, loss in losses(tmp_path).items() if loss is not None] == [3, 6]
     state = load_checkpoint(tmp_path / loop.CHECKPOINT_NAME)
-    assert state["average_updates"] == 2
     assert {int(entry["step"]) for entry in state["optimizer"]["state"].values()} == {2}
     assert all(tensor.isfinite().all() for tensor in load_model(result.last).state_dict().values())
 
@@ -403,32 +410,6 @@ def test_resume_on_a_gpu(data: Path, tmp_path: Path) -> None:
     train(config, data=data, out=tmp_path, device="cuda", resume=True)
     state = load_checkpoint(tmp_path / loop.CHECKPOINT_NAME)
     assert (state["step"], state["average_updates"]) == (6, 6)
-
-
-def test_stable_learning_rate() -> None:
-    config = TrainingConfig(
-        schedule="stable", steps=100, warmup_steps=10, learning_rate=1.0, decay_share=0.2
-    )
-    rates = [learning_rate_at(config, step) for step in range(100)]
-    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert rates[10:80] == [1.0] * 70
-    assert rates[80:] == pytest.approx([left / 20 for left in range(20, 0, -1)])
-    prolonged = replace(config, steps=200)
-    assert [learning_rate_at(prolonged, step) for step in range(80)] == rates[:80]
-    flat = replace(config, decay_share=0.0, warmup_steps=0)
-    assert {learning_rate_at(flat, step) for step in range(100)} == {1.0}
-
-
-def test_cosine_learning_rate() -> None:
-    config = TrainingConfig(schedule="cosine", steps=100, warmup_steps=10, learning_rate=2.0)
-    for step, expected in (
-        (0, 2.0 * 0.1),
-        (25, 2.0 * (0.5 + 0.5 / math.sqrt(2))),
-        (50, 1.0),
-        (75, 2.0 * (0.5 - 0.5 / math.sqrt(2))),
-        (100, 0.0),
-    ):
-        assert learning_rate_at(config, step) == pytest.approx(expected, abs=1e-12)
 
 
 class Counter(nn.Module):

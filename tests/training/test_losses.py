@@ -4,10 +4,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfisep_core.errors import ConfigError
-from sfisep_core.training.losses import LossKind, loss_function, si_sdr_loss, soft_snr_loss
+from sfisep_core.training.losses import (
+    LossName,
+    l1_loss,
+    si_sdr_loss,
+    snr_loss,
+    source_losses,
+    source_weights,
+    stft_loss,
+)
 
 SAMPLES = 4800
+NAMES: tuple[LossName, ...] = ("snr", "si-sdr", "l1", "stft")
+ALL: dict[LossName, float] = {"snr": 1.0, "si-sdr": 0.5, "l1": 2.0, "stft": 3.0}
 
 
 def tone(periods: int, *, energy: float = 1.0) -> Tensor:
@@ -24,27 +33,39 @@ def batch(*signals: Tensor) -> Tensor:
 SILENCE = torch.zeros(SAMPLES, dtype=torch.float64)
 
 
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def loss_of(name: LossName, *, estimates: Tensor, references: Tensor, rate: int = 8000) -> Tensor:
+    return source_losses(
+        {name: 1.0}, estimates=estimates, references=references, sample_rate=rate, floor_db=-30
+    )
+
+
+# SNR
+
+
 @pytest.mark.parametrize("ratio_db", [-12.0, 0.0, 30.0])
 def test_snr_of_a_known_noise_ratio(ratio_db: float) -> None:
     references = batch(tone(1), tone(2, energy=4.0))
-    noise = batch(tone(7), tone(8, energy=4.0)) * 10 ** (-ratio_db / 20)
-    loss = soft_snr_loss(estimates=references + noise, references=references, floor_db=-200)
-    assert loss.item() == pytest.approx(-ratio_db, abs=1e-6)
+    error = batch(tone(7), tone(8, energy=4.0)) * 10 ** (-ratio_db / 20)
+    loss = snr_loss(estimates=references + error, references=references, floor_db=-200)
+    assert loss[0].tolist() == pytest.approx([-ratio_db] * 2, abs=1e-6)
 
 
-def test_snr_is_averaged_over_sources_and_batch() -> None:
-    first = batch(tone(1), tone(2))
-    second = batch(tone(3), tone(4))
-    references = torch.cat([first, second])
-    noise = torch.cat([batch(0.1 * tone(7), tone(8)), batch(0.01 * tone(7), 10 * tone(8))])
-    loss = soft_snr_loss(estimates=references + noise, references=references, floor_db=-200)
-    assert loss.item() == pytest.approx(-(20 + 0 + 40 - 20) / 4, abs=1e-6)
+def test_snr_has_a_value_for_every_example_and_source() -> None:
+    references = torch.cat([batch(tone(1), tone(2)), batch(tone(3), tone(4))])
+    error = torch.cat([batch(0.1 * tone(7), tone(8)), batch(0.01 * tone(7), 10 * tone(8))])
+    loss = snr_loss(estimates=references + error, references=references, floor_db=-200)
+    torch.testing.assert_close(loss, torch.tensor([[-20.0, 0], [-40, 20]]).double())
 
 
 def test_snr_counts_channels_together() -> None:
     references = torch.stack([tone(1), tone(2)])[None, None]  # one source, two channels
     estimates = references + torch.stack([tone(3, energy=0.02), SILENCE])
-    loss = soft_snr_loss(estimates=estimates, references=references, floor_db=-200)
+    loss = snr_loss(estimates=estimates, references=references, floor_db=-200)
     assert loss.item() == pytest.approx(-20, abs=1e-6)
 
 
@@ -53,121 +74,283 @@ def test_snr_floor_bounds_what_is_worth_reaching(floor_db: float) -> None:
     # Two sources of energy 1, so the mixture has 2 and the floor is 2 f.
     references = batch(tone(1), tone(2))
     floor = 2 * 10 ** (floor_db / 10)
-    perfect = soft_snr_loss(estimates=references, references=references, floor_db=floor_db)
-    assert perfect.item() == pytest.approx(10 * math.log10(floor / (1 + floor)), abs=1e-6)
+    perfect = snr_loss(estimates=references, references=references, floor_db=floor_db)
+    expected = 10 * math.log10(floor / (1 + floor))
+    assert perfect[0].tolist() == pytest.approx([expected] * 2, abs=1e-6)
 
 
-def test_snr_of_a_silent_source() -> None:
+def test_snr_of_a_silent_source_asks_for_silence() -> None:
     references = batch(tone(1), SILENCE)
     floor = 1e-3
-    quiet = soft_snr_loss(estimates=references, references=references, floor_db=-30)
+    quiet = snr_loss(estimates=references, references=references, floor_db=-30)
     active = 10 * math.log10(floor / (1 + floor))
-    assert quiet.item() == pytest.approx(active / 2, abs=1e-6)  # the silent one costs 0 dB
+    assert quiet[0].tolist() == pytest.approx([active, 0.0], abs=1e-6)
     error = batch(SILENCE, tone(5, energy=0.1))
-    loud = soft_snr_loss(estimates=references + error, references=references, floor_db=-30)
-    expected = (active + 10 * math.log10((0.1 + floor) / floor)) / 2
-    assert loud.item() == pytest.approx(expected, abs=1e-6)
+    loud = snr_loss(estimates=references + error, references=references, floor_db=-30)
+    expected = 10 * math.log10((0.1 + floor) / floor)
+    assert loud[0].tolist() == pytest.approx([active, expected], abs=1e-6)
 
 
-def test_snr_can_mask_silent_sources() -> None:
-    references = batch(tone(1), SILENCE, tone(2, energy=0.9e-6))
-    estimates = references + batch(tone(7, energy=0.01), tone(8), tone(9))
-    loss = soft_snr_loss(
-        estimates=estimates, references=references, floor_db=-200, mask_silent=True
-    )
-    assert loss.item() == pytest.approx(-20, abs=1e-6)
+# SI-SDR
 
 
-def test_si_sdr_of_a_known_noise_ratio() -> None:
-    references = batch(tone(1), tone(2))
-    noise = batch(tone(7, energy=0.1), tone(8, energy=0.001))
-    loss = si_sdr_loss(estimates=references + noise, references=references)
-    assert loss.item() == pytest.approx(-(10 + 30) / 2, abs=1e-6)
-
-
-@pytest.mark.parametrize("scale", [1e-3, 7.0, -1.0])
-def test_si_sdr_does_not_see_scale(scale: float) -> None:
+@pytest.mark.parametrize("scale", [1.0, 30.0, 0.1, -1.0])
+def test_si_sdr_does_not_depend_on_the_scale(scale: float) -> None:
     references = batch(tone(1), tone(2))
     estimates = references + batch(tone(7, energy=0.1), tone(8, energy=0.001))
     loss = si_sdr_loss(estimates=scale * estimates, references=references)
-    assert loss.item() == pytest.approx(-20, abs=1e-6)
-    assert soft_snr_loss(
-        estimates=scale * estimates, references=references, floor_db=-200
-    ).item() != pytest.approx(-20, abs=1)
+    assert loss[0].tolist() == pytest.approx([-10, -30], abs=1e-4)
+    again = si_sdr_loss(estimates=scale * estimates, references=5 * references)
+    assert again[0].tolist() == pytest.approx(loss[0].tolist(), abs=1e-9)
 
 
-def test_si_sdr_of_an_orthogonal_estimate_is_as_bad_as_can_be() -> None:
-    references, estimates = batch(tone(1)), batch(tone(2))
+def test_si_sdr_is_bounded() -> None:
+    references = batch(tone(1), tone(1), tone(1))
+    estimates = batch(tone(2), tone(1), SILENCE)  # orthogonal, perfect, none at all
     loss = si_sdr_loss(estimates=estimates, references=references)
-    eps = torch.finfo(torch.float64).eps
-    assert loss.item() == pytest.approx(-10 * math.log10(eps), abs=0.1)
+    assert loss[0].tolist() == pytest.approx([80, -80, 80], abs=1e-3)
 
 
-def test_si_sdr_masks_silent_sources() -> None:
-    references = batch(tone(1), SILENCE, tone(2, energy=0.9e-6))
-    estimates = references + batch(tone(7, energy=0.01), tone(8), tone(9))
-    loss = si_sdr_loss(estimates=estimates, references=references)
-    assert loss.item() == pytest.approx(-20, abs=1e-6)
+# L1
 
 
-@pytest.mark.parametrize("kind", ["snr", "si-sdr"])
+def test_l1_is_relative_to_the_mixture() -> None:
+    ones = torch.ones(1, 1, 2, 100, dtype=torch.float64)
+    references = torch.cat([0.6 * ones, -0.2 * ones], dim=1)  # the mixture is 0.4
+    estimates = torch.cat([0.5 * ones, 0.2 * ones], dim=1)
+    loss = l1_loss(estimates=estimates, references=references)
+    assert loss[0].tolist() == pytest.approx([0.25, 1.0], rel=1e-12)
+
+
+def test_l1_of_silence() -> None:
+    references = batch(tone(1), tone(3, energy=4.0))
+    nothing = l1_loss(estimates=0 * references, references=references)
+    shares = references.abs().mean(dim=(-2, -1)) / references.sum(dim=1).abs().mean()
+    torch.testing.assert_close(nothing, shares)
+
+
+# STFT
+
+
+def test_stft_of_a_perfect_estimate_is_zero() -> None:
+    references = noise(2, 3, 2, SAMPLES)
+    loss = stft_loss(estimates=references, references=references, sample_rate=8000, floor_db=-30)
+    assert loss.abs().max() == 0
+
+
+def test_stft_of_a_scaled_estimate() -> None:
+    # One source is the whole mixture, and E = g S at every point: the spectral convergence is
+    # (1 - g) / sqrt(1 + f), the other term -ln g. The floors, 60 dB down, cost what is left.
+    references, gain = noise(1, 1, 1, SAMPLES), 0.5
+    for floor_db, f in ((-200, 0.0), (-10, 0.1)):
+        loss = stft_loss(
+            estimates=gain * references, references=references, sample_rate=8000, floor_db=floor_db
+        )
+        expected = (1 - gain) / math.sqrt(1 + f) - math.log(gain)
+        assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_stft_of_a_silent_source() -> None:
+    # The estimate of a silent source is the mixture itself: its convergence is 1 / sqrt(f), its
+    # logarithms lie between the floor and the mixture's level.
+    references = torch.cat([noise(1, 1, 1, SAMPLES), torch.zeros(1, 1, 1, SAMPLES).double()], dim=1)
+    estimates = references.flip(1)
+    loss = stft_loss(estimates=estimates, references=references, sample_rate=8000, floor_db=-20)
+    assert 6 < loss[0, 1].item() - 10 < math.log(1e3)
+    # The other way round the logarithms are the same, and the convergence is 1 / sqrt(1 + f).
+    difference = (loss[0, 1] - loss[0, 0]).item()
+    assert difference == pytest.approx(10 - 1 / math.sqrt(1.01), rel=2e-3)
+
+
+def test_stft_does_not_hear_phase() -> None:
+    references = noise(1, 2, 1, SAMPLES)
+    flipped = loss_of("stft", estimates=-references, references=references)
+    assert flipped.abs().max() == 0
+
+
+def music(sample_rate: int, seed: int) -> Tensor:
+    """Give one second of unsteady tones up to 3 kHz: the same music at every rate."""
+    generator = torch.Generator().manual_seed(seed)
+    time = torch.arange(sample_rate, dtype=torch.float64) / sample_rate
+    signal = torch.zeros_like(time)
+    for draw in torch.rand(40, 4, generator=generator, dtype=torch.float64):
+        frequency, phase, beat, level = (draw * torch.tensor([2950, 6.28, 7, 1])).tolist()
+        swell = 1 + 0.9 * torch.sin(2 * math.pi * (1 + beat) * time)
+        signal += level**3 * swell * torch.sin(2 * math.pi * (50 + frequency) * time + phase)
+    return signal
+
+
 @pytest.mark.parametrize(
-    ("reference", "estimate"),
-    [
-        ("silence", "silence"),
-        ("silence", "noise"),
-        ("silence", "faint"),
-        ("noise", "silence"),
-        ("noise", "noise"),
-        ("faint", "silence"),
-    ],
+    ("name", "tolerance"), [("snr", 1e-4), ("si-sdr", 1e-4), ("l1", 1e-2), ("stft", 2e-3)]
 )
-def test_gradients_stay_finite(kind: LossKind, reference: str, estimate: str) -> None:
-    noise = torch.randn(2, 4, 1, 1000, generator=torch.Generator().manual_seed(0))
-    signals = {"silence": torch.zeros_like(noise), "noise": noise, "faint": 1e-18 * noise}
-    estimates = signals[estimate].clone().requires_grad_()
-    loss = loss_function(kind, estimates=estimates, references=signals[reference], floor_db=-30)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert torch.isfinite(loss)
+def test_losses_mean_the_same_at_every_rate(name: LossName, tolerance: float) -> None:
+    values = []
+    for rate in (8000, 16000, 48000, 44100):
+        references = batch(*(music(rate, seed) for seed in range(3)), torch.zeros(rate).double())
+        others = batch(*(music(rate, seed) for seed in range(3, 7)))
+        estimates = 0.7 * references + 0.2 * others
+        values.append(loss_of(name, estimates=estimates, references=references, rate=rate))
+    for value in values[1:-1]:
+        torch.testing.assert_close(value, values[0], rtol=tolerance, atol=0)
+    # At 44.1 kHz windows are no whole number of samples.
+    torch.testing.assert_close(values[-1], values[0], rtol=max(tolerance, 1e-2), atol=0)
+
+
+def test_short_signals_have_an_stft_loss() -> None:
+    references = noise(1, 2, 1, 20)
+    loss = loss_of("stft", estimates=0.5 * references, references=references, rate=48000)
+    assert torch.isfinite(loss).all()
+    assert (loss > 0.1).all()
+
+
+# All of them
+
+
+def test_losses_are_added_with_their_weights() -> None:
+    references = noise(2, 3, 2, 1000)
+    estimates = references + noise(2, 3, 2, 1000, seed=1)
+    each = {name: loss_of(name, estimates=estimates, references=references) for name in NAMES}
+    functions = {
+        "snr": snr_loss(estimates=estimates, references=references, floor_db=-30),
+        "si-sdr": si_sdr_loss(estimates=estimates, references=references),
+        "l1": l1_loss(estimates=estimates, references=references),
+        "stft": stft_loss(
+            estimates=estimates, references=references, sample_rate=8000, floor_db=-30
+        ),
+    }
+    for name in NAMES:
+        assert each[name].shape == (2, 3)
+        assert torch.equal(each[name], functions[name])
+    total = source_losses(
+        ALL, estimates=estimates, references=references, sample_rate=8000, floor_db=-30
+    )
+    torch.testing.assert_close(total, sum(weight * each[name] for name, weight in ALL.items()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("level", [1e-2, 1e3])
+def test_level_does_not_matter(name: LossName, level: float) -> None:
+    references = noise(2, 3, 1, 2000)
+    references[0, 1] = 0
+    estimates = references + 0.3 * noise(2, 3, 1, 2000, seed=1)
+    expected = loss_of(name, estimates=estimates, references=references)
+    scaled = loss_of(name, estimates=level * estimates, references=level * references)
+    torch.testing.assert_close(scaled, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("reference", ["silence", "faint", "noise"])
+@pytest.mark.parametrize("estimate", ["silence", "faint", "noise", "reference", "huge"])
+def test_values_and_gradients_are_finite(
+    name: LossName, reference: str, estimate: str, kind: torch.dtype
+) -> None:
+    signal = noise(2, 3, 1, 1000).to(kind)
+    scales = {"silence": 0.0, "faint": 1e-18, "noise": 1.0, "huge": 1e10}
+    references = scales[reference] * signal
+    references[1, 1] = 0
+    estimates = scales.get(estimate, 1.0) * noise(2, 3, 1, 1000, seed=1).to(kind)
+    estimates = (references.clone() if estimate == "reference" else estimates).requires_grad_()
+    loss = loss_of(name, estimates=estimates, references=references)
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert loss.dtype == kind
+    assert torch.isfinite(loss).all()
     assert estimates.grad is not None
     assert torch.isfinite(estimates.grad).all()
 
 
-@pytest.mark.parametrize("kind", ["snr", "si-sdr"])
-def test_descent_goes_towards_the_reference(kind: LossKind) -> None:
+@pytest.mark.parametrize("name", ["l1", "stft"])
+def test_silent_mixtures_cost_nothing(name: LossName) -> None:
+    references = torch.zeros(1, 2, 1, 2000)
+    loss = loss_of(name, estimates=noise(1, 2, 1, 2000).float(), references=references)
+    assert loss.abs().max() == 0
+
+
+@pytest.mark.parametrize("name", ["snr", "si-sdr"])
+def test_descent_goes_towards_the_reference(name: LossName) -> None:
     references = batch(tone(1), tone(2))
     estimates = (references + batch(tone(7), tone(8))).requires_grad_()
-    loss = loss_function(kind, estimates=estimates, references=references, floor_db=-200)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss = source_losses(
+        {name: 1.0}, estimates=estimates, references=references, sample_rate=8000, floor_db=-200
+    )
+    loss.mean().backward()  # type: ignore[no-untyped-call]
     assert estimates.grad is not None
     # d/d|n| of 10 log10 |n|^2 is 20 / ln 10 / |n|; a source counts by half, and |n| is 1.
     slope = (estimates.grad * batch(tone(7), tone(8))).sum(dim=(-2, -1))
     assert slope.flatten().tolist() == pytest.approx([10 / math.log(10)] * 2, rel=1e-6)
 
 
-def test_losses_by_name() -> None:
+def test_gradient_of_l1() -> None:
     references = batch(tone(1), tone(2))
-    estimates = 0.5 * references + batch(tone(7), tone(8))
-    snr = soft_snr_loss(estimates=estimates, references=references, floor_db=-20)
-    si_sdr = si_sdr_loss(estimates=estimates, references=references)
-    for kind, expected in (("snr", snr), ("si-sdr", si_sdr)):
-        loss = loss_function(
-            kind,  # type: ignore[arg-type]
-            estimates=estimates,
-            references=references,
-            floor_db=-20,
-        )
-        assert torch.equal(loss, expected)
-    with pytest.raises(ConfigError, match=r"^loss 'l1': unknown; expected snr or si-sdr$"):
-        loss_function("l1", estimates=estimates, references=references, floor_db=-20)  # type: ignore[arg-type]
+    estimates = (references + batch(tone(7), tone(8))).requires_grad_()
+    l1_loss(estimates=estimates, references=references).sum().backward()  # type: ignore[no-untyped-call]
+    assert estimates.grad is not None
+    size = 1 / references.sum(dim=1).abs().sum()
+    error = (estimates - references).detach()
+    moved = error.abs() > 1e-9
+    torch.testing.assert_close(estimates.grad[moved], (size * error.sign())[moved])
 
 
-def test_silent_sources_are_left_out_of_the_snr_on_request() -> None:
-    references = batch(tone(1), torch.zeros_like(tone(1)))
-    estimates = references + 0.1 * batch(tone(7), tone(8))
-    masked = loss_function(
-        "snr", estimates=estimates, references=references, floor_db=-200, mask_silent=True
+def test_gradient_of_stft_is_that_of_its_values() -> None:
+    references, estimates = noise(1, 2, 1, 600), noise(1, 2, 1, 600, seed=1)
+    direction, step = noise(1, 2, 1, 600, seed=2), 1e-6
+
+    def value(shift: float) -> float:
+        return loss_of("stft", estimates=moved + shift * direction, references=references).sum()  # type: ignore[return-value]
+
+    moved = estimates.requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        loss_of("stft", estimates=moved, references=references).sum(), moved
     )
-    assert masked.item() == pytest.approx(-20, abs=1e-4)
-    plain = loss_function("snr", estimates=estimates, references=references, floor_db=-30)
-    assert plain.item() > masked.item() + 5
+    with torch.no_grad():
+        slope = (value(step) - value(-step)) / (2 * step)
+    assert float(slope) == pytest.approx((gradient * direction).sum().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", NAMES)
+def test_low_precision_is_for_networks_only(name: LossName, kind: torch.dtype) -> None:
+    references = noise(2, 3, 1, 1000).float()
+    estimates = (references + noise(2, 3, 1, 1000, seed=1)).to(kind)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = loss_of(name, estimates=estimates, references=references)
+    assert loss.dtype == torch.float32
+    expected = loss_of(name, estimates=estimates.double(), references=references.double())
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+# What counts
+
+
+def test_silent_sources_have_no_weight_on_request() -> None:
+    # The mixture has energy 1 + 0.9e-6 + 1.1e-6.
+    references = batch(tone(1), SILENCE, tone(2, energy=0.9e-6), tone(3, energy=1.1e-6))
+    assert source_weights(references, mask_silent=False).tolist() == [[1, 1, 1, 1]]
+    assert source_weights(references, mask_silent=True).tolist() == [[1, 0, 0, 1]]
+    assert source_weights(0 * references, mask_silent=True).tolist() == [[0, 0, 0, 0]]
+    assert source_weights(references.half(), mask_silent=True).dtype == torch.float32
+
+
+@pytest.mark.parametrize("mask_silent", [False, True])
+def test_parts_of_a_batch_add_up_to_the_whole(mask_silent: bool) -> None:
+    references = noise(6, 4, 1, 1500)
+    references[0, 1:] = 0  # the parts have different numbers of silent sources
+    references[4, 2] = 0
+    estimates = references + 0.5 * noise(6, 4, 1, 1500, seed=1)
+
+    def sums(part: slice) -> tuple[Tensor, Tensor]:
+        losses = source_losses(
+            ALL,
+            estimates=estimates[part],
+            references=references[part],
+            sample_rate=8000,
+            floor_db=-30,
+        )
+        weights = source_weights(references[part], mask_silent=mask_silent)
+        return (losses * weights).sum(), weights.sum()
+
+    whole, count = sums(slice(None))
+    assert count == (20 if mask_silent else 24)
+    parts = [sums(slice(0, 2)), sums(slice(2, 6))]
+    total = sum(value for value, _ in parts) / sum(number for _, number in parts)
+    torch.testing.assert_close(total, whole / count, rtol=1e-12, atol=0)

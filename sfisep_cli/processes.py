@@ -1,0 +1,84 @@
+"""Several training processes on this machine, from the command line's side."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from sfisep_cli.exit_codes import ExitCode
+from sfisep_cli.render import show_error
+from sfisep_core.errors import ConfigError, SfisepError
+
+
+def count_processes(gpus: int | None, workers: int, device: str) -> int:
+    """Count the processes that are asked for: one per GPU, or `workers` on the CPU.
+
+    Raises:
+        ConfigError: The options contradict each other, or there are fewer GPUs.
+    """
+    if gpus is not None and device != "auto":
+        msg = f"--gpus {gpus} says where to compute: leave --device {device} out"
+        raise ConfigError(msg)
+    if workers > 1 and gpus != 0:
+        msg = f"--workers {workers} is for training on the CPU: add --gpus 0, or leave it out"
+        raise ConfigError(msg)
+    if gpus:
+        import torch
+
+        found = torch.cuda.device_count()
+        if gpus > found:
+            msg = f"--gpus {gpus}: this machine has {found} CUDA GPUs; pass --gpus {found}"
+            raise ConfigError(msg)
+    return gpus or workers
+
+
+def start_processes(
+    arguments: Sequence[str] | None, *, processes: int, max_restarts: int
+) -> NoReturn:
+    """Run the same command line in several processes, and exit as they do.
+
+    Args:
+        arguments: What follows the command's name; None takes them from the process.
+        processes: How many.
+        max_restarts: How often to start all again after one has died.
+
+    Raises:
+        Exit: Always, with an exit code.
+    """
+    from sfisep_core.training.launch import LaunchError, launch
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = launch(
+            ["-m", "sfisep_cli", *map(str, arguments)],
+            processes=processes,
+            max_restarts=max_restarts,
+        )
+    except LaunchError as error:
+        show_error(str(error))
+        code = error.exit_code
+    raise typer.Exit(code)
+
+
+@contextmanager
+def errors_for_the_launcher() -> Iterator[None]:
+    """Leave errors to the launcher, if one of ours started this process: it shows one, not N."""
+    from sfisep_core.training.distributed import PeerLostError
+    from sfisep_core.training.launch import earlier_failure, has_launcher, report_failure
+
+    code = earlier_failure()
+    if code is not None:
+        raise typer.Exit(code)
+    try:
+        yield
+    except PeerLostError as error:
+        if not has_launcher():
+            raise
+        raise typer.Exit(ExitCode.FAILED) from error  # the launcher knows, and starts all again
+    except SfisepError as error:
+        code = ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED
+        if not report_failure(str(error), exit_code=code):
+            raise
+        raise typer.Exit(code) from error

@@ -1,0 +1,237 @@
+"""Say how training examples are changed, and draw by how much.
+
+Every draw is a pure function of the seed, the step and the number of the example within the step.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sfisep_core.data.equalizer import EQUALIZER_FREQUENCIES
+from sfisep_core.errors import ConfigError
+
+# Tells these random numbers from those of `draw_step` and of the places of excerpts.
+_PURPOSE = 2
+
+
+@dataclass(frozen=True)
+class MixingConfig:
+    """How training examples are drawn; a probability of 0 switches an augmentation off."""
+
+    excerpt_seconds: float = 3.0
+    channels: Literal[1, 2] = 1
+    remix_probability: float = 0.6  # stems of an example come from different places
+    active_probability: float = 0.8  # the excerpt of a stem is drawn where the stem plays
+    random_channel_probability: float = 1.0  # one channel of a stem instead of their mean
+    swap_probability: float = 0.5  # a stem's two channels change places
+    gain_probability: float = 1.0  # each stem
+    gain_db: float = 4.0  # uniform in +- this
+    flip_probability: float = 0.5  # polarity of each stem
+    mute_probability: float = 0.0  # each stem; one that is not "other" always stays
+    shift_probability: float = 0.0  # each stem, where stems come from one place
+    shift_seconds: float = 0.5  # earlier or later, at most this
+    speed_probability: float = 1.0  # tempo and pitch of a step
+    speeds: tuple[float, ...] = (0.8, 0.9, 1.0, 1.0, 1.1, 1.25)  # one drawn a step
+    equalizer_probability: float = 0.0  # each stem
+    equalizer_db: float = 6.0  # uniform in +- this, at eight frequencies
+    sample_rates: tuple[int, ...] = (8000, 11025, 16000, 22050, 24000, 32000)  # one drawn a step
+    lowpass_probability: float = 0.1  # band-limit a step's signals to a lower drawn rate
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work."""
+        ranges = {
+            field.name: (0.0, 1.0) for field in fields(self) if field.name.endswith("_probability")
+        }
+        ranges |= {"gain_db": (0.0, 60.0), "equalizer_db": (0.0, 20.0)}
+        ranges |= {"shift_seconds": (0.0, 3600.0)}
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # NaN neither
+                self._refuse(name, f"{low:g} to {high:g}", value)
+        for name in ("excerpt_seconds", "sample_rates", "speeds"):
+            value = getattr(self, name)
+            values = list(value) if isinstance(value, tuple) else [value]
+            if not values or not all(0 < number < math.inf for number in values):
+                self._refuse(name, "values above 0", values)
+        if not all(0.1 <= speed <= 10 for speed in self.speeds):
+            self._refuse("speeds", "values of 0.1 to 10", list(self.speeds))
+        if self.channels not in (1, 2):
+            self._refuse("channels", "1 or 2", self.channels)
+
+    @property
+    def stored_seconds(self) -> float:
+        """Most seconds that are read of a recording: an excerpt played fast needs more of it."""
+        return self.excerpt_seconds * max(self._played)
+
+    @property
+    def _played(self) -> tuple[float, ...]:
+        """Give every speed that a step may have."""
+        unchanged = (1.0,) if self.speed_probability < 1 else ()
+        return unchanged + (self.speeds if self.speed_probability > 0 else ())
+
+    def resampled_pairs(self, stored_rate: int) -> set[tuple[int, int]]:
+        """Give every pair of rates, in Hz, between which a step may have to resample."""
+        pairs = {
+            (play_rate(stored_rate, speed), rate)
+            for speed in self._played
+            for rate in self.sample_rates
+        }
+        if self.lowpass_probability > 0:
+            pairs |= {(a, b) for a in self.sample_rates for b in self.sample_rates if b != a}
+        return pairs
+
+    @staticmethod
+    def _refuse(name: str, expected: str, value: object) -> None:
+        msg = f"training setting mixing.{name}: expected {expected}, got {value}"
+        raise ConfigError(msg)
+
+
+@dataclass(frozen=True)
+class StepDraw:
+    """What all examples of a step share.
+
+    Attributes:
+        sample_rate: The rate to train at, in Hz.
+        speed: Factor of tempo and pitch.
+        band_limit: A lower rate in Hz whose band the signals are limited to; 0 = none.
+    """
+
+    sample_rate: int
+    speed: float
+    band_limit: int
+
+
+@dataclass(frozen=True)
+class ChannelDraw:
+    """Which channels of one stem are heard, and how.
+
+    Attributes:
+        take: From 0 to 1 (exclusive): for one channel, which one, the first to the last. None:
+            the mean of all.
+        swap: For two channels, whether they change places.
+    """
+
+    take: float | None
+    swap: bool
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is drawn to change an example: `channels` of every source, the rest as in `Example`."""
+
+    channels: tuple[ChannelDraw, ...]
+    gains: npt.NDArray[np.float32]
+    curves: npt.NDArray[np.float32]
+
+
+def draw_step(config: MixingConfig, *, seed: int, step: int) -> StepDraw:
+    """Draw what all examples of a step share.
+
+    Args:
+        config: How to draw.
+        seed: Of the run, 0 or more.
+        step: Number of the step, 0 or more.
+
+    Returns:
+        The draw, which depends on nothing else.
+    """
+    rng = np.random.default_rng([seed, step])
+    sample_rate = int(rng.choice(config.sample_rates))
+    speed = float(rng.choice(config.speeds))
+    changes_speed = rng.random() < config.speed_probability
+    limits = rng.random() < config.lowpass_probability
+    lower = [rate for rate in config.sample_rates if rate < sample_rate]
+    return StepDraw(
+        sample_rate=sample_rate,
+        speed=speed if changes_speed else 1.0,
+        band_limit=int(rng.choice(lower)) if lower and limits else 0,
+    )
+
+
+def draw_changes(
+    sources: Sequence[str], config: MixingConfig, *, seed: int, step: int, example: int
+) -> Changes:
+    """Draw what is changed in the stems of one example; arguments as for `draw_example`."""
+    rng = np.random.default_rng([seed, step, _PURPOSE, example])
+    count = len(sources)
+    # All is drawn, needed or not, so that a setting changes what it is about and nothing else.
+    take, takes, swaps, flips, mutes, gains, bends = rng.random((7, count))
+    decibels = rng.uniform(-config.gain_db, config.gain_db, count)
+    curves = rng.uniform(
+        -config.equalizer_db, config.equalizer_db, (count, len(EQUALIZER_FREQUENCIES))
+    )
+    decibels[gains >= config.gain_probability] = 0.0
+    curves[bends >= config.equalizer_probability] = 0.0
+    factors = 10 ** (decibels / 20) * np.where(flips < config.flip_probability, -1.0, 1.0)
+    factors[choose_muted(mutes, probability=config.mute_probability, sources=sources)] = 0.0
+    channels = tuple(
+        ChannelDraw(
+            take=float(take[i]) if takes[i] < config.random_channel_probability else None,
+            swap=bool(swaps[i] < config.swap_probability),
+        )
+        for i in range(count)
+    )
+    return Changes(channels, factors.astype(np.float32), curves.astype(np.float32))
+
+
+def choose_channels(
+    audio: npt.NDArray[np.float32], draw: ChannelDraw, *, channels: int
+) -> npt.NDArray[np.float32]:
+    """Make one or two channels of however many a recording has.
+
+    Args:
+        audio: Shape (channel, time).
+        draw: What has been drawn for it.
+        channels: 1, or 2: both of mono are the same, and of more than two the first two are
+            taken, which are the front ones.
+
+    Returns:
+        Shape (channels, time).
+    """
+    if channels == 2:
+        both = audio[[0, min(1, audio.shape[0] - 1)]]
+        return both[::-1] if draw.swap else both
+    if draw.take is None:
+        mean: npt.NDArray[np.float32] = audio.mean(axis=0, keepdims=True)
+        return mean
+    number = int(draw.take * audio.shape[0])
+    return audio[number : number + 1]
+
+
+def choose_muted(
+    draws: npt.NDArray[np.float64], *, probability: float, sources: Sequence[str]
+) -> npt.NDArray[np.bool_]:
+    """Choose which sources are muted, each by itself, but never all that can be told apart.
+
+    Args:
+        draws: One number from 0 to 1 (exclusive) for each source, shape (source,).
+        probability: Of muting a source, 0 to 1.
+        sources: Their names. One that is not "other", where there is one, stays: it is the one
+            with the highest draw.
+
+    Returns:
+        Shape (source,), true where muted.
+    """
+    muted = draws < probability
+    named = [i for i, source in enumerate(sources) if source != "other"] or [0]
+    if muted[named].all():
+        muted[max(named, key=lambda i: draws[i])] = False
+    return muted
+
+
+def play_rate(stored_rate: int, speed: float) -> int:
+    """Give the rate to play at: `speed` times as fast, F Hz sound as if stored at speed * F.
+
+    Args:
+        stored_rate: In Hz.
+        speed: Factor of tempo and pitch.
+
+    Returns:
+        The rate in Hz. It is rounded to 100 Hz, which keeps the resampler's filters small; what is
+        not changed keeps its rate.
+    """
+    return stored_rate if speed == 1.0 else round(stored_rate * speed / 100) * 100

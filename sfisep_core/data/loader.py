@@ -1,0 +1,263 @@
+"""Read training examples ahead of time, in processes of their own."""
+
+import atexit
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing.context import BaseContext
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sfisep_core.audio.resample import sinc_fits
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.mixing import MixingConfig, RawBatch, draw_example
+from sfisep_core.errors import ConfigError, SfisepError, TrainingError
+
+# Micro-batches that each worker reads ahead of the one that is trained on.
+_PREFETCH = 2
+
+
+class MicroBatches(Dataset[RawBatch | SfisepError]):
+    """The micro-batches of one process in order, each a pure function of its number.
+
+    Arguments as for `ExampleLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: StemDataset,
+        sources: Sequence[str],
+        config: MixingConfig,
+        *,
+        seed: int,
+        first_step: int,
+        steps: int,
+        batch_size: int,
+        accumulation: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self._dataset, self._sources, self._config = dataset, sources, config
+        self._seed, self._first_step, self._steps = seed, first_step, steps
+        self._size = batch_size // (world_size * accumulation)
+        self._accumulation, self._rank, self._world_size = accumulation, rank, world_size
+
+    def __len__(self) -> int:
+        """Count the micro-batches of all steps."""
+        return max(0, self._steps - self._first_step) * self._accumulation
+
+    def __getitem__(self, number: int) -> RawBatch | SfisepError:
+        """Read a micro-batch; give an error instead of raising it.
+
+        DataLoader would wrap it, and what users are told would be a traceback.
+        """
+        step, part = divmod(number, self._accumulation)
+        first = (part * self._world_size + self._rank) * self._size
+        try:
+            return RawBatch.stack(
+                [
+                    draw_example(
+                        self._dataset,
+                        self._sources,
+                        self._config,
+                        seed=self._seed,
+                        step=self._first_step + step,
+                        example=example,
+                    )
+                    for example in range(first, first + self._size)
+                ]
+            )
+        except SfisepError as error:
+            return error
+
+
+class ExampleLoader:
+    """Give the micro-batches of a training process in order, from its first step on.
+
+    Micro-batch a of process r holds the examples (a * world_size + r) * b to that plus b - 1 of
+    its step, with b = batch_size / (world_size * accumulation). Hence neither the number of
+    processes, micro-batches and workers nor a restart changes which examples a step has.
+
+    Workers are started when iteration starts and live until `close`; a loader serves one run, so
+    nothing is gained by keeping them beyond. They are forked from a server process which has
+    nothing but this module loaded: a fork of the training process could inherit a lock that one of
+    its threads (CUDA's, NCCL's) holds, and starting every worker afresh would load torch in each.
+    As always with such processes, a script that trains with workers needs its
+    `if __name__ == "__main__":`.
+
+    Args:
+        dataset: Where excerpts come from.
+        sources: Order of the source axis.
+        config: How to draw.
+        seed: Of the run, 0 or more.
+        first_step: Number of the first step, 0 or more.
+        steps: Number of the step to end before.
+        batch_size: Examples of a step over all processes and micro-batches.
+        accumulation: Micro-batches of a step in each process.
+        rank: Number of this process.
+        world_size: How many processes train together.
+        workers: Processes that read for this one; 0 reads when a batch is asked for.
+        pin_memory: Copy batches to page-locked memory, from which a GPU fetches by itself.
+
+    Attributes:
+        dataset: Where excerpts come from.
+
+    Raises:
+        ConfigError: The batch cannot be divided so, or there are rates between which signals
+            cannot be resampled.
+    """
+
+    def __init__(
+        self,
+        dataset: StemDataset,
+        sources: Sequence[str],
+        config: MixingConfig,
+        *,
+        seed: int,
+        first_step: int,
+        steps: int,
+        batch_size: int,
+        accumulation: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if batch_size % (world_size * accumulation):
+            msg = (
+                f"training setting batch_size: expected a multiple of {world_size * accumulation} "
+                f"({world_size} processes x accumulation {accumulation}), got {batch_size}"
+            )
+            raise ConfigError(msg)
+        for orig_rate, target_rate in sorted(config.resampled_pairs(dataset.sample_rate)):
+            if not sinc_fits(orig_rate=orig_rate, target_rate=target_rate):
+                msg = (
+                    f"training setting mixing.sample_rates: cannot resample from {orig_rate} Hz "
+                    f"to {target_rate} Hz (data at {dataset.sample_rate} Hz, mixing.speeds "
+                    f"{list(config.speeds)}): choose rates that have a large common divisor"
+                )
+                raise ConfigError(msg)
+        self.dataset = dataset
+        self._micro_batches = MicroBatches(
+            dataset,
+            tuple(sources),
+            config,
+            seed=seed,
+            first_step=first_step,
+            steps=steps,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._workers, self._pin_memory = workers, pin_memory
+        self._running: Any = None
+
+    def __len__(self) -> int:
+        """Count the micro-batches of all steps of this process."""
+        return len(self._micro_batches)
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        """Give the micro-batches of all steps.
+
+        Raises:
+            AudioFileError: A file cannot be read.
+            DatasetError: A file is shorter than the manifest says.
+            TrainingError: A worker has died.
+        """
+        read = self._read_here if self._workers == 0 else self._read_ahead
+        try:
+            for batch in read():
+                if isinstance(batch, SfisepError):
+                    raise batch
+                yield batch
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the workers; what they have read is lost."""
+        atexit.unregister(self.close)
+        running, self._running = self._running, None
+        if running is not None:
+            # What DataLoader does when its iterator is no longer referred to. An exception's
+            # traceback may refer to it for long.
+            running._shutdown_workers()
+
+    def _read_here(self) -> Iterator[RawBatch | SfisepError]:
+        for number in range(len(self)):
+            batch = self._micro_batches[number]
+            if self._pin_memory and isinstance(batch, RawBatch):
+                batch = batch.pin_memory()
+            yield batch
+
+    def _read_ahead(self) -> Iterator[RawBatch | SfisepError]:
+        loader = DataLoader(
+            self._micro_batches,
+            batch_size=None,
+            collate_fn=_unchanged,
+            num_workers=self._workers,
+            pin_memory=self._pin_memory,
+            prefetch_factor=_PREFETCH,
+            multiprocessing_context=_worker_context(),
+            worker_init_fn=_start_worker,
+            # Nothing is drawn from it, but the global one would be changed.
+            generator=torch.Generator(),
+        )
+        # Before Python's own end of processes, which waits for them and which they do not heed.
+        atexit.register(self.close)
+        try:
+            self._running = iter(loader)
+            for _ in range(len(self)):
+                yield next(self._running)
+        except (RuntimeError, OSError, EOFError) as error:
+            if str(error).startswith("Caught "):  # a mistake of ours, with a worker's traceback
+                raise
+            msg = (
+                f"training: a process that reads examples has died ({error}): perhaps memory does "
+                f"not suffice for {self._workers} workers; start again with --resume, and fewer "
+                "of them"
+            )
+            raise TrainingError(msg) from error
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _worker_context() -> BaseContext:
+    """Give the way to start workers; where there are no fork servers, each is started afresh."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    # The server, and hence all workers, inherit that Ctrl-C is blocked: it reaches every process
+    # of a terminal, also one that is only starting, and it is the training process's to handle.
+    multiprocessing.resource_tracker.ensure_running()  # it would unblock it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
+
+
+def _start_worker(_number: int) -> None:
+    """Let a worker live exactly as long as the training process wants it to."""
+    # Clusters tell all processes of a job to end. Training then still needs some batches.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # DataLoader watches a worker's parent, which here is the fork server, not the training process.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,91 @@
+"""Stop a run on Ctrl-C or SIGTERM where nothing is lost."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from sfisep_core.errors import SfisepError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingStopped(SfisepError):
+    """A signal stopped the run; what it had done is in its checkpoint.
+
+    Attributes:
+        signal_number: SIGINT (Ctrl-C) or SIGTERM.
+    """
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
+class Interrupts:
+    """The signals that have come in.
+
+    Args:
+        twice_stops: Whether a second Ctrl-C stops at once. Not where a launcher passes on a Ctrl-C
+            that the process has got from the terminal already.
+
+    Attributes:
+        received: Number of the first signal, 0 for none.
+    """
+
+    def __init__(self, *, twice_stops: bool) -> None:
+        self.received = 0
+        self._twice_stops = twice_stops
+        self._where = ""
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Take a signal in; stop at once within `immediate`, or on the second Ctrl-C."""
+        again = self._twice_stops and self.received != 0 and number == signal.SIGINT
+        self.received = self.received or number
+        if self._where:
+            raise TrainingStopped(self._where, signal_number=self.received)
+        if again:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def immediate(self, message: str) -> Iterator[None]:
+        """Let a signal end the block at once: what came before it is safe.
+
+        Args:
+            message: Of the error that a signal raises.
+
+        Raises:
+            TrainingStopped: A signal came.
+        """
+        self._where = message
+        try:
+            if self.received:
+                raise TrainingStopped(message, signal_number=self.received)
+            yield
+        finally:
+            self._where = ""
+
+
+@contextmanager
+def catch_interrupts(*, twice_stops: bool = True) -> Iterator[Interrupts]:
+    """Collect SIGINT and SIGTERM while the block runs, instead of dying of them.
+
+    Outside the main thread, where Python gives no signals, nothing is collected.
+
+    Args:
+        twice_stops: Whether a second Ctrl-C stops at once.
+
+    Yields:
+        What has come in.
+    """
+    interrupts = Interrupts(twice_stops=twice_stops)
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+    before = {number: signal.signal(number, interrupts.handle) for number in _SIGNALS}
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

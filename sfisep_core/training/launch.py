@@ -1,0 +1,124 @@
+"""Start one process per GPU on this machine, with PyTorch's elastic launcher.
+
+A process that dies takes the others down; the launcher starts all of them again, and they go on
+from the last checkpoint. What a user has to solve is not tried again: the first process that finds
+such an error leaves it in a folder that all of them share, and those that come after it end at
+once.
+"""
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfisep_core.errors import TrainingError
+
+_FOLDER = "SFISEP_LAUNCH_FOLDER"
+
+
+def has_launcher() -> bool:
+    """Tell whether `launch` has started this process."""
+    return _FOLDER in os.environ
+
+
+def report_failure(message: str, *, exit_code: int) -> bool:
+    """Leave the error of a launched process to its launcher.
+
+    Args:
+        message: The error.
+        exit_code: What the process exits with.
+
+    Returns:
+        Whether there is a launcher; if not, the process has to show the error itself.
+    """
+    folder = os.environ.get(_FOLDER)
+    if folder is None:
+        return False
+    report = json.dumps({"message": message, "exit_code": exit_code})
+    Path(folder, f"{os.environ.get('RANK', '0')}.json").write_text(report, encoding="utf-8")
+    return True
+
+
+def earlier_failure() -> int | None:
+    """Give the exit code of an error that a launched process has left before; None: none."""
+    folder = os.environ.get(_FOLDER)
+    reports = _read_reports(Path(folder)) if folder is not None else []
+    return reports[0][1] if reports else None
+
+
+def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> int:
+    """Run a Python command line in several processes, and wait for them.
+
+    Args:
+        arguments: What follows `python`, e.g. `-m`, `package`, `command`.
+        processes: How many.
+        max_restarts: How often to start all again after one has died.
+
+    Returns:
+        Exit code: 0, that of an error of the user's (which is to be read from the raised error's
+        text), or 128 + the number of the signal that stopped the processes.
+
+    Raises:
+        LaunchError: A process found an error, or died more often than it may.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # Its warnings and tables say in many lines what is said below in one.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",  # a free port
+            max_restarts=max_restarts,
+            signals_to_handle="SIGTERM,SIGINT",
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
+        )
+        os.environ[_FOLDER] = folder
+        try:
+            elastic_launch(config, sys.executable)(*arguments)
+        except SignalException as error:
+            return 128 + int(error.sigval)
+        except ChildFailedError as error:
+            reports = _read_reports(Path(folder))
+            if reports:
+                raise LaunchError(*reports[0]) from error
+            rank, failure = error.get_first_failure()
+            cause = (
+                f"was killed by signal {-failure.exitcode}"
+                if failure.exitcode < 0
+                else f"ended with exit code {failure.exitcode}"
+            )
+            msg = f"training process {rank} of {processes} {cause}, after {max_restarts} restarts"
+            raise LaunchError(msg, 1) from error
+        finally:
+            del os.environ[_FOLDER]
+    return 0
+
+
+class LaunchError(TrainingError):
+    """The processes of a run ended with an error.
+
+    Attributes:
+        exit_code: What the launcher is to exit with.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def _read_reports(folder: Path) -> list[tuple[str, int]]:
+    reports = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    return [(str(report["message"]), int(report["exit_code"])) for report in reports]

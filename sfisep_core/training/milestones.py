@@ -1,0 +1,152 @@
+"""What a run does now and then: checkpoints, validation, best and last models."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from sfisep_core.audio.files import write_audio
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.errors import ConfigError, TrainingError
+from sfisep_core.models.contract import SeparationModel
+from sfisep_core.pretrained.native import save_model
+from sfisep_core.separation.methods import separate_native
+from sfisep_core.training.checkpoint import CHECKPOINT_NAME
+from sfisep_core.training.distributed import Processes
+from sfisep_core.training.interrupts import TrainingStopped
+from sfisep_core.training.run_log import RunLog
+from sfisep_core.training.state import RunState
+from sfisep_core.training.validation import validate
+
+
+class Milestones:
+    """Save and validate a run.
+
+    Args:
+        state: The run.
+        dataset: Validation split.
+        processes: The processes that share the run; the first one writes.
+        log: Gets the scores.
+        out: Folder of the run.
+
+    Raises:
+        ConfigError: `out` cannot be written to.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        dataset: StemDataset,
+        processes: Processes,
+        log: RunLog,
+        out: Path,
+    ) -> None:
+        self.last = out / "last.safetensors"
+        self.best = out / "best.safetensors"
+        self._state = state
+        self._dataset = dataset
+        self._processes = processes
+        self._log = log
+        self._out = out
+        self._checkpoint = out / CHECKPOINT_NAME
+
+    def is_due(self) -> bool:
+        """Tell whether the steps so far have not been validated, and an epoch or the run ends."""
+        state = self._state
+        ends = state.step % state.config.epoch_steps == 0 or state.step >= state.config.steps
+        return ends and state.validated_step < state.step
+
+    def exhausted(self) -> bool:
+        """Tell whether `patience` validations in a row have brought no better score."""
+        patience = self._state.config.patience
+        return 0 < patience <= self._state.stale_validations
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if self._processes.is_first:
+            self._state.save(self._checkpoint)
+
+    def validate(self) -> float:
+        """Validate the averaged weights, and write them: as last and, if they are, as best.
+
+        Returns:
+            The score: mean improvement of SI-SDR in dB.
+
+        Raises:
+            TrainingError: It is not finite; the checkpoint is still the one before.
+            TrainingStopped: A signal came.
+        """
+        state, config, processes = self._state, self._state.config, self._processes
+        model = state.averaged_model()
+        try:
+            scores = validate(
+                model,
+                self._dataset,
+                sample_rates=config.validation_rates,
+                seconds=config.validation_seconds,
+                max_tracks=config.validation_tracks,
+                rank=processes.rank,
+                world_size=processes.world_size,
+                reduce=processes.sum,
+            )
+        except TrainingStopped:
+            self.save()  # the steps so far; going on begins with their validation
+            raise
+        score = scores.mean
+        if not math.isfinite(score):
+            msg = (
+                f"training: the validation score at step {state.step} is not finite; "
+                f"{self.checkpoint_text()}: lower learning_rate"
+            )
+            raise TrainingError(msg)
+        improved = score > state.best_score
+        state.best_score = max(score, state.best_score)
+        state.stale_validations = 0 if improved else state.stale_validations + 1
+        state.validated_step = state.step
+        if processes.is_first:
+            self._log.write(
+                event="validation",
+                step=state.step,
+                mean=score,
+                si_sdr_improvement=scores.si_sdr,
+                snr=scores.snr,
+            )
+            about = {"steps": state.step, "validation_si_sdr_improvement_db": round(score, 3)}
+            save_model(model, self.last, training=about)
+            if improved:
+                save_model(model, self.best, training=about)
+            self._write_examples(model)
+        self.save()
+        return score
+
+    def checkpoint_text(self) -> str:
+        """Say where the last good checkpoint is."""
+        if not self._checkpoint.exists():
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is {self._checkpoint}"
+
+    def stopped_message(self) -> str:
+        """Say how to go on with a run that a signal stops."""
+        return (
+            f"training stopped at step {self._state.step}; "
+            f"`sfisep train --resume --out {self._out}` goes on"
+        )
+
+    def _write_examples(self, model: SeparationModel) -> None:
+        """Write what the model makes of the first validation tracks, to be listened to."""
+        for track in self._dataset.tracks[: self._state.config.audio_examples]:
+            stems = [self._dataset.read_whole(track, stem) for stem in model.sources]
+            mixture = np.sum(stems, axis=0)
+            frames = round(self._state.config.validation_seconds * track.sample_rate)
+            start = max(0, (mixture.shape[-1] - frames) // 2) if frames else 0
+            mixture = mixture[:, start : start + frames] if frames else mixture
+            estimates = separate_native(model, mixture, sample_rate=track.sample_rate)
+            folder = self._out / "examples" / f"step-{self._state.step:07d}" / track.name
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                msg = f"audio examples {folder}: cannot be written: {error.strerror}"
+                raise ConfigError(msg) from error
+            for stem, estimate in zip(model.sources, estimates, strict=True):
+                path = folder / f"{stem}.wav"
+                write_audio(path, estimate, sample_rate=track.sample_rate, encoding="float32")

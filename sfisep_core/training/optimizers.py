@@ -1,0 +1,130 @@
+"""Optimizers and the learning rate of every step."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfisep_core.training.config import TrainingConfig
+
+
+class RAdamLookahead(torch.optim.RAdam):
+    """RAdam whose weights return, every few steps, part of the way to where they were before.
+
+    RAdam proposes weights w from step to step. Every `lookahead_steps` steps the slow weights v,
+    which start as the initial ones, move by v += alpha (w - v), and w goes on from v. They are part
+    of each parameter's state, beside RAdam's moments, and the steps are RAdam's own count: what
+    restores the state restores everything.
+
+    Args:
+        params: Parameters or groups of them.
+        lookahead_steps: Steps between two returns <k>, 1 or more.
+        lookahead_alpha: How far the slow weights move, 0 to 1.
+        **settings: Of `torch.optim.RAdam`.
+
+    Source: Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020;
+        Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", NeurIPS 2019.
+    """
+
+    def __init__(
+        self, params: Any, *, lookahead_steps: int, lookahead_alpha: float, **settings: Any
+    ) -> None:
+        super().__init__(params, **settings)
+        self.lookahead_steps = lookahead_steps
+        self.lookahead_alpha = lookahead_alpha
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Take one step; see `torch.optim.Optimizer.step`."""
+        # RAdam sets up a parameter's state where it finds none, so the slow weights come after it.
+        start = {p: p.detach().clone() for p in self._parameters() if not self.state[p]}
+        loss = super().step(closure)
+        for parameter in self._parameters():
+            state: dict[str, Tensor] = self.state[parameter]
+            if parameter in start:
+                if not state:
+                    continue  # it has had no gradient yet
+                state["slow"] = start[parameter]
+            if int(state["step"]) % self.lookahead_steps == 0:  # counted on the CPU
+                state["slow"].lerp_(parameter, self.lookahead_alpha)
+                parameter.copy_(state["slow"])
+        return loss
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+
+def make_optimizer(
+    model: nn.Module, config: TrainingConfig, *, fused: bool
+) -> torch.optim.Optimizer:
+    """Build the optimizer.
+
+    Weight decay is for matrices; norms, slopes and analog filters (whose values have units) keep
+    theirs. It is decoupled from the gradients' moments in both optimizers.
+
+    Args:
+        model: What is trained, on its device.
+        config: Settings of the run.
+        fused: Whether AdamW updates in one kernel, which leaves everything as it is where its
+            attribute `found_inf` is 1. RAdam has no such kernel.
+
+    Returns:
+        The optimizer.
+    """
+    decayed = [p for n, p in model.named_parameters() if p.dim() > 1 and ".filters." not in n]
+    kept = [p for n, p in model.named_parameters() if p.dim() <= 1 or ".filters." in n]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "radam-lookahead":
+        return RAdamLookahead(
+            groups,
+            lookahead_steps=config.lookahead_steps,
+            lookahead_alpha=config.lookahead_alpha,
+            lr=config.learning_rate,
+            betas=config.betas,
+            eps=config.epsilon,
+            decoupled_weight_decay=True,
+        )
+    return torch.optim.AdamW(
+        groups,
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.epsilon,
+        fused=fused or None,
+    )
+
+
+def learning_rate_at(config: TrainingConfig, step: int) -> float:
+    """Give the learning rate of a step.
+
+    With N the number of steps, and times a linear warm-up over the first `warmup_steps`:
+
+    - stable: constant, then linear to zero over the last `decay_share` of the steps
+    - cosine: (1 + cos(pi step / N)) / 2
+    - cosine-restarts: the same with `restart_steps` for N, again and again, each time from
+      `restart_factor` times the height before (Loshchilov and Hutter, "SGDR", ICLR 2017)
+
+    Args:
+        config: Settings of the run.
+        step: Number of the step, from 0.
+
+    Returns:
+        The learning rate.
+    """
+    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    if config.schedule == "cosine":
+        shape = _half_cosine(step / config.steps)
+    elif config.schedule == "cosine-restarts":
+        restarts, into = divmod(step, config.restart_steps)
+        shape = config.restart_factor**restarts * _half_cosine(into / config.restart_steps)
+    else:
+        left = (config.steps - step) / config.steps
+        shape = min(1.0, left / config.decay_share) if config.decay_share else 1.0
+    return config.learning_rate * warmup * shape
+
+
+def _half_cosine(share: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * share))

@@ -1,0 +1,93 @@
+"""The launcher, with small programs in place of training."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sfisep_core.training.launch import LaunchError, earlier_failure, launch, report_failure
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def program(folder: Path, body: str) -> list[str]:
+    path = folder / "program.py"
+    path.write_text(
+        "import os, signal, sys, time\nfrom pathlib import Path\n"
+        f"sys.path.insert(0, {str(REPOSITORY)!r})\nout = Path({str(folder)!r})\n"
+        "rank, attempt = os.environ['RANK'], os.environ['TORCHELASTIC_RESTART_COUNT']\n"
+        "(out / f'{rank}.{attempt}').touch()\n" + body
+    )
+    return [str(path)]
+
+
+def started(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("[0-9].[0-9]"))
+
+
+def test_every_process_knows_its_place(tmp_path: Path) -> None:
+    body = "(out / ('world' + os.environ['WORLD_SIZE'] + rank)).touch()\n"
+    assert launch(program(tmp_path, body), processes=2, max_restarts=0) == 0
+    assert started(tmp_path) == ["0.0", "1.0"]
+    assert (tmp_path / "world20").exists()
+    assert (tmp_path / "world21").exists()
+
+
+def test_killed_process_is_started_again(tmp_path: Path) -> None:
+    body = "if (rank, attempt) == ('1', '0'): os.kill(os.getpid(), signal.SIGKILL)\n"
+    assert launch(program(tmp_path, body), processes=2, max_restarts=1) == 0
+    assert started(tmp_path) == ["0.0", "0.1", "1.0", "1.1"]
+
+
+def test_process_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
+    body = "if rank == '1': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)\n"
+    with pytest.raises(LaunchError, match="process 1 of 2 was killed by signal 9, after 1 rest"):
+        launch(program(tmp_path, body), processes=2, max_restarts=1)
+    assert started(tmp_path) == ["0.0", "0.1", "1.0", "1.1"]
+
+
+def test_error_of_the_users_comes_back_once_and_is_not_tried_again(tmp_path: Path) -> None:
+    body = (
+        "from sfisep_core.training.launch import earlier_failure, report_failure\n"
+        "if earlier_failure() is not None: sys.exit(earlier_failure())\n"
+        "(out / f'tried{rank}{attempt}').touch()\n"
+        "if rank == '1':\n"
+        "    assert report_failure('no such thing', exit_code=2)\n"
+        "    sys.exit(2)\n"
+        "time.sleep(60)\n"
+    )
+    with pytest.raises(LaunchError, match=r"^no such thing$") as caught:
+        launch(program(tmp_path, body), processes=2, max_restarts=2)
+    assert caught.value.exit_code == 2
+    assert sorted(path.name for path in tmp_path.glob("tried*")) == ["tried00", "tried10"]
+
+
+def test_without_a_launcher_there_is_nobody_to_tell() -> None:
+    assert not report_failure("text", exit_code=1)
+    assert earlier_failure() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_reaches_the_processes(number: signal.Signals, tmp_path: Path) -> None:
+    """And the launcher ends with 128 + its number, after they have."""
+    body = (
+        "def stop(number, _):\n    (out / f'stopped{rank}{number}').touch()\n    sys.exit(9)\n"
+        "signal.signal(signal.SIGINT, stop)\nsignal.signal(signal.SIGTERM, stop)\n"
+        "(out / f'ready{rank}').touch()\ntime.sleep(60)\n"
+    )
+    arguments = program(tmp_path, body)
+    code = (
+        "from sfisep_core.training.launch import launch\n"
+        f"raise SystemExit(launch({arguments!r}, processes=2, max_restarts=0))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY) as launcher:
+        while not all((tmp_path / f"ready{rank}").exists() for rank in "01"):
+            assert launcher.poll() is None
+            os.sched_yield()
+        launcher.send_signal(number)
+        assert launcher.wait(timeout=60) == 128 + number
+    stopped = sorted(path.name for path in tmp_path.glob("stopped*"))
+    assert stopped == [f"stopped0{number:d}", f"stopped1{number:d}"]
