@@ -28,8 +28,6 @@ from sfisep_core.training.state import RunState
 
 _logger = logging.getLogger(__name__)
 
-_MAX_BAD_STEPS = 3
-
 
 @dataclass(frozen=True)
 class TrainingProgress:
@@ -198,10 +196,10 @@ def _run(
         minutes = (time.monotonic() - last_save) / 60
         wishes = [interrupts.received, minutes > config.checkpoint_minutes and processes.is_first]
         wishes = processes.maximum(torch.tensor(wishes, device=processes.device)).tolist()
-        if state.statistics.worst_streak() >= _MAX_BAD_STEPS:
+        if state.statistics.worst_streak() >= state.update.max_bad_steps:
             msg = (
-                f"training: {_MAX_BAD_STEPS} steps in a row up to step {state.step} were not "
-                f"finite; {milestones.checkpoint_text()}: lower learning_rate"
+                f"training: {state.update.max_bad_steps} steps in a row up to step {state.step} "
+                f"were not finite; {milestones.checkpoint_text()}: lower learning_rate"
             )
             raise TrainingError(msg)
 

@@ -1,5 +1,6 @@
 """The update of a step: mixed precision, clipping, and a gate for what is not finite."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -8,8 +9,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from sfisep_core.training.config import TrainingConfig
 
-# Gradients of losses in dB are of the order of 1. PyTorch's 65536 would let the first steps of many
-# a run overflow, which looks like a run that diverges.
+# Steps in a row that are not finite, after which a run has diverged.
+_MAX_BAD_STEPS = 3
+# fp16 loses a step whenever the scale is too high, and halves it: from here ten steps down to 1.
 _FIRST_SCALE = 1024.0
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,6 +43,12 @@ class Update:
         self.scaler = GradScaler(
             device.type, init_scale=_FIRST_SCALE, enabled=config.precision == "fp16"
         )
+
+    @property
+    def max_bad_steps(self) -> int:
+        """Steps in a row that are not finite, after which a run has diverged."""
+        halvings = round(math.log2(_FIRST_SCALE)) if self.scaler.is_enabled() else 0
+        return _MAX_BAD_STEPS + halvings
 
     def autocast(self) -> torch.autocast:
         """Give the context of the forward pass."""

@@ -46,12 +46,14 @@ class WindowNorm(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Normalise; see the class."""
         batch, channels, frames = features.shape
-        grouped = features.view(batch, self.groups, channels // self.groups, frames)
+        kind = torch.promote_types(features.dtype, torch.float32)  # 16 bits do not hold _EPS
+        grouped = features.to(kind).view(batch, self.groups, channels // self.groups, frames)
         mean = moving_average(grouped.mean(dim=2), self.window)
         power = moving_average(grouped.square().mean(dim=2), self.window)
         scale = torch.rsqrt((power - mean.square()).clamp_min(0.0) + _EPS)
         normal = (grouped - mean.unsqueeze(2)) * scale.unsqueeze(2)
-        return normal.view(batch, channels, frames) * self.weight[:, None] + self.bias[:, None]
+        scaled = normal.view(batch, channels, frames) * self.weight[:, None] + self.bias[:, None]
+        return scaled.to(features.dtype)
 
 
 def make_norm(
