@@ -218,8 +218,9 @@ class ExampleLoader:
         except (RuntimeError, OSError, EOFError) as error:
             if str(error).startswith("Caught "):  # a mistake of ours, with a worker's traceback
                 raise
+            reason = str(error) or type(error).__name__
             msg = (
-                f"training: a process that reads examples has died ({error}): perhaps memory does "
+                f"training: a process that reads examples has died ({reason}): perhaps memory does "
                 f"not suffice for {self._workers} workers; start again with --resume, and fewer "
                 "of them"
             )

@@ -55,6 +55,7 @@ def test_error_of_the_users_comes_back_once_and_is_not_tried_again(tmp_path: Pat
         "if earlier_failure() is not None: sys.exit(earlier_failure())\n"
         "(out / f'tried{rank}{attempt}').touch()\n"
         "if rank == '1':\n"
+        "    while not (out / 'tried00').exists(): time.sleep(0.01)\n"
         "    assert report_failure('no such thing', exit_code=2)\n"
         "    sys.exit(2)\n"
         "time.sleep(60)\n"
