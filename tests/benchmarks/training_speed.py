@@ -31,7 +31,8 @@ from sfisep_core.training import loop
 from sfisep_core.training.config import load_config
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/training-speed.md"
-WARM_UP = 4
+WARM_UP = 3
+ROUNDS = 2
 # Name, options of the row. The first row of a preset is what the others are compared with.
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("default", "fp32, 0 loader workers", {"workers": 0}),
@@ -132,34 +133,40 @@ def main() -> None:
         sys.stdout.write(json.dumps(found))
         return
     rows = ROWS + (CUDA_ROWS if arguments.device.startswith("cuda") else [])
-    lines = []
     with tempfile.TemporaryDirectory() as folder:
         demo, data = Path(folder) / "demo", Path(folder) / "data"
         generate_demo_corpus(
             demo, num_train=4, num_valid=1, num_test=0, seconds=20, sample_rate=44100, seed=0
         )
         prepare_dataset(demo, data, sample_rate=32000)
-        first: dict[str, float] = {}
-        for preset, name, options in rows:
-            settings = {
-                "preset": preset,
-                "device": arguments.device,
-                "steps": arguments.steps,
-                "batch_size": arguments.batch_size,
-                "seconds": arguments.seconds,
-                **options,
-            }
-            command = [sys.executable, "-m", "tests.benchmarks.training_speed"]
-            command += ["--row", json.dumps(settings), "--data", str(data)]
-            text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            found = json.loads(text.splitlines()[-1])
-            reference = first.setdefault(preset, found["seconds"])
-            lines.append(
-                f"| {preset} | {name} | {reference / found['seconds']:.2f} | "
-                f"{arguments.batch_size / found['seconds']:.2f} | {100 * found['share']:.1f} % | "
-                f"{found['memory']:.2f} |"
-            )
-            sys.stderr.write(lines[-1] + "\n")
+        best: dict[tuple[str, str], dict[str, float]] = {}
+        for _ in range(ROUNDS):  # what else the machine does meets different rows
+            for preset, name, options in rows:
+                settings = {
+                    "preset": preset,
+                    "device": arguments.device,
+                    "steps": arguments.steps,
+                    "batch_size": arguments.batch_size,
+                    "seconds": arguments.seconds,
+                    **options,
+                }
+                command = [sys.executable, "-m", "tests.benchmarks.training_speed"]
+                command += ["--row", json.dumps(settings), "--data", str(data)]
+                text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                found = json.loads(text.splitlines()[-1])
+                sys.stderr.write(f"{preset}, {name}: {found}\n")
+                before = best.get((preset, name))
+                if before is None or found["seconds"] < before["seconds"]:
+                    best[preset, name] = found
+    lines = []
+    for preset, name, _ in rows:
+        found = best[preset, name]
+        reference = next(best[key]["seconds"] for key in best if key[0] == preset)
+        lines.append(
+            f"| {preset} | {name} | {reference / found['seconds']:.2f} | "
+            f"{arguments.batch_size / found['seconds']:.2f} | {100 * found['share']:.1f} % | "
+            f"{found['memory']:.2f} |"
+        )
     arguments.page.write_text(_page(arguments, lines), encoding="utf-8")
 
 
@@ -184,7 +191,8 @@ python -m tests.benchmarks.training_speed
 
 Batches of {arguments.batch_size} excerpts of {arguments.seconds:g} s at 32 kHz from the demo
 corpus, on {where},
-torch {torch.__version__}; median of {arguments.steps} steps. *Speed* is relative to the first row
+torch {torch.__version__}; median of {arguments.steps} steps, the
+better of {ROUNDS} rounds. *Speed* is relative to the first row
 of the same preset, measured in the same run. *Data* is the share of the step in which the loop
 waits for examples, copies, resamples, augments and mixes them. *Memory* is the peak in GiB of
 {memory}.
