@@ -1,6 +1,7 @@
 """Find the tracks of a data set in its folders."""
 
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,17 +77,18 @@ def parse_stem_map(texts: Sequence[str]) -> StemMap:
     Raises:
         ConfigError: A text of another form, an unknown stem, or a file in two stems.
     """
-    stem_map = dict(OWN_NAMES)
+    stem_map: dict[str, tuple[str, ...]] = {}
     for text in texts:
         stem, _, right = text.partition("=")
-        names = tuple(name.strip() for name in right.split(","))
+        names = tuple(_plain(name.strip()) for name in right.split(","))
         if stem not in OWN_NAMES or not all(names) or (stem == MIXTURE and len(names) > 1):
             msg = (
                 f"mapping {text!r}: expected STEM=NAME or STEM=NAME,NAME, with STEM one of "
                 f"{', '.join(STEMS)}, e.g. vocals=lead,backing; or {MIXTURE}=NAME"
             )
             raise ConfigError(msg)
-        stem_map[stem] = names
+        stem_map[stem] = (*stem_map.get(stem, ()), *names)
+    stem_map = {**OWN_NAMES, **stem_map}
     uses = Counter(name for names in stem_map.values() for name in names)
     twice = [name for name, count in uses.items() if count > 1]
     if twice:
@@ -125,8 +127,19 @@ def find_tracks(
         found_instead = "a file" if source.exists() else "nothing"
         msg = f"data set {source}: expected a folder, found {found_instead}"
         raise DatasetError(msg)
-    containers = _find_containers(source) if layout in ("auto", "musdb18") else []
-    folders = _find_folders(source, stem_map) if layout != "musdb18" else []
+    try:
+        return _find_tracks(source, layout, stem_map)
+    except OSError as error:
+        msg = f"data set {source}: {error.filename} cannot be read: {error.strerror}"
+        raise DatasetError(msg) from error
+
+
+def _find_tracks(
+    source: Path, layout: Layout, stem_map: StemMap
+) -> tuple[list[SourceTrack], Layout]:
+    splits = _split_folders(source)
+    containers = _find_containers(splits) if layout in ("auto", "musdb18") else []
+    folders = _find_folders(splits, stem_map) if layout != "musdb18" else []
     if containers and folders:
         msg = (
             f"data set {source}: expected one layout, found {len(containers)} {musdb18.SUFFIX} "
@@ -137,7 +150,10 @@ def find_tracks(
         raise DatasetError(_nothing_found(source, layout, stem_map))
     if containers:
         if stem_map != OWN_NAMES:
-            msg = f"data set {source}: a mapping is for folders of stems, these are {containers[0]}"
+            msg = (
+                f"data set {source}: a mapping is for folders of stems, this has {musdb18.SUFFIX} "
+                "files"
+            )
             raise ConfigError(msg)
         return containers, "musdb18"
     _check_names(source, folders, stem_map)
@@ -146,9 +162,9 @@ def find_tracks(
     return folders, layout
 
 
-def _find_containers(source: Path) -> list[SourceTrack]:
+def _find_containers(splits: Sequence[tuple[str, Path]]) -> list[SourceTrack]:
     found = []
-    for split, folder in _split_folders(source):
+    for split, folder in splits:
         for path in sorted(folder.iterdir()):
             if path.name.lower().endswith(musdb18.SUFFIX) and not path.name.startswith("._"):
                 files = {stream: SourceFile(path, stream) for stream in musdb18.STREAMS}
@@ -158,14 +174,17 @@ def _find_containers(source: Path) -> list[SourceTrack]:
     return found
 
 
-def _find_folders(source: Path, stem_map: StemMap) -> list[SourceTrack]:
-    found = []
-    for split, folder in _split_folders(source):
-        for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-            track = _read_folder(path, split, stem_map)
-            if track.stems:
-                found.append(track)
-    return found
+def _find_folders(splits: Sequence[tuple[str, Path]], stem_map: StemMap) -> list[SourceTrack]:
+    found = [
+        _read_folder(path, split, stem_map)
+        for split, folder in splits
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    ]
+    # Beside tracks, a folder whose files have other names is one with missing stems.
+    if not any(track.stems for track in found):
+        return []
+    return [track for track in found if track.stems or track.problem or _holds_audio(track.path)]
 
 
 def _split_folders(source: Path) -> list[tuple[str, Path]]:
@@ -173,16 +192,52 @@ def _split_folders(source: Path) -> list[tuple[str, Path]]:
         (split, source / name)
         for split, names in _SPLIT_FOLDERS.items()
         for name in names
-        if (source / name).is_dir()
+        if (source / name).is_dir() and not _holds_audio(source / name)  # a song named "test"
     ]
-    return splits or [("train", source)]
+    if not splits:
+        return [("train", source)]
+    named = [folder for _, folder in splits]
+    others = [path.name for path in sorted(source.iterdir()) if path.is_dir() and path not in named]
+    others = [name for name in others if not name.startswith(".")]
+    if others:
+        _logger.warning(
+            "%s: beside %s, these folders are left out: %s",
+            source,
+            ", ".join(folder.name for folder in named),
+            ", ".join(others),
+        )
+    return splits
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    """List the audio files of a folder; those that begin with a dot are some system's own."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _holds_audio(folder: Path) -> bool:
+    try:
+        return any(path.is_file() for path in _audio_files(folder))
+    except OSError:
+        return False
+
+
+def _plain(name: str) -> str:
+    """Write accents in one way: some systems take a letter and its accent apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _read_folder(folder: Path, split: str, stem_map: StemMap) -> SourceTrack:
     files: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in _SUFFIXES:
-            files.setdefault(path.stem, []).append(path)
+    try:
+        for path in _audio_files(folder):
+            files.setdefault(_plain(path.stem), []).append(path)
+    except OSError as error:
+        problem = f"its folder cannot be read: {error.strerror}"
+        return SourceTrack(folder.name, split, folder, {}, None, problem)
     found, problem = {}, ""
     for stem, names in stem_map.items():
         paths = [path for name in names for path in files.get(name, [])]
@@ -202,8 +257,8 @@ def _check_names(source: Path, tracks: Sequence[SourceTrack], stem_map: StemMap)
     present = Counter(
         name
         for track in tracks
-        for name in {path.stem for path in track.path.iterdir() if path.suffix.lower() in _SUFFIXES}
-        if not name.startswith(".")
+        if track.stems
+        for name in {_plain(path.stem) for path in _audio_files(track.path)}
     )
     wrong = sorted(mapped - present.keys() - OWN_NAMES.keys())
     if wrong:

@@ -1,6 +1,7 @@
 """The manifest of a prepared data set: which tracks it holds, and what is known of them."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,6 +103,7 @@ def _checked(track: PreparedTrack) -> PreparedTrack:
         str | None: (track.mixture,),
     }
     wrong = [v for kind, values in kinds.items() for v in values if not isinstance(v, kind)]
+    wrong += [] if wrong else [file for file in track.files.values() if not isinstance(file, str)]
     if wrong or track.split not in SPLITS:
         msg = f"track {track.name!r}: unexpected {wrong[0] if wrong else track.split!r}"
         raise ValueError(msg)
@@ -110,7 +112,7 @@ def _checked(track: PreparedTrack) -> PreparedTrack:
 
 def read_existing(folder: Path) -> list[PreparedTrack]:
     """Read the manifest as `read_manifest` does; without one there are no tracks."""
-    return read_manifest(folder) if (folder / MANIFEST_NAME).exists() else []
+    return read_manifest(folder) if os.path.lexists(folder / MANIFEST_NAME) else []
 
 
 def update_manifest(

@@ -1,7 +1,8 @@
 """Prepare a data set for training: stems of one format, and a manifest."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,13 +10,13 @@ from pathlib import Path
 from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.file_writer import Encoding, check_output_format
 from sfisep_core.data.exclusions import Exclusion, parse_exclusions
-from sfisep_core.data.layouts import Layout, SourceTrack, find_tracks, parse_stem_map
-from sfisep_core.data.manifest import PreparedTrack, read_existing
+from sfisep_core.data.layouts import SPLITS, Layout, SourceTrack, find_tracks, parse_stem_map
+from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_existing
 from sfisep_core.data.musdb18 import check_ffmpeg
-from sfisep_core.data.sources import read_sources, source_key
+from sfisep_core.data.sources import SOURCES_NAME, read_sources, source_key
 from sfisep_core.data.splits import hold_out_tracks, parse_shard, split_as_musdb18
 from sfisep_core.data.track_plan import Container, TrackJob
-from sfisep_core.data.track_preparation import is_prepared, prepare_track
+from sfisep_core.data.track_preparation import LOCKS_NAME, is_prepared, prepare_track
 from sfisep_core.data.workers import run_in_workers
 from sfisep_core.errors import ConfigError, DatasetError
 
@@ -102,14 +103,16 @@ def prepare_dataset(
     """
     exclusions = parse_exclusions(exclude)
     _check_settings(source, out, sample_rate, container, encoding, jobs)
-    number, count = parse_shard(shard) if shard else (1, 1)
+    number, count = parse_shard(shard) if shard is not None else (1, 1)
     found = _find(source, layout, stem_map, exclusions)
+    _check_places(found, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"data set {out}: cannot be made: {error.strerror}; choose another --out"
         raise DatasetError(msg) from error
     manifest, sources = read_existing(out), read_sources(out)
+    _warn_of_gone(source, out, {source_key(track) for track in found}, sources)
     own = found[number - 1 :: count]
     faults = {track.path: track.fault for track in own if track.fault}
     _refuse_faults(strict, own, faults)
@@ -147,9 +150,12 @@ def prepare_dataset(
                 progress(PrepareProgress(job.track.name, done, len(own)))
     if levels:
         _warn_of_mixtures(levels)
+    tracks = read_existing(out)
+    if count == 1 and tracks and not any(track.split == "valid" for track in tracks):
+        _logger.warning("%s: no track is left to validate on, which training needs", out)
     return PreparedDataset(
         folder=out,
-        tracks=read_existing(out),
+        tracks=tracks,
         skipped=[(_name(track), faults[track.path]) for track in own if track.path in faults],
         written=written,
     )
@@ -176,6 +182,46 @@ def _check_settings(
         msg = f"preparing {source}: expected --jobs of 1 or more, got {jobs}"
         raise ConfigError(msg)
     check_output_format(container, encoding, channels=1, sample_rate=sample_rate or MIN_SAMPLE_RATE)
+
+
+def _check_places(tracks: Sequence[SourceTrack], out: Path) -> None:
+    """Refuse to write where files are that this program has not written."""
+    # os.path answers "no" where pathlib raises: a name too long.
+    places = [os.path.join(os.path.realpath(out), split, "") for split in SPLITS]
+    inside = [t for t in tracks if os.path.realpath(t.path).startswith(tuple(places))]
+    if inside:
+        msg = (
+            f"preparing {inside[0].path}: --out {out} would write over the source files: choose "
+            "another --out"
+        )
+        raise ConfigError(msg)
+    there = set(os.listdir(out)) if os.path.isdir(out) else set()
+    foreign = [name for name in sorted(there) if not name.startswith(".")]
+    marks = (MANIFEST_NAME, f".{MANIFEST_NAME}", SOURCES_NAME, LOCKS_NAME)
+    if foreign and not any(name.startswith(marks) for name in there):
+        msg = (
+            f"data set {out}: expected an empty folder or a prepared data set, found "
+            f"{foreign[0]!r}: choose another --out"
+        )
+        raise DatasetError(msg)
+
+
+def _warn_of_gone(
+    source: Path, out: Path, present: Set[str], sources: Mapping[str, object]
+) -> None:
+    """Tell of tracks that were prepared from this source and are there no longer."""
+    root = source.resolve()
+    gone = sorted(
+        Path(key).name for key in sources.keys() - present if Path(key).is_relative_to(root)
+    )
+    if gone:
+        _logger.warning(
+            "%s: no longer there, or renamed: %s; what was prepared of them stays in %s. Prepare "
+            "into another folder to leave it out",
+            source,
+            ", ".join(gone),
+            out,
+        )
 
 
 def _find(

@@ -45,11 +45,14 @@ def read_sources(folder: Path) -> dict[str, Inspection]:
         folder: Prepared data set.
 
     Returns:
-        Inspections by `source_key`. An unreadable file is as none: it only saves work.
+        Inspections by `source_key`. An unreadable file is as none: tracks are then read again, and
+        one that was edited meanwhile is taken for another of its name.
     """
     try:
         content = json.loads((folder / SOURCES_NAME).read_text(encoding="utf-8"))
-        return {key: Inspection(**value) for key, value in content.items()}
+        found = {key: Inspection(**value) for key, value in content.items()}
+        numbers = [n for i in found.values() for n in (i.sample_rate, i.channels, i.frames)]
+        return found if all(isinstance(number, int) for number in numbers) else {}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 

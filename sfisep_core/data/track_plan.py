@@ -120,8 +120,9 @@ def earlier_tracks(plan: TrackPlan, tracks: Sequence[PreparedTrack]) -> list[Pre
                 earlier.append(track)
         elif track.split == split and track.name in plan.spans:
             msg = (
-                f"another recording named {track.name} has been prepared into this folder before: "
-                "rename the track's folder, or prepare into another folder"
+                f"another recording named {track.name} has been prepared into this folder before "
+                "(or this one, before it was edited or moved): rename the track's folder, or "
+                "prepare into another folder"
             )
             raise DatasetError(msg)
     return earlier
@@ -152,7 +153,7 @@ def _holds(job: TrackJob, track: PreparedTrack, role: str) -> bool:
     try:
         info = read_info(path)
         whole = not job.verify or file_digest(path) == track.sha256[role]
-    except (AudioFileError, OSError, KeyError):
+    except (AudioFileError, OSError, KeyError, ValueError):
         return False
     return whole and (info.sample_rate, info.channels, info.frames, info.encoding) == (
         track.sample_rate,

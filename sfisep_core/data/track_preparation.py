@@ -35,7 +35,7 @@ from sfisep_core.errors import AudioFileError, ConfigError, DatasetError
 
 _logger = logging.getLogger(__name__)
 
-_LOCK_FOLDER = ".locks"
+LOCKS_NAME = ".locks"
 _BLOCK_FRAMES = 2**16
 
 
@@ -115,7 +115,7 @@ def _prepare(job: TrackJob) -> TrackOutcome:
 @contextlib.contextmanager
 def _only_run(out: Path, names: set[str]) -> Iterator[None]:
     """Keep other runs from preparing tracks of these names while the block runs."""
-    folder = out / _LOCK_FOLDER
+    folder = out / LOCKS_NAME
     folder.mkdir(exist_ok=True)
     digests = sorted(hashlib.sha256(os.fsencode(name)).hexdigest()[:16] for name in names)
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,14 +35,21 @@ def files_of(track: SourceTrack) -> dict[str, list[str]]:
     return {stem: [file.path.name for file in files] for stem, files in track.stems.items()}
 
 
-def test_split_folders_are_found_in_order(tmp_path: Path) -> None:
+def test_split_folders_are_found_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for track in ("valid/v", "test/b", "test/a", "train/song"):
         touch_track(tmp_path / track)
     touch(tmp_path / "train" / "no stems", "mixture.wav")
     touch(tmp_path / "elsewhere", "vocals.wav")
-    tracks, layout = find_tracks(tmp_path)
+    touch(tmp_path / ".trash", "vocals.wav")
+    with caplog.at_level("WARNING"):
+        tracks, layout = find_tracks(tmp_path)
     assert layout == "folders"
+    assert caplog.messages == [
+        f"{tmp_path}: beside train, valid, test, these folders are left out: elsewhere"
+    ]
+    missing = "expected stems vocals, drums, bass, other; missing vocals, drums, bass, other"
     assert [(track.split, track.name, track.fault) for track in tracks] == [
+        ("train", "no stems", missing),
         ("train", "song", ""),
         ("valid", "v", ""),
         ("test", "a", ""),
@@ -259,3 +267,43 @@ def test_shards() -> None:
     for text in ("", "2", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "1.0/2"):
         with pytest.raises(ConfigError, match=f"^shard {text!r}: expected I/N"):
             parse_shard(text)
+
+
+def test_song_that_is_named_like_a_split(tmp_path: Path) -> None:
+    for track in ("test", "valid", "other song"):
+        touch_track(tmp_path / track)
+    tracks, _ = find_tracks(tmp_path)
+    assert [(t.split, t.name) for t in tracks] == [
+        ("train", "other song"),
+        ("train", "test"),
+        ("train", "valid"),
+    ]
+
+
+def test_mapping_of_one_stem_may_be_split_up(tmp_path: Path) -> None:
+    # The file's name as macOS writes it, the letter and its accent apart.
+    touch(
+        tmp_path / "song", "vocals.wav", "drums.wav", "bass.wav", "guitar.wav", "Gita\u0308rre.wav"
+    )
+    stem_map = parse_stem_map(["other=guitar", "other=Git\u00e4rre"])
+    ((track,), _) = find_tracks(tmp_path, stem_map=stem_map)
+    names = [file.path.name for file in track.stems["other"]]
+    assert names == ["guitar.wav", "Gita\u0308rre.wav"]
+
+
+def test_folder_that_cannot_be_read_is_a_fault_of_its_track(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for track in ("a", "b"):
+        touch_track(tmp_path / track)
+    real = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder == tmp_path / "a":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return real(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    tracks, _ = find_tracks(tmp_path)
+    faults = {track.name: track.fault for track in tracks}
+    assert faults == {"a": "its folder cannot be read: Permission denied", "b": ""}

@@ -231,8 +231,9 @@ def test_two_recordings_of_one_name_are_not_taken_for_each_other(tmp_path: Path)
     assert result.skipped == [
         (
             "train/song",
-            "another recording named song has been prepared into this folder before: rename the "
-            "track's folder, or prepare into another folder",
+            "another recording named song has been prepared into this folder before (or this one, "
+            "before it was edited or moved): rename the track's folder, or prepare into another "
+            "folder",
         )
     ]
     assert state_of(tmp_path / "out/train/song") == before

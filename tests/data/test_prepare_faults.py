@@ -212,3 +212,52 @@ def test_source_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--out would write over the source files"):
         prepare_dataset(tmp_path / "in", tmp_path / "in/train/..")
     assert {path.name for path in (tmp_path / "in").iterdir()} == {"train"}
+
+
+def test_source_inside_the_prepared_splits_is_never_written_over(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_track(out / "train/song")
+    before = (out / "train/song/vocals.wav").read_bytes()
+    with pytest.raises(ConfigError, match="would write over the source files"):
+        prepare_dataset(out / "train", out)
+    assert (out / "train/song/vocals.wav").read_bytes() == before
+
+
+def test_folder_with_files_of_others_is_not_written_to(tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    write_track(tmp_path / "out/train/song")
+    with pytest.raises(DatasetError, match="expected an empty folder or a prepared data set, fo"):
+        prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train"]
+
+
+def test_tracks_that_are_gone_from_the_source_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("train/a", "train/b", "valid/c"):
+        write_track(source / name)
+    prepare_dataset(source, out)
+    (source / "train/b").rename(source / "train/b2")
+    with caplog.at_level("WARNING"):
+        prepare_dataset(source, out)
+    assert any("no longer there, or renamed: b; what was prepared" in m for m in caplog.messages)
+
+
+def test_data_set_without_validation_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_track(tmp_path / "in/song")
+    with caplog.at_level("WARNING"):
+        prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert any("no track is left to validate on" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("content", ['{"a": {"origin": 1}}', '{"a": 5}', "[]", "null"])
+def test_damaged_memory_of_sources_only_costs_time(content: str, tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    first = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out/.sources.json").write_text(content)
+    again = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert again.tracks == first.tracks
+    assert not again.skipped
