@@ -31,10 +31,12 @@ def separate(
     sample_rate: SampleRate = None,
     device: Device = "auto",
     method: Annotated[
-        Literal["native", "resample"],
+        Literal["native", "resample", "soxr", "noisy-kernel", "post-noise", "direct"],
         typer.Option(
             help="native runs the model at the input's own rate; resample converts to the rate "
-            "that the model was trained at, and back."
+            "that the model was trained at, and back. The others are for comparisons: soxr is "
+            "resample with a better filter; noisy-kernel and post-noise make up for the highs that "
+            "a lower rate lacks, with noise; direct feeds the input as it is."
         ),
     ] = "native",
     segment: Segment = None,

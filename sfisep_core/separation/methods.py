@@ -1,27 +1,104 @@
-"""Ways of running a model on a whole signal at any rate."""
+"""Ways of running a model on a whole signal at any rate, under one call: `run_method`."""
 
-import logging
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from sfisep_core.audio.chunks import OverlapAdd, plan_chunks
-from sfisep_core.audio.resample import resample, sinc_fits, sinc_resample
+from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
+from sfisep_core.separation.rate_changes import (
+    DEFAULT_OPTIONS,
+    MethodOptions,
+    RateChange,
+    change_with_noisy_kernel,
+    change_with_post_noise,
+    change_with_sinc,
+    change_with_soxr,
+)
 
-_logger = logging.getLogger(__name__)
-
-MethodName = Literal["native", "resample"]
+MethodName = Literal["native", "resample", "soxr", "noisy-kernel", "post-noise", "direct"]
 Progress = Callable[[float, float], None]
 
 # Neighbouring segments are cross-faded over this long. Where they agree a short fade is enough.
 _FADE_SECONDS = 0.05
 _FADE_SECONDS_NOT_INVARIANT = 1.0
+
+
+class Method(Protocol):
+    """A way of running a model, `run_method` without its first argument."""
+
+    def __call__(
+        self,
+        model: SeparationModel,
+        mixture: npt.NDArray[np.float32],
+        *,
+        sample_rate: int,
+        segment: float | None,
+        options: MethodOptions,
+        progress: Progress | None,
+    ) -> npt.NDArray[np.float32]:
+        """Separate."""
+
+
+def check_method(name: str) -> None:
+    """Refuse what is no name of a method.
+
+    Raises:
+        ConfigError: The name is not one of `METHODS`.
+    """
+    if name not in METHODS:
+        msg = f"method {name!r}: expected one of {', '.join(METHODS)}"
+        raise ConfigError(msg)
+
+
+def run_method(
+    name: MethodName,
+    model: SeparationModel,
+    mixture: npt.NDArray[np.float32],
+    *,
+    sample_rate: int,
+    segment: float | None = None,
+    options: MethodOptions = DEFAULT_OPTIONS,
+    progress: Progress | None = None,
+) -> npt.NDArray[np.float32]:
+    """Separate with any method; at the model's native rate all of them are the same.
+
+    The gain rule is the same for all, at the same place: on what the model was given and what came
+    out of it, at the rate of separation. A mixture-consistent model's stems are made to add up once
+    more after they were resampled, since the resampled mixture is not the mixture.
+
+    Args:
+        name: One of `METHODS`.
+        model: In evaluation mode, on its device.
+        mixture: Shape (channel, time), any length from 0 on.
+        sample_rate: Of the mixture, in Hz.
+        segment: Seconds of a segment, at the rate that the model is told; 0 = the whole signal at
+            once, None = the model's own.
+        options: Noise levels and seed of the methods that have any.
+        progress: Called with seconds done and seconds in all.
+
+    Returns:
+        Stems in the model's order, shape (source, channel, time), of the mixture's length.
+
+    Raises:
+        ConfigError: There is no such method, or the model cannot work at this rate.
+    """
+    check_method(name)
+    method = METHODS["native" if sample_rate == model.native_rate else name]
+    return method(
+        model,
+        mixture,
+        sample_rate=sample_rate,
+        segment=segment,
+        options=options,
+        progress=progress,
+    )
 
 
 def separate_native(
@@ -59,52 +136,80 @@ def separate_native(
     return apply_gain_rule(model.gain_rule, stems, mixture, sample_rate=sample_rate)
 
 
-def separate_resampled(
+def _native(
     model: SeparationModel,
     mixture: npt.NDArray[np.float32],
     *,
     sample_rate: int,
-    segment: float | None = None,
-    progress: Progress | None = None,
+    segment: float | None,
+    options: MethodOptions,
+    progress: Progress | None,
 ) -> npt.NDArray[np.float32]:
-    """Separate at the model's native rate: resample, separate, resample the stems back.
-
-    The paper's baseline, with torchaudio's default windowed sinc (soxr for pairs of rates whose
-    sinc filters would fill the memory, such as 44101 Hz and 32 kHz). The gain rule is applied at
-    the rate of separation, as in `separate_native`; a mixture-consistent model's stems are made to
-    add up once more at the end, since the resampled mixture is not the mixture.
-
-    Args and returns are those of `separate_native`.
-
-    Source: Saito et al. 2022, section V.
-    """
-    native_mixture = _change_rate(mixture, sample_rate, model.native_rate)
-    native_stems = separate_native(
-        model, native_mixture, sample_rate=model.native_rate, segment=segment, progress=progress
+    del options
+    return separate_native(
+        model, mixture, sample_rate=sample_rate, segment=segment, progress=progress
     )
-    stems = _change_rate(native_stems, model.native_rate, sample_rate, mixture.shape[-1])
-    if model.gain_rule == "mixture-consistent":
-        stems = apply_gain_rule(model.gain_rule, stems, mixture, sample_rate=sample_rate)
-    return stems
 
 
-METHODS: dict[MethodName, Callable[..., npt.NDArray[np.float32]]] = {
-    "native": separate_native,
-    "resample": separate_resampled,
-}
-
-
-def _change_rate(
-    signal: npt.NDArray[np.float32], orig_rate: int, target_rate: int, length: int | None = None
+def _direct(
+    model: SeparationModel,
+    mixture: npt.NDArray[np.float32],
+    *,
+    sample_rate: int,
+    segment: float | None,
+    options: MethodOptions,
+    progress: Progress | None,
 ) -> npt.NDArray[np.float32]:
-    if sinc_fits(orig_rate=orig_rate, target_rate=target_rate):
-        return sinc_resample(
-            torch.from_numpy(signal), orig_rate=orig_rate, target_rate=target_rate, length=length
-        ).numpy()
-    _logger.info("resampling from %d to %d Hz with soxr", orig_rate, target_rate)
-    channels = signal.reshape(math.prod(signal.shape[:-1]), signal.shape[-1])
-    resampled = resample(channels, orig_rate=orig_rate, target_rate=target_rate, length=length)
-    return resampled.reshape(*signal.shape[:-1], resampled.shape[-1])
+    """Give the model the samples as if they were of its native rate."""
+    del options
+    stretch = model.native_rate / sample_rate  # of the recording's seconds a second of the model's
+
+    def report(done: float, total: float) -> None:
+        if progress is not None:
+            progress(done * stretch, total * stretch)
+
+    return separate_native(
+        model, mixture, sample_rate=model.native_rate, segment=segment, progress=report
+    )
+
+
+def _resampled(there: RateChange, back: RateChange) -> Method:
+    """Make the method that separates at the native rate, between two changes of rate."""
+
+    def separate(
+        model: SeparationModel,
+        mixture: npt.NDArray[np.float32],
+        *,
+        sample_rate: int,
+        segment: float | None,
+        options: MethodOptions,
+        progress: Progress | None,
+    ) -> npt.NDArray[np.float32]:
+        native_rate, length = model.native_rate, mixture.shape[-1]
+        stems = separate_native(
+            model,
+            there(mixture, sample_rate, native_rate, options),
+            sample_rate=native_rate,
+            segment=segment,
+            progress=progress,
+        )
+        # There and back is never shorter than the signal: both lengths are rounded up.
+        stems = back(stems, native_rate, sample_rate, options)[..., :length]
+        if model.gain_rule == "mixture-consistent":
+            stems = apply_gain_rule(model.gain_rule, stems, mixture, sample_rate=sample_rate)
+        return stems
+
+    return separate
+
+
+METHODS: dict[MethodName, Method] = {
+    "native": _native,
+    "resample": _resampled(change_with_sinc, change_with_sinc),
+    "soxr": _resampled(change_with_soxr, change_with_soxr),
+    "noisy-kernel": _resampled(change_with_noisy_kernel, change_with_sinc),
+    "post-noise": _resampled(change_with_post_noise, change_with_sinc),
+    "direct": _direct,
+}
 
 
 @torch.inference_mode()

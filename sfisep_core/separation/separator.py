@@ -23,7 +23,8 @@ from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.methods import METHODS, MethodName, Progress
+from sfisep_core.separation.methods import MethodName, Progress, check_method, run_method
+from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 
 __all__ = ["ClipMode", "SeparatedFile", "Separation", "Separator"]
 
@@ -53,8 +54,9 @@ class Separator:
         model: Name of a model, path of a model file, or a model.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
         method: "native" runs the model at the recording's rate, "resample" converts to the
-            model's training rate and back.
+            model's training rate and back; the others are baselines (`separation.methods`).
         segment: Seconds that are separated at once; 0 = everything, None = the model's own choice.
+        method_options: Noise levels and seed of the baselines that have any.
 
     Raises:
         CheckpointError: The model cannot be found or read.
@@ -74,15 +76,15 @@ class Separator:
         device: str = "auto",
         method: MethodName = "native",
         segment: float | None = None,
+        method_options: MethodOptions = DEFAULT_OPTIONS,
     ) -> None:
-        if method not in METHODS:
-            msg = f"method {method!r}: expected one of {', '.join(METHODS)}"
-            raise ConfigError(msg)
+        check_method(method)
         if segment is not None and not 0 <= segment < float("inf"):
             msg = f"segment: expected seconds of 0 (the whole signal) or more, got {segment}"
             raise ConfigError(msg)
         self._method: MethodName = method
         self._segment = segment
+        self._method_options = method_options
         self.device = find_device(device)
         found = model if isinstance(model, SeparationModel) else resolve_model(str(model))
         self.model = found.to(self.device).eval().for_inference()
@@ -122,11 +124,13 @@ class Separator:
             audio, input_rate = read_audio(Path(source))
         target_rate = input_rate if sample_rate is None else _checked_rate(sample_rate)
         mixture = resample(np.atleast_2d(audio), orig_rate=input_rate, target_rate=target_rate)
-        estimates = METHODS[self._method](
+        estimates = run_method(
+            self._method,
             self.model,
             mixture,
             sample_rate=target_rate,
             segment=self._segment,
+            options=self._method_options,
             progress=progress,
         )
         shape = (*audio.shape[:-1], mixture.shape[-1])

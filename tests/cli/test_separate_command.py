@@ -115,6 +115,15 @@ def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) 
     ]
 
 
+def test_every_method_can_be_chosen(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
+    from sfisep_core.separation.methods import METHODS
+
+    touch("song.wav")
+    for method in METHODS:
+        assert run_sfisep("separate", "song.wav", "--method", method) == 0
+    assert [separator.settings["method"] for separator in separators] == list(METHODS)
+
+
 @pytest.mark.parametrize("encoding", ["int16", "int24", "float32"])
 def test_encoding(encoding: str, run_sfisep: Run, separators: list[FakeSeparator]) -> None:
     touch("song.wav")

@@ -1,67 +1,13 @@
 import math
-from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor, nn
 
-from sfisep_core.audio.resample import resample
-from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
+from sfisep_core.models.contract import GainRule
 from sfisep_core.models.registry import build_model
-from sfisep_core.separation.methods import separate_native, separate_resampled
-
-Samples = npt.NDArray[np.float32]
-SHARES = (0.75, 0.25)
-
-
-class Divider(SeparationModel):
-    """Give every stem its share of the mixture, and note what the model is given."""
-
-    family = "divider"
-
-    def __init__(
-        self,
-        *,
-        shares: Sequence[float] = SHARES,
-        gain_rule: GainRule = "mixture-consistent",
-        normalizes_level: bool = False,
-        invariant: bool = True,
-        alignment: int = 1,
-        context_seconds: int = 1,
-    ) -> None:
-        super().__init__()
-        self.config = None
-        self.sources = tuple(f"stem {number}" for number in range(len(shares)))
-        self.native_rate = 8000
-        self.gain_rule = gain_rule
-        self.normalizes_level = normalizes_level
-        self.segments = SegmentRule(
-            seconds=2, context_seconds=context_seconds, chunk_invariant=invariant
-        )
-        self.shares = nn.Parameter(torch.tensor(shares))
-        self.alignment = alignment
-        self.heard: list[Tensor] = []
-        self.rates: list[int] = []
-
-    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
-        self.heard.append(mixture.clone())
-        self.rates.append(sample_rate)
-        return self.shares[:, None, None] * mixture.unsqueeze(1)
-
-    def chunk_alignment(self, sample_rate: int) -> int:
-        del sample_rate
-        return self.alignment
-
-
-def noise(*shape: int, seed: int = 0) -> Samples:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def decibels(error: npt.NDArray[np.floating], signal: npt.NDArray[np.floating]) -> float:
-    power = np.square(error, dtype=np.float64).sum() / np.square(signal, dtype=np.float64).sum()
-    return float(10 * np.log10(max(power, 1e-30)))
+from sfisep_core.separation.methods import separate_native
+from tests.separation.divider import SHARES, Divider, decibels, noise
 
 
 @pytest.mark.parametrize("rate", [8000, 11025])
@@ -184,50 +130,6 @@ def test_level_normalisation_leaves_consistent_stems_consistent() -> None:
     model = Divider(gain_rule="mixture-consistent", normalizes_level=True)
     stems = separate_native(model, mixture, sample_rate=8000)
     assert decibels(stems.sum(axis=0) - mixture, mixture) < -120
-
-
-def test_empty_signals_go_through_soxr() -> None:
-    stems = separate_resampled(Divider(), noise(2, 0), sample_rate=44101)
-    assert stems.shape == (2, 2, 0)
-
-
-@pytest.mark.parametrize("gain_rule", ["least-squares", "mixture-consistent"])
-@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100])
-@pytest.mark.parametrize("frames", [0, 1, 2, 12_345])
-def test_resampling_works_at_the_native_rate_and_keeps_the_length(
-    gain_rule: GainRule, rate: int, frames: int
-) -> None:
-    mixture = noise(2, frames)
-    model = Divider(gain_rule=gain_rule)
-    stems = separate_resampled(model, mixture, sample_rate=rate)
-    assert stems.shape == (2, 2, frames)
-    assert stems.dtype == np.float32
-    assert set(model.rates) <= {8000}
-    if gain_rule == "mixture-consistent" and frames > 0:
-        assert decibels(stems.sum(axis=0) - mixture, mixture) < -120
-
-
-def test_resampling_keeps_what_both_rates_can_hold() -> None:
-    time = np.arange(22050) / 22050
-    tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)[None]
-    model = Divider(gain_rule="least-squares")
-    stems = separate_resampled(model, tone, sample_rate=22050)
-    inner = slice(500, -500)
-    assert decibels((stems.sum(axis=0) - tone)[:, inner], tone[:, inner]) < -40
-    above = np.sin(2 * np.pi * 6000 * time).astype(np.float32)[None]
-    stems = separate_resampled(model, above, sample_rate=22050)
-    # Nothing at 4 kHz or above can come back, and the gains are fitted at 8 kHz.
-    assert decibels(stems[:, 0, inner], above[:, inner]) < -20
-
-
-def test_rates_without_a_common_divisor_are_resampled_with_soxr() -> None:
-    mixture = noise(2, 44101)
-    model = Divider()
-    stems = separate_resampled(model, mixture, sample_rate=44101)
-    assert stems.shape == (2, 2, 44101)
-    assert decibels(stems.sum(axis=0) - mixture, mixture) < -120
-    expected = resample(mixture, orig_rate=44101, target_rate=8000)
-    np.testing.assert_array_equal(model.heard[0][0].numpy(), expected)
 
 
 def test_model_is_not_asked_for_gradients() -> None:

@@ -1,6 +1,6 @@
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
+from sfisep_core.separation.methods import METHODS, MethodName, run_method
+from sfisep_core.separation.rate_changes import MethodOptions
 from sfisep_core.separation.separator import Separator
 
 Samples = npt.NDArray[np.float32]
@@ -124,11 +126,9 @@ def test_hardly_any_samples(
 
 
 @pytest.mark.parametrize("gain_rule", ["mixture-consistent", "least-squares"])
-@pytest.mark.parametrize("method", ["native", "resample"])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("rate", [44100, 8000])
-def test_silence_in_silence_out(
-    gain_rule: GainRule, method: Literal["native", "resample"], rate: int
-) -> None:
+def test_silence_in_silence_out(gain_rule: GainRule, method: MethodName, rate: int) -> None:
     model = small_model(gain_rule=gain_rule, normalizes_level=True)
     separator = Separator(model, device="cpu", method=method)
     result = separator.separate((np.zeros((2, 3000), dtype=np.float32), rate))
@@ -240,8 +240,9 @@ def test_whole_rate_of_another_type(rate: Any, separator: Separator) -> None:
 
 def test_settings_out_of_range() -> None:
     model = small_model()
-    with pytest.raises(ConfigError, match=r"^method 'direct': expected one of native, resample$"):
-        Separator(model, method="direct")  # type: ignore[arg-type]
+    expected = "native, resample, soxr, noisy-kernel, post-noise, direct"
+    with pytest.raises(ConfigError, match=rf"^method 'directly': expected one of {expected}$"):
+        Separator(model, method="directly")  # type: ignore[arg-type]
     for segment in (-1.0, math.nan, math.inf):
         with pytest.raises(ConfigError, match=r"^segment: expected seconds of 0 "):
             Separator(model, segment=segment)
@@ -250,6 +251,15 @@ def test_settings_out_of_range() -> None:
             Separator(model, device=device)
     with pytest.raises(CheckpointError, match=r"^model nothing: expected a bundled model "):
         Separator("nothing", device="cpu")
+
+
+def test_method_and_its_options_arrive() -> None:
+    mixture, options = noise(2, 1000), MethodOptions(post_noise_level=0.5, seed=3)
+    separator = Separator(small_model(), device="cpu", method="post-noise", method_options=options)
+    stems = separator.separate((mixture, 8000)).stems
+    expected = run_method("post-noise", separator.model, mixture, sample_rate=8000, options=options)
+    for name, stem in zip(separator.model.sources, expected, strict=True):
+        np.testing.assert_array_equal(stems[name], stem)
 
 
 def test_model_is_put_into_evaluation_mode() -> None:

@@ -1,0 +1,116 @@
+"""How the resampling methods bring a signal to a model's native rate and back.
+
+Each change of rate takes (signal, its rate, the rate asked for, options) and gives the signal at
+that rate, ceil(time * target / orig) samples long. Axes before the last are kept, and no channel
+depends on another.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sfisep_core.audio.resample import kernel_noise, resample, sinc_fits, sinc_resample
+from sfisep_core.errors import ConfigError
+
+_logger = logging.getLogger(__name__)
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Settings of the methods that add noise. The default levels are not tuned.
+
+    Attributes:
+        kernel_noise_level: Of "noisy-kernel": standard deviation of the noise on the taps of the
+            resampling kernel, relative to the RMS of these taps; 0 or more.
+        post_noise_level: Of "post-noise": RMS of the noise relative to that of each channel of the
+            up-sampled signal; 0 or more.
+        seed: Of both kinds of noise, 0 or more.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    kernel_noise_level: float = 0.1
+    post_noise_level: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("kernel_noise_level", "post_noise_level"):
+            level = getattr(self, name)
+            if not 0 <= level < math.inf:
+                msg = f"{name}: expected a number of 0 (no noise) or more, got {level}"
+                raise ConfigError(msg)
+        if self.seed < 0:
+            msg = f"seed: expected a whole number of 0 or more, got {self.seed}"
+            raise ConfigError(msg)
+
+
+DEFAULT_OPTIONS = MethodOptions()
+
+RateChange = Callable[[Samples, int, int, MethodOptions], Samples]
+
+
+def change_with_sinc(
+    signal: Samples, orig_rate: int, target_rate: int, options: MethodOptions
+) -> Samples:
+    """Use torchaudio's default windowed sinc; soxr where its filters would fill the memory."""
+    if not sinc_fits(orig_rate=orig_rate, target_rate=target_rate):
+        _logger.info("resampling from %d to %d Hz with soxr", orig_rate, target_rate)
+        return change_with_soxr(signal, orig_rate, target_rate, options)
+    return sinc_resample(
+        torch.from_numpy(signal), orig_rate=orig_rate, target_rate=target_rate
+    ).numpy()
+
+
+def change_with_soxr(
+    signal: Samples, orig_rate: int, target_rate: int, options: MethodOptions
+) -> Samples:
+    """Use soxr at its highest quality."""
+    del options
+    channels = signal.reshape(math.prod(signal.shape[:-1]), signal.shape[-1])
+    resampled = resample(channels, orig_rate=orig_rate, target_rate=target_rate)
+    return resampled.reshape(*signal.shape[:-1], resampled.shape[-1])
+
+
+def change_with_noisy_kernel(
+    signal: Samples, orig_rate: int, target_rate: int, options: MethodOptions
+) -> Samples:
+    """Up-sample with noise on the taps of the kernel; down, where nothing is missing, without.
+
+    Where `change_with_sinc` takes soxr, the noise of the sinc's taps is added to what soxr gives.
+    """
+    resampled = change_with_sinc(signal, orig_rate, target_rate, options)
+    if target_rate > orig_rate and options.kernel_noise_level > 0:
+        resampled += kernel_noise(
+            signal,
+            orig_rate=orig_rate,
+            target_rate=target_rate,
+            level=options.kernel_noise_level,
+            seed=options.seed,
+        )
+    return resampled
+
+
+def change_with_post_noise(
+    signal: Samples, orig_rate: int, target_rate: int, options: MethodOptions
+) -> Samples:
+    """Add white noise to the up-sampled signal; down, where nothing is missing, none.
+
+    All channels get the same noise, each at its own level.
+    """
+    resampled = change_with_sinc(signal, orig_rate, target_rate, options)
+    length = resampled.shape[-1]
+    if target_rate > orig_rate and options.post_noise_level > 0 and length > 0:
+        power = np.mean(np.square(resampled, dtype=np.float64), axis=-1, keepdims=True)
+        scale = (options.post_noise_level * np.sqrt(power)).astype(np.float32)
+        draws = np.random.default_rng(options.seed).standard_normal(length, dtype=np.float32)
+        resampled += scale * draws
+    return resampled
