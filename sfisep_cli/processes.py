@@ -66,11 +66,18 @@ def start_processes(
 def errors_for_the_launcher() -> Iterator[None]:
     """Leave errors to the launcher, if one of ours started this process: it shows one, not N."""
     from sfisep_core.training.distributed import PeerLostError
-    from sfisep_core.training.launch import earlier_failure, has_launcher, report_failure
+    from sfisep_core.training.launch import (
+        earlier_failure,
+        end_with_launcher,
+        has_launcher,
+        report_failure,
+    )
 
     code = earlier_failure()
     if code is not None:
         raise typer.Exit(code)
+    if has_launcher():
+        end_with_launcher()
     try:
         yield
     except PeerLostError as error:

@@ -1,14 +1,17 @@
 """Training checkpoints: everything a run needs to go on, and the averaged weights."""
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from sfisep_core.atomic import written_whole
-from sfisep_core.errors import CheckpointError
+from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.pretrained.native import first_line
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -53,6 +56,27 @@ class ModelAverage:
         for name, buffer in model.named_buffers():
             if name in self.weights:  # others are not saved
                 self.weights[name].copy_(buffer)
+
+
+@contextmanager
+def owned(out: Path) -> Iterator[None]:
+    """Keep other runs out of the folder of a run while the block runs.
+
+    Raises:
+        ConfigError: Another run is writing there.
+    """
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        msg = f"run folder {out}: another run is writing there; choose another --out"
+        raise ConfigError(msg) from error
+    try:
+        for left_over in out.glob(f".{CHECKPOINT_NAME}.*.part"):  # of a run that was killed
+            left_over.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

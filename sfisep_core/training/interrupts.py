@@ -1,4 +1,4 @@
-"""Stop a run on Ctrl-C or SIGTERM where nothing is lost."""
+"""Stop a run on Ctrl-C, SIGTERM or SIGHUP where nothing is lost."""
 
 import signal
 import threading
@@ -8,14 +8,14 @@ from types import FrameType
 
 from sfisep_core.errors import SfisepError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class TrainingStopped(SfisepError):
     """A signal stopped the run; what it had done is in its checkpoint.
 
     Attributes:
-        signal_number: SIGINT (Ctrl-C) or SIGTERM.
+        signal_number: SIGINT (Ctrl-C), SIGTERM or SIGHUP (its terminal is closed).
     """
 
     def __init__(self, message: str, *, signal_number: int) -> None:
@@ -43,8 +43,9 @@ class Interrupts:
         """Take a signal in; stop at once within `immediate`, or on the second Ctrl-C."""
         again = self._twice_stops and self.received != 0 and number == signal.SIGINT
         self.received = self.received or number
-        if self._where:
-            raise TrainingStopped(self._where, signal_number=self.received)
+        where, self._where = self._where, ""  # what saves the run is not to be stopped
+        if where:
+            raise TrainingStopped(where, signal_number=self.received)
         if again:
             raise KeyboardInterrupt
 
@@ -69,7 +70,7 @@ class Interrupts:
 
 @contextmanager
 def catch_interrupts(*, twice_stops: bool = True) -> Iterator[Interrupts]:
-    """Collect SIGINT and SIGTERM while the block runs, instead of dying of them.
+    """Collect SIGINT, SIGTERM and SIGHUP while the block runs, instead of dying of them.
 
     Outside the main thread, where Python gives no signals, nothing is collected.
 

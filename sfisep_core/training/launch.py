@@ -9,8 +9,11 @@ once.
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +26,18 @@ _FOLDER = "SFISEP_LAUNCH_FOLDER"
 def has_launcher() -> bool:
     """Tell whether `launch` has started this process."""
     return _FOLDER in os.environ
+
+
+def end_with_launcher() -> None:
+    """End this process as SIGTERM does if its launcher dies, which could no longer end it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def report_failure(message: str, *, exit_code: int) -> bool:
@@ -70,8 +85,10 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # Its warnings and tables say in many lines what is said below in one.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
         config = LaunchConfig(
@@ -82,7 +99,7 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",  # a free port
             max_restarts=max_restarts,
-            signals_to_handle="SIGTERM,SIGINT",
+            signals_to_handle="SIGTERM,SIGINT,SIGHUP",
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         os.environ[_FOLDER] = folder

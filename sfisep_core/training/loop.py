@@ -1,6 +1,7 @@
 """The training loop, to be read from top to bottom."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.loader import ExampleLoader
 from sfisep_core.data.mixing import RawBatch, draw_step, mix_batch
 from sfisep_core.errors import ConfigError, TrainingError
-from sfisep_core.training.checkpoint import CHECKPOINT_NAME
+from sfisep_core.training.checkpoint import CHECKPOINT_NAME, owned
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.distributed import Processes, join_processes, launched
 from sfisep_core.training.interrupts import Interrupts, TrainingStopped, catch_interrupts
@@ -125,7 +126,10 @@ def train(
             workers=loader_workers,
             pin_memory=processes.device.type == "cuda",
         )
-        with closing(RunLog(out, enabled=processes.is_first, tensorboard=tensorboard)) as log:
+        with (
+            closing(RunLog(out, enabled=processes.is_first, tensorboard=tensorboard)) as log,
+            owned(out) if processes.is_first else nullcontext(),
+        ):
             milestones = Milestones(state, validation, processes, log, out)
             report = progress if progress is not None and processes.is_first else None
             try:
@@ -166,15 +170,23 @@ def _run(
         )
     batches = iter(loader)
     last_save = log_time = time.monotonic()
+    logged_step = state.step
     while True:
         # 1. validation
         if milestones.is_due():
-            with interrupts.immediate(milestones.stopped_message()):
-                score = milestones.validate()
+            begun = time.monotonic()
+            _refuse_divergence(state, milestones)
+            try:
+                with interrupts.immediate(milestones.stopped_message()):
+                    score = milestones.validate()
+            except TrainingStopped:
+                milestones.save()  # the steps so far; going on begins with their validation
+                raise
             if report is not None:
                 message = f"validation: SI-SDR {score:+.2f} dB over the mixture"
                 report(TrainingProgress(state.step, config.steps, 0.0, 0.0, 0.0, message))
             last_save = time.monotonic()
+            log_time += last_save - begun
         if state.step >= config.steps or milestones.exhausted():
             return
 
@@ -196,38 +208,44 @@ def _run(
         minutes = (time.monotonic() - last_save) / 60
         wishes = [interrupts.received, minutes > config.checkpoint_minutes and processes.is_first]
         wishes = processes.maximum(torch.tensor(wishes, device=processes.device)).tolist()
-        if state.statistics.worst_streak() >= state.update.max_bad_steps:
-            msg = (
-                f"training: {state.update.max_bad_steps} steps in a row up to step {state.step} "
-                f"were not finite; {milestones.checkpoint_text()}: lower learning_rate"
-            )
-            raise TrainingError(msg)
+        _refuse_divergence(state, milestones)
 
         # 5. log
         if logs:
-            mean_loss, counted = state.statistics.take(processes)
-            now = time.monotonic()
-            speed = config.log_steps * config.batch_size / max(now - log_time, 1e-9)
+            mean_loss, not_finite = state.statistics.take(processes)
+            now, gradient_norm = time.monotonic(), norm.item()
+            speed = (state.step - logged_step) * config.batch_size / max(now - log_time, 1e-9)
             log.write(
                 event="train",
                 step=state.step,
-                loss=mean_loss if counted else None,
+                loss=mean_loss if math.isfinite(mean_loss) else None,
                 learning_rate=learning_rate,
-                gradient_norm=norm.item(),
-                steps_not_finite=config.log_steps - counted,
+                gradient_norm=gradient_norm if math.isfinite(gradient_norm) else None,
+                steps_not_finite=not_finite,
                 examples_per_second=round(speed, 2),
             )
             if report is not None:
                 report(TrainingProgress(state.step, config.steps, mean_loss, learning_rate, speed))
-            log_time = now
+            log_time, logged_step = now, state.step
 
         # 6. checkpoint, stop
         stop_signal, save = wishes
         if stop_signal or save:
+            begun = time.monotonic()
             milestones.save()
             last_save = time.monotonic()
+            log_time += last_save - begun
         if stop_signal:
             raise TrainingStopped(milestones.stopped_message(), signal_number=int(stop_signal))
+
+
+def _refuse_divergence(state: RunState, milestones: Milestones) -> None:
+    if state.statistics.worst_streak() >= state.update.max_bad_steps:
+        msg = (
+            f"training: {state.update.max_bad_steps} steps in a row up to step {state.step} "
+            f"were not finite; {milestones.checkpoint_text()}: lower learning_rate"
+        )
+        raise TrainingError(msg)
 
 
 def _step(

@@ -13,7 +13,6 @@ from sfisep_core.pretrained.native import save_model
 from sfisep_core.separation.methods import separate_native
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME
 from sfisep_core.training.distributed import Processes
-from sfisep_core.training.interrupts import TrainingStopped
 from sfisep_core.training.run_log import RunLog
 from sfisep_core.training.state import RunState
 from sfisep_core.training.validation import validate
@@ -74,24 +73,19 @@ class Milestones:
 
         Raises:
             TrainingError: It is not finite; the checkpoint is still the one before.
-            TrainingStopped: A signal came.
         """
         state, config, processes = self._state, self._state.config, self._processes
         model = state.averaged_model()
-        try:
-            scores = validate(
-                model,
-                self._dataset,
-                sample_rates=config.validation_rates,
-                seconds=config.validation_seconds,
-                max_tracks=config.validation_tracks,
-                rank=processes.rank,
-                world_size=processes.world_size,
-                reduce=processes.sum,
-            )
-        except TrainingStopped:
-            self.save()  # the steps so far; going on begins with their validation
-            raise
+        scores = validate(
+            model,
+            self._dataset,
+            sample_rates=config.validation_rates,
+            seconds=config.validation_seconds,
+            max_tracks=config.validation_tracks,
+            rank=processes.rank,
+            world_size=processes.world_size,
+            reduce=processes.sum,
+        )
         score = scores.mean
         if not math.isfinite(score):
             msg = (
@@ -100,9 +94,6 @@ class Milestones:
             )
             raise TrainingError(msg)
         improved = score > state.best_score
-        state.best_score = max(score, state.best_score)
-        state.stale_validations = 0 if improved else state.stale_validations + 1
-        state.validated_step = state.step
         if processes.is_first:
             self._log.write(
                 event="validation",
@@ -116,6 +107,10 @@ class Milestones:
             if improved:
                 save_model(model, self.best, training=about)
             self._write_examples(model)
+        # Only now: a run that is stopped before begins again with this validation.
+        state.best_score = max(score, state.best_score)
+        state.stale_validations = 0 if improved else state.stale_validations + 1
+        state.validated_step = state.step
         self.save()
         return score
 

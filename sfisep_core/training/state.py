@@ -29,17 +29,19 @@ class StepStatistics:
     """
 
     def __init__(self, device: torch.device) -> None:
-        # Sum of losses, steps that counted, steps in a row that did not, most of them in a row.
-        self._values = torch.zeros(4, dtype=torch.float64, device=device)
+        # Since the last `take`: sum of losses, steps that counted, all steps. Since the start:
+        # steps in a row that did not count, and the most of them in a row.
+        self._values = torch.zeros(5, dtype=torch.float64, device=device)
 
     def add(self, loss: Tensor, counted: Tensor) -> None:
         """Take a step in; `counted` tells whether its gradients were finite."""
-        loss_sum, steps, streak, worst = self._values.unbind()
+        loss_sum, steps, taken, streak, worst = self._values.unbind()
         streak = torch.where(counted, 0.0, streak + 1)
         self._values = torch.stack(
             [
                 loss_sum + torch.where(counted, loss, 0.0),
                 steps + counted,
+                taken + 1,
                 streak,
                 torch.maximum(worst, streak),
             ]
@@ -47,25 +49,26 @@ class StepStatistics:
 
     def worst_streak(self) -> int:
         """Give the most steps in a row that were not finite. The host waits for the device."""
-        return int(self._values[3].item())
+        return int(self._values[4].item())
 
     def take(self, processes: Processes) -> tuple[float, int]:
-        """Give mean loss and number of the steps that counted since the last call, and forget them.
+        """Give the mean loss of the steps that counted since the last call, and how many did not.
 
         The loss is that of the whole batch: every process holds its share. The host waits.
         """
         losses = processes.sum(self._values[0].clone())
-        steps = int(self._values[1].item())
-        self._values[:2] = 0
-        return (losses.item() / steps if steps else math.nan), steps
+        steps, taken = (int(value) for value in self._values[1:3].tolist())
+        self._values[:3] = 0
+        return (losses.item() / steps if steps else math.nan), taken - steps
 
     def state(self) -> Tensor:
         """Give what `load` takes."""
         return self._values.clone()
 
     def load(self, state: Tensor) -> None:
-        """Continue from `state`."""
+        """Continue from `state`; a row of steps that were not finite is not continued."""
         self._values.copy_(state)
+        self._values[3:] = 0
 
 
 class RunState:

@@ -21,7 +21,8 @@ class Update:
     """Apply gradients, unless they are not finite, without the host asking the device.
 
     A step whose gradients are not finite changes nothing that later steps see: not the weights,
-    not the running statistics of norms (which its forward pass has touched).
+    not the running statistics of norms (which its forward pass has touched). An exception are
+    optimizers without a fused kernel on GPUs (RAdam): they take a step with gradients of zero.
 
     Args:
         model: What is trained, on its device.

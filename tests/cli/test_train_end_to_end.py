@@ -47,7 +47,7 @@ def test_demo_data_to_stems(
     arguments = ["train", "--data", data, "--out", run, "--device", "cpu", "--threads", 1]
     assert run_sfisep(*arguments, *OPTIONS) == 0
     files = ["best.safetensors", "checkpoint.pt", "last.safetensors", "log.jsonl"]
-    assert sorted(path.name for path in run.iterdir()) == files
+    assert sorted(path.name for path in run.glob("[!.]*")) == files
     shown = capsys.readouterr().err
     assert f"best model: {run / 'best.safetensors'}, " in shown
     about = read_description(run / "last.safetensors")

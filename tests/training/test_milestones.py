@@ -1,5 +1,7 @@
 """What a run does now and then: validation, examples to listen to, TensorBoard's files."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.prepare import prepare_dataset
+from sfisep_core.errors import ConfigError
 from sfisep_core.training import milestones
-from sfisep_core.training.checkpoint import load_checkpoint
-from sfisep_core.training.loop import CHECKPOINT_NAME, train
+from sfisep_core.training.checkpoint import load_checkpoint, owned
+from sfisep_core.training.interrupts import TrainingStopped
+from sfisep_core.training.loop import CHECKPOINT_NAME, TrainingProgress, train
 from sfisep_core.training.validation import ValidationScores
 from tests.training.test_loop import TINY, events, losses
 
@@ -82,3 +86,55 @@ def test_tensorboard_gets_the_numbers_of_the_log(data: Path, tmp_path: Path) -> 
     score = found.Scalars("validation/mean")[0]
     assert score.value == pytest.approx(events(tmp_path, "validation")[0]["mean"], rel=1e-6)
     assert "validation/si_sdr_improvement/4000/vocals" in found.Tags()["scalars"]
+
+
+@pytest.mark.parametrize("moment", ["validate", "save_model"])
+def test_signal_while_validating_keeps_all_steps(
+    moment: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(milestones, moment)
+
+    def interrupted(*arguments: Any, **settings: Any) -> Any:
+        result = real(*arguments, **settings)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    config = replace(TINY, steps=4, epoch_steps=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(milestones, moment, interrupted)
+        with pytest.raises(TrainingStopped) as caught:
+            train(config, data=data, out=tmp_path, device="cpu")
+    assert caught.value.signal_number == signal.SIGTERM
+    state = load_checkpoint(tmp_path / CHECKPOINT_NAME)
+    assert (state["step"], state["validated_step"]) == (2, 0)
+    train(config, data=data, out=tmp_path, device="cpu", resume=True)
+    assert [event["step"] for event in events(tmp_path, "validation")][-2:] == [2, 4]
+
+
+def test_signal_just_before_a_validation_keeps_all_steps(data: Path, tmp_path: Path) -> None:
+    def stop(progress: TrainingProgress) -> None:
+        if progress.step == 2 and not progress.message:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    config = replace(TINY, steps=4, epoch_steps=2)
+    with pytest.raises(TrainingStopped):
+        train(config, data=data, out=tmp_path, device="cpu", progress=stop)
+    assert load_checkpoint(tmp_path / CHECKPOINT_NAME)["step"] == 2
+
+
+def test_folder_of_a_run_belongs_to_one_run(data: Path, tmp_path: Path) -> None:
+    with owned(tmp_path), pytest.raises(ConfigError, match="another run is writing there"):
+        train(replace(TINY, steps=1), data=data, out=tmp_path, device="cpu")
+
+
+def test_what_a_killed_run_left_half_written_is_removed(data: Path, tmp_path: Path) -> None:
+    (tmp_path / f".{CHECKPOINT_NAME}.0123.part").touch()
+    train(replace(TINY, steps=1), data=data, out=tmp_path, device="cpu")
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
+
+
+def test_interval_of_the_log_may_change_when_going_on(data: Path, tmp_path: Path) -> None:
+    train(replace(TINY, steps=4, log_steps=3), data=data, out=tmp_path, device="cpu")
+    train(replace(TINY, steps=6, log_steps=2), data=data, out=tmp_path, device="cpu", resume=True)
+    found = [(event["step"], event["steps_not_finite"]) for event in events(tmp_path, "train")]
+    assert found == [(3, 0), (6, 0)]

@@ -12,7 +12,7 @@ from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.training.config import PRESETS, TrainingConfig, load_config
 from sfisep_core.training.loop import train
-from tests.training.test_loop import losses
+from tests.training.test_loop import events, losses
 
 SECONDS = 1.0
 LEARNT_DB = 3.0
@@ -98,3 +98,12 @@ compiles = [
 def test_way_of_training(changes: dict[str, Any], data: Path, tmp_path: Path) -> None:
     config = one_batch(load_config(Path("sfi-conv-tasnet-small")), steps=60, **changes)
     assert learnt_db(config, data, tmp_path) > LEARNT_DB
+
+
+@pytest.mark.parametrize("norm", ["window", "frame", "global", "batch"])
+def test_every_norm_in_16_bits(norm: str, data: Path, tmp_path: Path) -> None:
+    config = load_config(
+        Path("sfi-conv-tasnet-small"), overrides=[f"model.tcn.norm={norm}", "precision=fp16"]
+    )
+    train(one_batch(config, steps=3), data=data, out=tmp_path, device="cpu")
+    assert sum(event["steps_not_finite"] for event in events(tmp_path, "train")) <= 2

@@ -56,6 +56,16 @@ class WindowNorm(nn.Module):
         return scaled.to(features.dtype)
 
 
+class GlobalNorm(nn.GroupNorm):
+    """GroupNorm over all time that computes with 32 bits at least: 16 do not hold _EPS."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise; see `torch.nn.GroupNorm`."""
+        kind = torch.promote_types(features.dtype, torch.float32)
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.to(kind)).to(features.dtype)
+
+
 def make_norm(
     kind: NormKind, channels: int, *, networks: int, norm_groups: int, window: int
 ) -> nn.Module:
@@ -83,7 +93,7 @@ def make_norm(
                 f"norm_groups = {norm_groups} equal groups"
             )
             raise ConfigError(msg)
-        return nn.GroupNorm(networks * norm_groups, channels, eps=_EPS)
+        return GlobalNorm(networks * norm_groups, channels, eps=_EPS)
     if kind == "batch":
         return nn.BatchNorm1d(channels)
     return WindowNorm(channels, groups=networks, window=1 if kind == "frame" else window)
