@@ -1,17 +1,169 @@
 """Scores of one estimate against one reference, over all channels and samples jointly."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from sfisep_core.errors import ConfigError
 
-_Signal = npt.NDArray[np.floating[Any]]
+Signal = npt.NDArray[np.floating[Any]]
 
 
-def si_sdr(*, estimate: _Signal, reference: _Signal) -> float:
+@dataclass(frozen=True)
+class MetricDefinition:
+    """What a score means, for tables and files to carry along.
+
+    Attributes:
+        label: Its name in a table.
+        definition: One sentence that says what is computed.
+        unit: Its unit.
+        band_limit: Frequency in Hz up to which it counts; None means all.
+        higher_is_better: Whether a better estimate has a higher value.
+    """
+
+    label: str
+    definition: str
+    unit: str = "dB"
+    band_limit: float | None = None
+    higher_is_better: bool = True
+
+
+IN_BAND = 16_000.0
+"""Hz: what the models of this package work on."""
+COMMON_BAND = 4_000.0
+"""Hz: what signals of all sample rates from 8 kHz have."""
+
+_SI_SDR = (
+    "10 log10(|t|^2 / |e - t|^2), t = (<e, s> / <s, s>) s: estimate e, reference s, summed over "
+    "all channels and samples of the track, no mean taken out"
+)
+_SNR = (
+    "10 log10(|s|^2 / |e - s|^2): estimate e, reference s, summed over all channels and samples "
+    "of the track (uSDR, the SDR of the MDX challenges, which add 1e-7 to both sums)"
+)
+_FRAMEWISE = (
+    "in frames of one second, filters of 512 taps fitted over the track (BSS Eval v4 as in "
+    "museval); the length of the filters in seconds depends on the sample rate, so that values at "
+    "different rates do not compare"
+)
+
+
+def _banded(name: str, definition: str, limit: float) -> MetricDefinition:
+    kilohertz = f"{limit / 1000:g} kHz"
+    return MetricDefinition(
+        label=f"{name} to {kilohertz}",
+        definition=f"{definition}; of the track's spectrum, only what is at or below {kilohertz}",
+        band_limit=limit,
+    )
+
+
+WHOLE_TRACK_METRICS = {
+    "si_sdr": MetricDefinition("SI-SDR", _SI_SDR),
+    "si_sdr_in_band": _banded("SI-SDR", _SI_SDR, IN_BAND),
+    "si_sdr_common_band": _banded("SI-SDR", _SI_SDR, COMMON_BAND),
+    "snr": MetricDefinition("SNR", _SNR),
+    "snr_in_band": _banded("SNR", _SNR, IN_BAND),
+    "snr_common_band": _banded("SNR", _SNR, COMMON_BAND),
+}
+"""The scores of `whole_track_scores`."""
+
+BSS_EVAL_METRICS = {
+    "sdr": MetricDefinition(
+        "SDR",
+        "10 log10(|s|^2 / |e - s|^2), estimate e, reference s, summed over the channels and "
+        "samples of a frame of one second (BSS Eval v4 as in museval; no filters are involved)",
+    ),
+    "isr": MetricDefinition(
+        "ISR", f"reference to spatial distortion: filtering of the own source, {_FRAMEWISE}"
+    ),
+    "sir": MetricDefinition("SIR", f"own source, filtered, to the other sources, {_FRAMEWISE}"),
+    "sar": MetricDefinition("SAR", f"all sources, filtered, to what is neither, {_FRAMEWISE}"),
+}
+"""The scores of `bss_eval.bss_eval`."""
+
+
+def whole_track_scores(
+    *, estimate: Signal, reference: Signal, sample_rate: int
+) -> dict[str, float]:
+    """Give the scores of a whole track, each in full band, in band and in the common band.
+
+    A band is cut out of the spectrum of the track, followed by silence: an ideal low-pass filter,
+    in energies that are sums over frequencies.
+
+    Args:
+        estimate: Shape (channel, time).
+        reference: Same shape.
+        sample_rate: Rate of both in Hz.
+
+    Returns:
+        Values in dB under the keys of `WHOLE_TRACK_METRICS`; see `si_sdr` and `snr` for inf and
+        nan. A band that reaches half the sample rate is the full band.
+
+    Raises:
+        ConfigError: The shapes differ.
+    """
+    _check_shapes("the scores of a track", estimate, reference)
+    found = {}
+    spectra: tuple[Signal, Signal] | None = None
+    for suffix, limit in (("", math.inf), ("_in_band", IN_BAND), ("_common_band", COMMON_BAND)):
+        e, s = estimate, reference
+        if limit < sample_rate / 2:
+            if spectra is None:
+                spectra = _spectrum(estimate), _spectrum(reference)
+            bins = math.floor(limit * 2 * (spectra[0].shape[1] - 1) / sample_rate) + 1
+            e, s = spectra[0][:, :bins], spectra[1][:, :bins]
+        found[f"si_sdr{suffix}"] = si_sdr(estimate=e, reference=s)
+        found[f"snr{suffix}"] = snr(estimate=e, reference=s)
+    return {key: found[key] for key in WHOLE_TRACK_METRICS}
+
+
+def _spectrum(signal: Signal) -> Signal:
+    """Give a spectrum, shape (channel, frequency, part), with the inner products of the signal.
+
+    That is, up to a factor: real and imaginary part, and all but the first and last frequency
+    weighted by sqrt(2), since they stand for their negatives too.
+    """
+    # An even length, so that there is a last frequency.
+    n_fft = 2 * scipy.fft.next_fast_len(-(-signal.shape[1] // 2), real=True)
+    spectrum = scipy.fft.rfft(signal.astype(np.float64), n=n_fft)
+    spectrum[:, 1:-1] *= math.sqrt(2)
+    parts: Signal = spectrum.view(np.float64).reshape(*spectrum.shape, 2)
+    return parts
+
+
+def snr(*, estimate: Signal, reference: Signal) -> float:
+    """Give the signal-to-noise ratio in dB: the SDR of the MDX challenges (uSDR).
+
+    For an estimate e of the reference s it is 10 log10(|s|^2 / |e - s|^2), with sums over all
+    channels and samples in float64; no small number is added.
+
+    Args:
+        estimate: Shape (channel, time) or any other.
+        reference: Same shape.
+
+    Returns:
+        The ratio; 0 for a silent estimate. inf: the estimate is the reference. nan: the reference
+        is silent; rate such an estimate by its level instead (`level_db`).
+
+    Raises:
+        ConfigError: The shapes differ.
+
+    Source: Mitsufuji et al., "Music Demixing Challenge 2021", Frontiers in Signal Processing 2022.
+    """
+    _check_shapes("SNR", estimate, reference)
+    e, s = estimate.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
+    reference_energy = float(s @ s)
+    if reference_energy == 0:
+        return math.nan
+    e -= s
+    return _ratio_db(reference_energy, float(e @ e))
+
+
+def si_sdr(*, estimate: Signal, reference: Signal) -> float:
     """Give the scale-invariant signal-to-distortion ratio in dB.
 
     With the target t = (<e, s> / <s, s>) s, the part of the estimate e that is the reference s,
@@ -33,12 +185,7 @@ def si_sdr(*, estimate: _Signal, reference: _Signal) -> float:
 
     Source: Le Roux, Wisdom, Erdogan and Hershey, "SDR - half-baked or well done?", ICASSP 2019.
     """
-    if estimate.shape != reference.shape:
-        msg = (
-            f"SI-SDR: expected estimate and reference of one shape, got {estimate.shape} and "
-            f"{reference.shape}: cut both to the same samples and channels"
-        )
-        raise ConfigError(msg)
+    _check_shapes("SI-SDR", estimate, reference)
     e, s = estimate.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
     reference_energy = float(s @ s)
     if reference_energy == 0:
@@ -49,7 +196,7 @@ def si_sdr(*, estimate: _Signal, reference: _Signal) -> float:
     return _ratio_db(float(target @ target), float(distortion @ distortion))
 
 
-def level_db(*, signal: _Signal, relative_to: _Signal) -> float:
+def level_db(*, signal: Signal, relative_to: Signal) -> float:
     """Give the RMS level of a signal relative to another's, in dB.
 
     Args:
@@ -64,7 +211,16 @@ def level_db(*, signal: _Signal, relative_to: _Signal) -> float:
     return _ratio_db(_mean_square(signal), power) if power > 0 else math.nan
 
 
-def _mean_square(signal: _Signal) -> float:
+def _check_shapes(score: str, estimate: Signal, reference: Signal) -> None:
+    if estimate.shape != reference.shape:
+        msg = (
+            f"{score}: expected estimate and reference of one shape, got {estimate.shape} and "
+            f"{reference.shape}: cut both to the same samples and channels"
+        )
+        raise ConfigError(msg)
+
+
+def _mean_square(signal: Signal) -> float:
     samples = signal.astype(np.float64).ravel()
     return float(samples @ samples) / max(samples.size, 1)
 

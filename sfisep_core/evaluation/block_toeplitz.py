@@ -1,0 +1,196 @@
+"""Solve symmetric block Toeplitz systems: normal equations of FIR filters between many channels.
+
+The matrix is G[(a, i), (b, j)] = sum_t x_i[t - a] x_j[t - b] for delays a, b < L and P channels. It
+depends on the correlations r[k][i, j] = sum_t x_i[t] x_j[t + k], 0 <= k < L, alone: they stand for
+it here, n P numbers for n = L P rows instead of n^2.
+
+The inverse comes from the linear predictors of the signals, forward and backward, which Levinson's
+recursion finds in n^2 P steps. Products with G and with its inverse are convolutions, done by FFT.
+The recursion loses more digits than an elimination would; refining a solution brings them back.
+
+Source:
+    P. Whittle: On the fitting of multivariate autoregressions, Biometrika 50, 1963 (recursion);
+    I. Gohberg, G. Heinig: Inversion of finite Toeplitz matrices consisting of elements of a
+    noncommutative algebra, 1974 (inverse).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+_Product = Callable[[torch.Tensor], torch.Tensor]
+
+CONDITION_LIMIT = 1e10
+"""Condition number of G above which its solution follows rounding, and gets a ridge."""
+
+# In turn, relative to the largest eigenvalue, until a system is solved.
+_RIDGES = (1e-11, 1e-9, 1e-7)
+_MAX_REFINEMENTS = 20
+_TOLERANCE = 1e-9
+_MAX_LANCZOS_STEPS = 40
+
+
+def solve(lags: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Solve G x = right for some systems at once, and find how well that is determined.
+
+    Above `CONDITION_LIMIT`, a matrix gets a ridge: 1e-11 of its largest eigenvalue, or what little
+    more it takes, on its diagonal. What x makes of the signals is then still determined, though the
+    part of x that makes nothing of them is not.
+
+    Args:
+        lags: Correlations r, shape (system, lag, channel, channel), float64.
+        right: Shape (system, delay, channel, column).
+
+    Returns:
+        x, shape (system, delay, channel, column), and the condition numbers of the matrices, shape
+        (system,): ratios of their extreme eigenvalues, to about one percent. inf: too large to
+        tell, from about 1e11 on.
+    """
+    everywhere = torch.ones(len(lags), dtype=torch.bool, device=lags.device)
+    largest = _largest_eigenvalue(_product(lags), lags, everywhere)
+    # What museval adds; it matters to signals whose energy is of this order.
+    shift = torch.full_like(largest, torch.finfo(lags.dtype).eps)
+    x, is_solved, product, inverse = _attempt(lags, right, shift)
+    smallest_inverse = _largest_eigenvalue(_exact(product, inverse), lags, is_solved)
+    condition = torch.where(is_solved, largest * smallest_inverse, math.inf)
+    is_solved &= condition <= CONDITION_LIMIT
+    for ridge in _RIDGES:
+        if bool(is_solved.all()):
+            break
+        again, is_solved_now, _, _ = _attempt(lags, right, shift + ridge * largest)
+        x = torch.where((is_solved_now & ~is_solved)[:, None, None, None], again, x)
+        is_solved |= is_solved_now
+    assert bool(is_solved.all())
+    return x, condition
+
+
+def _attempt(
+    lags: torch.Tensor, right: torch.Tensor, shift: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, _Product, _Product]:
+    """Solve (G + shift) x = right; give x, which systems were solved, and products."""
+    shifted = lags.clone()
+    shifted[:, 0].diagonal(dim1=-2, dim2=-1).add_(shift[:, None])
+    product = _product(shifted)
+    inverse, is_definite = _inverse(shifted)
+    x, residual = _refine(product, inverse, right)
+    error, scale = (torch.linalg.vector_norm(r, dim=(1, 2)) for r in (residual, right))
+    return x, is_definite & (error <= _TOLERANCE * scale).all(1), product, inverse
+
+
+def _refine(
+    product: _Product, inverse: _Product, right: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Solve with an inexact inverse; give the solution and what it leaves of the right side."""
+    x, residual = torch.zeros_like(right), right
+    error = torch.full_like(right[:, :1, :1], math.inf)
+    for _ in range(_MAX_REFINEMENTS):
+        next_x = x + inverse(residual)
+        next_residual = right - product(next_x)
+        next_error = torch.linalg.vector_norm(next_residual, dim=(1, 2), keepdim=True)
+        is_better = next_error < error / 2  # false for NaN
+        if not bool(is_better.any()):
+            break
+        x = torch.where(is_better, next_x, x)
+        residual = torch.where(is_better, next_residual, residual)
+        error = torch.where(is_better, next_error, error)
+    return x, residual
+
+
+def _exact(product: _Product, inverse: _Product) -> _Product:
+    return lambda right: _refine(product, inverse, right)[0]  # its rounding refined away
+
+
+def _circle(lags: torch.Tensor) -> torch.Tensor:
+    """Give the spectra of a circulant matrix, twice as long, that has G in its corner."""
+    backward = lags[:, 1:].flip(1).mT
+    circle = torch.cat([lags, torch.zeros_like(lags[:, :1]), backward], 1)
+    spectra: torch.Tensor = torch.fft.rfft(circle, dim=1)
+    return spectra
+
+
+def _product(lags: torch.Tensor) -> _Product:
+    """Give the product of G with arrays of shape (system, delay, channel, column)."""
+    return _convolution(_circle(lags), lags.shape[1])
+
+
+def _convolution(spectra: torch.Tensor, length: int) -> _Product:
+    def convolve(x: torch.Tensor) -> torch.Tensor:
+        products = spectra @ torch.fft.rfft(x, n=2 * length, dim=1)
+        convolved: torch.Tensor = torch.fft.irfft(products, n=2 * length, dim=1)
+        return convolved[:, :length]
+
+    return convolve
+
+
+def _inverse(lags: torch.Tensor) -> tuple[_Product, torch.Tensor]:
+    """Give the product with the inverse of G, up to rounding, and which are positive definite.
+
+    With predictors a (a[0] = 1) and b (b[L-1] = 1), G a = (V_a, 0, ..., 0) and
+    G b = (0, ..., 0, V_b). Their convolutions, as lower triangular block Toeplitz matrices, give
+
+        G^-1 = T(a) V_a^-1 T(a)^T - T(b') V_b^-1 T(b')^T,    b' = (0, b[0], ..., b[L-2]).
+    """
+    systems, length, channels, _ = lags.shape
+    a = lags.new_zeros((systems, length * channels, channels))
+    b = torch.zeros_like(a)  # its end stays in place; a's beginning does
+    a[:, :channels] = b[:, -channels:] = torch.eye(channels, dtype=lags.dtype, device=lags.device)
+    v_a = v_b = lags[:, 0]
+    reverse = lags.flip(1).transpose(1, 2).flatten(2)
+    is_definite = torch.ones(systems, dtype=torch.bool, device=lags.device)
+    for size in range(channels, length * channels, channels):
+        # By how much a, one delay longer, fails the new last equation.
+        failure = reverse[:, :, -channels - size : -channels] @ a[:, :size]
+        (root_a, info_a), (root_b, info_b) = map(torch.linalg.cholesky_ex, (v_a, v_b))
+        is_definite &= (info_a == 0) & (info_b == 0)
+        of_b = torch.cholesky_solve(failure, root_b)
+        of_a = torch.cholesky_solve(failure.mT, root_a)
+        longer_a, longer_b = a[:, : size + channels], b[:, -size - channels :]
+        next_a = longer_a - longer_b @ of_b
+        longer_b -= longer_a @ of_a
+        longer_a.copy_(next_a)
+        v_a, v_b = v_a - failure.mT @ of_b, v_b - failure @ of_a
+    (root_a, info_a), (root_b, info_b) = map(torch.linalg.cholesky_ex, (v_a, v_b))
+    is_definite &= (info_a == 0) & (info_b == 0)
+    b = torch.cat([torch.zeros_like(b[:, :channels]), b[:, :-channels]], 1)
+    spectra = []
+    for predictor, root in ((a, root_a), (b, root_b)):
+        scaled = torch.linalg.solve_triangular(root.mT, predictor, upper=True, left=False)
+        spectra.append(torch.fft.rfft(scaled.unflatten(1, (length, channels)), 2 * length, 1))
+    (forward, forward_t), (backward, backward_t) = (
+        (_convolution(s, length), _convolution(s.mH, length)) for s in spectra
+    )
+    return lambda x: forward(forward_t(x)) - backward(backward_t(x)), is_definite
+
+
+def _largest_eigenvalue(product: _Product, lags: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Find the largest eigenvalues of matrices of the size of G (Lanczos), to about one percent.
+
+    Args:
+        product: Gives the product with arrays of shape (system, delay, channel, column).
+        lags: Correlations, for their shape.
+        where: Systems to do it for, shape (system,); the others get 0.
+    """
+    systems, length, channels, _ = lags.shape
+    size = length * channels
+    generator = torch.Generator().manual_seed(0)
+    column = torch.randn((1, size, 1), generator=generator, dtype=lags.dtype).to(lags.device)
+    column = column.repeat(systems, 1, 1)
+    basis = column.new_empty((systems, size, 0))
+    within = column.new_empty((systems, 0, 0))  # the matrix in that basis, its upper triangle
+    largest = column.new_zeros(systems)
+    for _ in range(min(size, _MAX_LANCZOS_STEPS)):
+        norm = torch.linalg.vector_norm(column, dim=(1, 2), keepdim=True)
+        # A basis that holds all that the matrix makes of it goes on with zeros.
+        is_new = where[:, None, None] & (norm > 1e-10 * largest[:, None, None])
+        basis = torch.cat([basis, torch.where(is_new, column / norm, 0.0)], dim=2)
+        blocks = basis[:, :, -1].reshape(systems, length, channels, 1)
+        column = product(blocks).flatten(1, 2)
+        column = torch.where(is_new, column, 0.0)
+        projected = basis.mT @ column
+        within = torch.nn.functional.pad(within, (0, 1, 0, 1))
+        within[:, :, -1:] = projected
+        largest = torch.linalg.eigvalsh(within, UPLO="U").abs().amax(1)
+        column = column - basis @ projected
+        column = column - basis @ (basis.mT @ column)  # again: rounding left some
+    return largest
