@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from sfisep_cli.commands import models, prepare_data, separate, train
+from sfisep_cli.commands import (
+    compare_resampling,
+    evaluate,
+    models,
+    prepare_data,
+    separate,
+    train,
+)
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import show_error
 from sfisep_core.errors import ConfigError, SfisepError
@@ -24,6 +31,8 @@ app = typer.Typer(
 app.command("separate")(separate.separate)
 app.command("prepare-data")(prepare_data.prepare_data)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare-resampling")(compare_resampling.compare_resampling)
 app.add_typer(models.app, name="models")
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,6 +41,80 @@ SampleRate = Annotated[
         help="Sampling frequency to work and write at.",
         show_default="that of the input",
     ),
+]
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        exists=True,
+        file_okay=False,
+        help="A data set as `sfisep prepare-data` makes it.",
+        show_default="the last one that was prepared",
+    ),
+]
+
+Split = Annotated[
+    Literal["train", "valid", "test"], typer.Option(help="Which tracks of the data set to score.")
+]
+
+Tracks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME",
+        help="Score this track only; * and ? stand for any characters. May be repeated.",
+    ),
+]
+
+Metrics = Annotated[
+    Literal["all", "sdr", "museval"],
+    typer.Option(
+        help="all: SDR, ISR, SIR and SAR as museval defines them, SI-SDR and SNR. sdr: the same "
+        "without ISR, SIR and SAR, which take most of the time. museval: the four by museval "
+        "itself, far slower, which needs ffmpeg."
+    ),
+]
+
+AllowUpsampled = Annotated[
+    bool,
+    typer.Option(
+        "--allow-upsampled",
+        help="Score at rates above those that tracks or estimates are stored at.",
+    ),
+]
+
+KernelNoise = Annotated[
+    float | None,
+    typer.Option(
+        metavar="LEVEL",
+        min=0.0,
+        help="Of noisy-kernel: noise on the taps of the resampler, relative to their RMS.",
+        rich_help_panel="Baselines",
+        show_default="0.3",
+    ),
+]
+
+PostNoise = Annotated[
+    float | None,
+    typer.Option(
+        metavar="LEVEL",
+        min=0.0,
+        help="Of post-noise: noise in the resampled mixture, relative to its RMS.",
+        rich_help_panel="Baselines",
+        show_default="0.03",
+    ),
+]
+
+Jobs = Annotated[
+    int,
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=1, help="Tracks to score at the same time, in processes."
+    ),
+]
+
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the tables as JSON instead, on standard output.")
 ]
 
 Segment = Annotated[

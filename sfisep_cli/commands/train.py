@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfisep_cli.options import Device, Quiet
+from sfisep_cli.options import Data, Device, Quiet
 from sfisep_cli.processes import count_processes, errors_for_the_launcher, start_processes
 from sfisep_cli.render import progress_bar, show_message
 
@@ -18,15 +18,7 @@ _PROCESSES = "Several processes"
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="A data set as `sfisep prepare-data` makes it.",
-            show_default="the last one that was prepared",
-        ),
-    ] = None,
+    data: Data = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -1,6 +1,7 @@
 """Scores of one estimate against one reference, over all channels and samples jointly."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ import scipy.fft
 from sfisep_core.errors import ConfigError
 
 Signal = npt.NDArray[np.floating[Any]]
+
+_BLOCK = 2**18
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,27 @@ BSS_EVAL_METRICS = {
 }
 """The scores of `bss_eval.bss_eval`."""
 
+DEFINITIONS = {
+    **BSS_EVAL_METRICS,
+    **WHOLE_TRACK_METRICS,
+    "leakage_db": MetricDefinition(
+        "leakage",
+        "level of the estimate of a source that is silent throughout the track, relative to the "
+        "sum of all references: -inf is right",
+        higher_is_better=False,
+    ),
+    "equivariance_db": MetricDefinition(
+        "equivariance error",
+        "10 log10(|y - r|^2 / |r|^2), all sources, channels and samples of the track up to 0.45 of "
+        "the lower of both rates: r are the stems that the model makes at its native rate, "
+        "resampled to the rate scored, y those of the method at that rate. A system that cares for "
+        "nothing but the sound has -inf (after Imamura et al., EUSIPCO 2025, who take the error "
+        "inside the network)",
+        higher_is_better=False,
+    ),
+}
+"""All scores by their keys in files and tables."""
+
 
 def whole_track_scores(
     *, estimate: Signal, reference: Signal, sample_rate: int
@@ -155,12 +179,10 @@ def snr(*, estimate: Signal, reference: Signal) -> float:
     Source: Mitsufuji et al., "Music Demixing Challenge 2021", Frontiers in Signal Processing 2022.
     """
     _check_shapes("SNR", estimate, reference)
-    e, s = estimate.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
-    reference_energy = float(s @ s)
+    reference_energy = _product(reference, reference)
     if reference_energy == 0:
         return math.nan
-    e -= s
-    return _ratio_db(reference_energy, float(e @ e))
+    return _ratio_db(reference_energy, _residual_energy(estimate, reference, 1.0))
 
 
 def si_sdr(*, estimate: Signal, reference: Signal) -> float:
@@ -186,14 +208,13 @@ def si_sdr(*, estimate: Signal, reference: Signal) -> float:
     Source: Le Roux, Wisdom, Erdogan and Hershey, "SDR - half-baked or well done?", ICASSP 2019.
     """
     _check_shapes("SI-SDR", estimate, reference)
-    e, s = estimate.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
-    reference_energy = float(s @ s)
+    reference_energy = _product(reference, reference)
     if reference_energy == 0:
         return math.nan
-    target = float(e @ s) / reference_energy * s
+    scale = _product(estimate, reference) / reference_energy
     # The residual itself: |e|^2 - |t|^2 would lose all digits of a good estimate's distortion.
-    distortion = e - target
-    return _ratio_db(float(target @ target), float(distortion @ distortion))
+    distortion = _residual_energy(estimate, reference, scale)
+    return _ratio_db(scale**2 * reference_energy, distortion)
 
 
 def level_db(*, signal: Signal, relative_to: Signal) -> float:
@@ -221,8 +242,24 @@ def _check_shapes(score: str, estimate: Signal, reference: Signal) -> None:
 
 
 def _mean_square(signal: Signal) -> float:
-    samples = signal.astype(np.float64).ravel()
-    return float(samples @ samples) / max(samples.size, 1)
+    return _product(signal, signal) / max(signal.size, 1)
+
+
+def _blocks(*signals: Signal) -> Iterator[tuple[Signal, ...]]:
+    """Give a few samples of signals at a time, in float64: a copy of a whole track is large."""
+    flat = [signal.reshape(-1) for signal in signals]
+    for start in range(0, flat[0].size, _BLOCK):
+        yield tuple(signal[start : start + _BLOCK].astype(np.float64) for signal in flat)
+
+
+def _product(first: Signal, second: Signal) -> float:
+    return math.fsum(float(a @ b) for a, b in _blocks(first, second))
+
+
+def _residual_energy(estimate: Signal, reference: Signal, scale: float) -> float:
+    """Give |e - scale s|^2."""
+    residuals = (e - scale * s for e, s in _blocks(estimate, reference))
+    return math.fsum(float(residual @ residual) for residual in residuals)
 
 
 def _ratio_db(numerator: float, denominator: float) -> float:

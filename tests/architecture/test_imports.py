@@ -41,7 +41,7 @@ ALLOWED = {
     "sfisep_core.pretrained": _MODELS | {"sfisep_core.models"},
     "sfisep_core.separation": _OPERATION | {"sfisep_core.devices"},
     "sfisep_core.training": _OPERATION | {"sfisep_core.devices", "sfisep_core.separation"},
-    "sfisep_core.evaluation": _OPERATION | {"sfisep_core.separation"},
+    "sfisep_core.evaluation": _OPERATION | {"sfisep_core.devices", "sfisep_core.separation"},
     # The command line calls whole operations; what they are made of is not its business.
     "sfisep_cli": _BASE
     | {

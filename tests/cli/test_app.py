@@ -27,6 +27,12 @@ OPTIONS = {
     "sfisep train": "--data --out --config --set --show-config --resume --init --precision "
     "--compile --loader-workers --tensorboard --device --threads --gpus --workers --max-restarts "
     "--quiet",
+    "sfisep evaluate": "--data --split --track --sr --out --model --baseline --estimates "
+    "--kernel-noise --post-noise --metrics --allow-upsampled --save-estimates --segment --device "
+    "--jobs --json --quiet",
+    "sfisep compare-resampling": "--data --split --track --sr --out --model --name --method "
+    "--kernel-noise --post-noise --metrics --allow-upsampled --example --example-sr --no-report "
+    "--segment --device --jobs --json --quiet",
     "sfisep models": "",
     "sfisep models list": "",
     "sfisep models convert": "",

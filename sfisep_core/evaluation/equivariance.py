@@ -1,0 +1,58 @@
+"""How far the stems of a method depend on the sampling frequency of the recording."""
+
+import math
+
+import numpy as np
+import scipy.fft
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.evaluation.study import Samples
+
+# Of the lower of both rates: the pass band of the resampler, which ends at 0.456.
+_BAND = 0.45
+
+
+def equivariance_db(
+    estimates: Samples, resampled: Samples, *, sample_rate: int, native_rate: int
+) -> float:
+    """Compare stems made at one rate with those made at the model's native rate.
+
+    Args:
+        estimates: Shape (source, channel, time), made at `sample_rate`.
+        resampled: Same shape: the stems made at the native rate, resampled to this one.
+        sample_rate: Hz.
+        native_rate: Hz.
+
+    Returns:
+        Energy of the difference relative to that of the resampled stems, in dB, both up to 0.45 of
+        the lower rate. -inf: no difference. nan: all the resampled stems are silent.
+
+    Raises:
+        ConfigError: The shapes differ.
+
+    Source: after K. Imamura, T. Nakamura, N. Takamune, K. Yatabe and H. Saruwatari, "Local
+    Equivariance Error-Based Metrics for Evaluating Sampling-Frequency-Independent Property of
+    Neural Network", EUSIPCO 2025, which looks inside the network where this looks at what is heard.
+    """
+    if estimates.shape != resampled.shape:
+        msg = (
+            f"equivariance: expected stems of one shape, got {estimates.shape} and "
+            f"{resampled.shape}: cut both to the same samples"
+        )
+        raise ConfigError(msg)
+    error = energy = 0.0
+    n_fft = scipy.fft.next_fast_len(max(estimates.shape[-1], 1), real=True)
+    bins = math.floor(_BAND * min(sample_rate, native_rate) / sample_rate * n_fft) + 1
+    for y, r in zip(estimates, resampled, strict=True):  # a source at a time, for the memory
+        reference = scipy.fft.rfft(r.astype(np.float64), n=n_fft)[..., :bins]
+        difference = scipy.fft.rfft(y.astype(np.float64), n=n_fft)[..., :bins] - reference
+        # The first bin stands for itself alone, the others for their negatives, too.
+        error += _energy(difference) - _energy(difference[..., :1]) / 2
+        energy += _energy(reference) - _energy(reference[..., :1]) / 2
+    if energy == 0:
+        return math.nan
+    return 10 * math.log10(error / energy) if error > 0 else -math.inf
+
+
+def _energy(spectrum: np.ndarray) -> float:
+    return float(np.vdot(spectrum, spectrum).real)

@@ -1,0 +1,263 @@
+"""One track at one sampling frequency: what a process of an evaluation does at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sfisep_core.audio.files import write_audio
+from sfisep_core.audio.resample import resample
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.manifest import PreparedTrack
+from sfisep_core.errors import AudioFileError, DatasetError, SfisepError
+from sfisep_core.evaluation.equivariance import equivariance_db
+from sfisep_core.evaluation.signals import TrackSignals, read_signals
+from sfisep_core.evaluation.study import Samples
+from sfisep_core.evaluation.systems import System, load, make_estimates
+from sfisep_core.evaluation.track_scores import (
+    SCORING_VERSION,
+    MetricSet,
+    TrackScores,
+    read_track_scores,
+    score_track,
+    write_track_scores,
+)
+from sfisep_core.separation.methods import METHODS, run_method
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to score.
+
+    Attributes:
+        metrics: See `track_scores.score_track`.
+        allow_upsampled: Whether tracks and estimates may be stored at a lower rate than is scored.
+        save_estimates: Whether to write the estimates beside the scores, as float32 WAV files.
+        equivariance: Whether to compare each method with the model at its native rate.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+
+    metrics: MetricSet = "all"
+    allow_upsampled: bool = False
+    save_estimates: bool = False
+    equivariance: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be scored, and why."""
+
+    track: str
+    sample_rate: int
+    system: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One track at one rate.
+
+    Attributes:
+        dataset: The split, of whole tracks.
+        track: One of its tracks.
+        sample_rate: Rate in Hz to score at.
+        sources: Names of the sources, in order.
+        systems: What to score.
+        settings: How to score.
+        out: Folder of all scores.
+        threads: Of PyTorch; None = as they are.
+    """
+
+    dataset: StemDataset
+    track: PreparedTrack
+    sample_rate: int
+    sources: tuple[str, ...]
+    systems: tuple[System, ...]
+    settings: Settings
+    out: Path
+    threads: int | None = None
+
+    def missing(self) -> list[System]:
+        """Give the systems whose scores are not there yet, or not with these settings."""
+        return [system for system in self.systems if self.finished(system) is None]
+
+    def finished(self, system: System) -> TrackScores | None:
+        """Read the scores of a system; None where they are missing."""
+        try:
+            settings = self.settings_of(system)
+        except SfisepError:
+            return None  # scoring will say what is wrong
+        scores = read_track_scores(self._path(system))
+        if scores is None or scores.settings != settings:
+            return None
+        if self.settings.save_estimates:
+            folder = self.estimates_folder(system)
+            if not all((folder / f"{source}.wav").is_file() for source in scores.sources):
+                return None
+        return scores
+
+    def settings_of(self, system: System) -> dict[str, Any]:
+        """Give all that the scores of a system depend on, for JSON.
+
+        Raises:
+            ConfigError: Its files are ambiguous.
+        """
+        return {
+            "version": SCORING_VERSION,
+            "metrics": self.settings.metrics,
+            "equivariance": self.settings.equivariance and system.model is not None,
+            "sources": list(self.sources),
+            "stored_rate": self.track.sample_rate,
+            "files": self.track.sha256,
+            "system": system.settings(self.track.split, self.track.name),
+        }
+
+    def score(self, system: System, signals: TrackSignals) -> TrackScores:
+        """Score a system.
+
+        Raises:
+            SfisepError: Something cannot be read, separated or scored.
+        """
+        settings = self.settings
+        estimates = make_estimates(
+            system, signals, device=settings.device, allow_upsampled=settings.allow_upsampled
+        )
+        scores = score_track(
+            signals,
+            estimates,
+            system=system.name,
+            settings=self.settings_of(system),
+            metrics=settings.metrics,
+            device=settings.device,
+        )
+        if settings.equivariance and system.model is not None:
+            scores = replace(scores, equivariance_db=self._equivariance(system, estimates))
+        if settings.save_estimates:
+            self._save(system, estimates)
+        return scores
+
+    def write(self, system: System, scores: TrackScores) -> None:
+        """Write the scores of a system.
+
+        Raises:
+            DatasetError: They cannot be written.
+        """
+        path = self._path(system)
+        try:
+            write_track_scores(path, scores)
+        except OSError as error:
+            msg = f"scores {path}: cannot be written: {error.strerror}; choose another --out"
+            raise DatasetError(msg) from error
+
+    def is_native(self, system: System) -> bool:
+        """Say whether a system is the model at its own rate, where all methods are the same."""
+        if system.model is None or system.kind not in METHODS:
+            return False
+        return load(system.model.name, self.settings.device).native_rate == self.sample_rate
+
+    def estimates_folder(self, system: System) -> Path:
+        """Give the folder of a track's saved estimates."""
+        folder = self.out / str(self.sample_rate) / system.folder / "estimates"
+        return folder / self.track.split / self.track.name
+
+    def _path(self, system: System) -> Path:
+        folder = self.out / str(self.sample_rate) / system.folder / self.track.split
+        return folder / f"{self.track.name}.json"
+
+    def _save(self, system: System, estimates: dict[str, Samples]) -> None:
+        folder = self.estimates_folder(system)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            msg = f"estimates {folder}: cannot be made: {error.strerror}; choose another --out"
+            raise AudioFileError(msg) from error
+        for source, stem in estimates.items():
+            write_audio(
+                folder / f"{source}.wav",
+                np.ascontiguousarray(stem),
+                sample_rate=self.sample_rate,
+                encoding="float32",
+            )
+
+    def _equivariance(self, system: System, estimates: dict[str, Samples]) -> float | None:
+        assert system.model is not None
+        model = load(system.model.name, self.settings.device)
+        native_rate = model.native_rate
+        if self.sample_rate == native_rate or self.track.sample_rate < native_rate:
+            return None
+        stems = [estimates[source] for source in model.sources]
+        resampled = [
+            resample(
+                stem,
+                orig_rate=native_rate,
+                target_rate=self.sample_rate,
+                length=stems[0].shape[-1],
+            )
+            for stem in _native_stems(self, system)
+        ]
+        return equivariance_db(
+            np.stack(stems),
+            np.stack(resampled),
+            sample_rate=self.sample_rate,
+            native_rate=native_rate,
+        )
+
+
+def score_piece(piece: Piece) -> tuple[int, list[Failure]]:
+    """Score what is missing of a track at a rate; give how much was scored, and what failed."""
+    if piece.threads is not None:
+        torch.set_num_threads(piece.threads)
+    missing = piece.missing()
+    failures: list[Failure] = []
+
+    def fail(systems: Sequence[System], error: SfisepError) -> None:
+        for system in systems:
+            name, rate = piece.track.name, piece.sample_rate
+            failures.append(Failure(name, rate, system.name, str(error)))
+
+    try:
+        signals = read_signals(
+            piece.dataset, piece.track, sources=piece.sources, sample_rate=piece.sample_rate
+        )
+    except SfisepError as error:
+        fail(missing, error)
+        return 0, failures
+    at_native_rate: TrackScores | None = None
+    for system in missing:
+        try:
+            is_native = piece.is_native(system)
+            if is_native and at_native_rate is not None and not piece.settings.save_estimates:
+                scores = replace(
+                    at_native_rate, system=system.name, settings=piece.settings_of(system)
+                )
+            else:
+                scores = piece.score(system, signals)
+            at_native_rate = scores if is_native else at_native_rate
+            piece.write(system, scores)
+        except SfisepError as error:
+            fail([system], error)
+    return len(missing) - len(failures), failures
+
+
+# The last track's, for its other rates.
+_kept: dict[str, Samples] = {}
+
+
+def _native_stems(piece: Piece, system: System) -> Samples:
+    """Separate a track at the model's native rate."""
+    assert system.model is not None
+    key = repr((piece.track.sha256, system.model, system.segment))
+    if key not in _kept:
+        model = load(system.model.name, piece.settings.device)
+        mixture = read_signals(
+            piece.dataset, piece.track, sources=piece.sources, sample_rate=model.native_rate
+        ).mixture
+        _kept.clear()
+        _kept[key] = run_method(
+            "native", model, mixture, sample_rate=model.native_rate, segment=system.segment
+        )
+    return _kept[key]

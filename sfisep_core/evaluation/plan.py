@@ -1,0 +1,142 @@
+"""From what a user names to what is scored: systems, tracks and sampling frequencies."""
+
+import fnmatch
+from collections.abc import Sequence
+from pathlib import Path
+
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.layouts import STEMS
+from sfisep_core.data.manifest import PreparedTrack
+from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, ModelFile, System, load
+from sfisep_core.models.contract import DEFAULT_SOURCES
+from sfisep_core.separation.methods import METHODS
+from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
+
+SOURCES = DEFAULT_SOURCES
+
+
+def plan_systems(
+    model: ModelFile | None,
+    kinds: Sequence[str],
+    *,
+    estimates: Sequence[Path] = (),
+    segment: float | None = None,
+    options: MethodOptions = DEFAULT_OPTIONS,
+) -> list[System]:
+    """Plan what is scored.
+
+    Args:
+        model: For methods; None where none is used.
+        kinds: Names of methods of the model, "mixture" and "oracle-irm", in order.
+        estimates: Folders with estimates of any separator.
+        segment: Of methods, see `run_method`.
+        options: Of methods.
+
+    Returns:
+        The systems, kinds first, each once.
+
+    Raises:
+        ConfigError: An unknown kind, a method without a model, nothing at all, a folder that is not
+            there, two folders of one name, or a model of other sources.
+    """
+    systems = []
+    for kind in dict.fromkeys(kinds):
+        if kind not in BASELINES:
+            msg = f"baseline {kind!r}: expected one of {', '.join(BASELINES)}"
+            raise ConfigError(msg)
+        if kind not in METHODS:
+            systems.append(System(kind, kind, kind))
+        elif model is None:
+            msg = f"baseline {kind!r} is a method of a model: name one with --model"
+            raise ConfigError(msg)
+        else:
+            systems.append(System(kind, kind, f"{model.label}.{kind}", model, segment, options))
+    for folder in estimates:
+        name = folder.resolve().name
+        if not folder.is_dir():
+            msg = f"estimates {folder}: expected a folder with TRACK/STEM.wav, found none there"
+            raise ConfigError(msg)
+        systems.append(System(name, ESTIMATES, f"estimates.{name}", estimates=folder))
+    names = [system.name for system in systems]
+    if len(set(names)) < len(names) or not systems:
+        msg = (
+            "systems to score: expected one or more of different names, got "
+            f"{', '.join(names) or 'none'}: rename a folder of estimates"
+        )
+        raise ConfigError(msg)
+    if model is not None:
+        _check_sources(model)
+    return systems
+
+
+def _check_sources(model: ModelFile) -> None:
+    unknown = set(load(model.name, "cpu").sources) - set(STEMS)
+    if unknown:
+        msg = (
+            f"model {model.name}: expected sources of {', '.join(SOURCES)}, which data sets have "
+            f"references for; got {', '.join(sorted(unknown))}"
+        )
+        raise ConfigError(msg)
+
+
+def select_tracks(dataset: StemDataset, patterns: Sequence[str]) -> list[PreparedTrack]:
+    """Select tracks by name.
+
+    Args:
+        dataset: The split.
+        patterns: Names, with `*` and `?`; none = all tracks.
+
+    Returns:
+        The tracks, in the order of the data set.
+
+    Raises:
+        DatasetError: A pattern fits no track.
+    """
+    names = [track.name for track in dataset.tracks]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern) and pattern not in names:
+            msg = (
+                f"data set {dataset.folder}: expected a track {pattern!r} in this split, found "
+                f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+            )
+            raise DatasetError(msg)
+    return [
+        track
+        for track in dataset.tracks
+        if not patterns
+        or any(track.name == p or fnmatch.fnmatchcase(track.name, p) for p in patterns)
+    ]
+
+
+def stored_rate(tracks: Sequence[PreparedTrack]) -> int:
+    """Give the rate in Hz that all tracks are stored at.
+
+    Raises:
+        ConfigError: They have several.
+    """
+    found = sorted({track.sample_rate for track in tracks})
+    if len(found) > 1:
+        rates = ", ".join(f"{rate} Hz" for rate in found)
+        msg = f"sampling frequency: the tracks are stored at {rates}: choose one with --sr"
+        raise ConfigError(msg)
+    return found[0]
+
+
+def check_rates(
+    tracks: Sequence[PreparedTrack], sample_rates: Sequence[int], *, allow_upsampled: bool
+) -> None:
+    """Refuse to score at a rate at which references would have nothing in part of the band.
+
+    Raises:
+        ConfigError: A track is stored at a lower rate, and that is not allowed.
+    """
+    for sample_rate in sample_rates:
+        lower = [track for track in tracks if track.sample_rate < sample_rate]
+        if lower and not allow_upsampled:
+            msg = (
+                f"scoring at {sample_rate} Hz: expected tracks stored at that rate or above, got "
+                f"{lower[0].name} at {lower[0].sample_rate} Hz: choose a lower --sr, or pass "
+                "--allow-upsampled (the band above is then empty, and ISR, SIR and SAR mean little)"
+            )
+            raise ConfigError(msg)

@@ -1,0 +1,206 @@
+"""Compare ways of serving many sampling frequencies: one loop over methods, rates and tracks."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.manifest import PreparedTrack
+from sfisep_core.errors import ConfigError
+from sfisep_core.evaluation.plan import SOURCES
+from sfisep_core.evaluation.signals import read_signals
+from sfisep_core.evaluation.study import Example, Samples, Scores, Study
+from sfisep_core.evaluation.systems import ModelFile, System, load, make_estimates
+
+SAMPLE_RATES = (
+    *(8000, 11025, 12000, 16000, 20000, 22050, 24000, 28000),
+    *(32000, 36000, 40000, 44100, 48000),
+)
+"""Hz: the rates of a comparison, unless others are named."""
+
+METHODS = ("native", "resample", "soxr", "noisy-kernel", "post-noise", "direct")
+
+EXAMPLE_SECONDS = 6.0
+
+_EXAMPLE = re.compile(r"(?P<track>.+?)(:(?P<start>[0-9.]+)-(?P<stop>[0-9.]+))?")
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Part of a track to listen to, in seconds."""
+
+    track: PreparedTrack
+    start: float
+    stop: float
+
+
+def plan_excerpts(tracks: Sequence[PreparedTrack], chosen: Sequence[str]) -> list[Excerpt]:
+    """Find the excerpts to listen to.
+
+    Args:
+        tracks: Those that are scored.
+        chosen: "TRACK" or "TRACK:START-END" in seconds; none = of one track.
+
+    Returns:
+        The excerpts. Without a range: the six seconds in which the quietest stem is loudest.
+
+    Raises:
+        ConfigError: A track is not scored, or a range is not in it.
+    """
+    by_name = {track.name: track for track in tracks}
+    excerpts = []
+    for text in chosen:
+        match = _EXAMPLE.fullmatch(text)
+        name = text if text in by_name or match is None else match["track"]
+        if name not in by_name:
+            msg = f"example {text!r}: expected TRACK or TRACK:START-END of a track that is scored"
+            raise ConfigError(msg)
+        track = by_name[name]
+        if name == text or match is None:
+            excerpts.append(_liveliest(track))
+            continue
+        start, stop = float(match["start"]), float(match["stop"])
+        if not 0 <= start < stop <= track.frames / track.sample_rate:
+            seconds = track.frames / track.sample_rate
+            msg = f"example {text!r}: expected a range within 0-{seconds:g} s, START before END"
+            raise ConfigError(msg)
+        excerpts.append(Excerpt(track, start, stop))
+    if not chosen:
+        # Where all stems play, if there is such a track.
+        best = max(tracks, key=lambda track: _balance(track, *_range(_liveliest(track))))
+        excerpts.append(_liveliest(best))
+    return excerpts
+
+
+def _range(excerpt: Excerpt) -> tuple[int, int]:
+    return int(excerpt.start), max(int(excerpt.stop), int(excerpt.start) + 1)
+
+
+def _balance(track: PreparedTrack, start: int, stop: int) -> float:
+    """Give the power of the quietest stem in some seconds."""
+    powers = [np.square(track.activity[source][start:stop]) for source in SOURCES]
+    return min((float(p.mean()) for p in powers if p.size), default=0.0)
+
+
+def _liveliest(track: PreparedTrack) -> Excerpt:
+    seconds = track.frames / track.sample_rate
+    latest = max(0, int(seconds - EXAMPLE_SECONDS))
+    length = int(EXAMPLE_SECONDS)
+    start = max(range(latest + 1), key=lambda first: _balance(track, first, first + length))
+    return Excerpt(track, float(start), min(start + EXAMPLE_SECONDS, seconds))
+
+
+def make_examples(
+    dataset: StemDataset,
+    excerpts: Sequence[Excerpt],
+    *,
+    systems: Sequence[System],
+    sample_rates: Sequence[int],
+    device: str,
+    allow_upsampled: bool,
+) -> list[Example]:
+    """Separate excerpts by all systems, each excerpt with three seconds around it.
+
+    Args:
+        dataset: The split.
+        excerpts: Parts of its tracks.
+        systems: What separates.
+        sample_rates: Rates in Hz to do so at.
+        device: For models.
+        allow_upsampled: See `Settings`.
+
+    Returns:
+        An example for each excerpt and rate.
+
+    Raises:
+        SfisepError: Something cannot be read or separated.
+    """
+    examples = []
+    for excerpt in excerpts:
+        for sample_rate in sample_rates:
+            whole = read_signals(dataset, excerpt.track, sources=SOURCES, sample_rate=sample_rate)
+            start, stop = round(excerpt.start * sample_rate), round(excerpt.stop * sample_rate)
+            around = slice(max(0, start - 3 * sample_rate), stop + 3 * sample_rate)
+            inside = slice(start - around.start, stop - around.start)
+            part = replace(
+                whole,
+                references=whole.references[..., around],
+                mixture=whole.mixture[..., around],
+            )
+
+            def cut(signal: Samples, inside: slice = inside) -> Samples:
+                return np.ascontiguousarray(signal[..., inside])
+
+            examples.append(
+                Example(
+                    track=excerpt.track.name,
+                    start=excerpt.start,
+                    sample_rate=sample_rate,
+                    mixture=cut(part.mixture),
+                    references={
+                        source: cut(stem)
+                        for source, stem in zip(SOURCES, part.references, strict=True)
+                    },
+                    estimates={
+                        system.name: {
+                            source: cut(stem)
+                            for source, stem in make_estimates(
+                                system, part, device=device, allow_upsampled=allow_upsampled
+                            ).items()
+                        }
+                        for system in systems
+                    },
+                )
+            )
+    return examples
+
+
+def make_study(
+    model: ModelFile,
+    scores: Scores,
+    *,
+    data: str,
+    systems: Sequence[System],
+    sample_rates: Sequence[int],
+    tracks: Sequence[PreparedTrack],
+    examples: Sequence[Example],
+) -> Study:
+    """Put together what the report shows."""
+    return Study(
+        model=model.label,
+        model_sha256=model.sha256,
+        native_rate=load(model.name, "cpu").native_rate,
+        data=data,
+        systems=[system.name for system in systems],
+        sample_rates=sorted(sample_rates),
+        sources=SOURCES,
+        tracks=[track.name for track in tracks],
+        scores=scores,
+        examples=examples,
+    )
+
+
+def prepare_report() -> None:
+    """Refuse to begin where no report can be written in the end.
+
+    Raises:
+        ConfigError: matplotlib is missing.
+    """
+    from sfisep_core.evaluation.report import check_available
+
+    check_available()
+
+
+def write_report(study: Study, model: ModelFile, path: Path) -> None:
+    """Write the report of a study as one HTML file.
+
+    Raises:
+        ConfigError: matplotlib is missing.
+        OSError: It cannot be written.
+    """
+    from sfisep_core.evaluation.report import write_report as write
+
+    write(study, path, model=load(model.name, "cpu"))

@@ -1,0 +1,82 @@
+"""What is scored: the references and the mixture of a track, at the rate that is scored."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sfisep_core.audio.files import read_audio
+from sfisep_core.audio.resample import resample
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.manifest import PreparedTrack
+from sfisep_core.errors import DatasetError
+from sfisep_core.evaluation.study import Samples
+
+
+@dataclass(frozen=True)
+class TrackSignals:
+    """The signals of one track.
+
+    Attributes:
+        name: Of the track.
+        split: Of the data set.
+        sample_rate: Hz.
+        sources: Names in the order of the source axis.
+        references: Shape (source, channel, time).
+        mixture: The one that was given with the track, or else the sum; shape (channel, time).
+    """
+
+    name: str
+    split: str
+    sample_rate: int
+    sources: tuple[str, ...]
+    references: Samples
+    mixture: Samples
+
+
+def read_signals(
+    dataset: StemDataset, track: PreparedTrack, *, sources: tuple[str, ...], sample_rate: int
+) -> TrackSignals:
+    """Read a track; everything is resampled once, with soxr VHQ, where the rate is another.
+
+    Args:
+        dataset: The data set's split, of whole tracks.
+        track: One of its tracks.
+        sources: Names, in the order wanted.
+        sample_rate: Hz.
+
+    Returns:
+        Its signals.
+
+    Raises:
+        AudioFileError: A file cannot be read.
+        DatasetError: A file is shorter than the manifest says.
+    """
+    stems = [dataset.read_whole(track, source) for source in sources]
+    if track.mixture is None:
+        mixture: Samples = np.sum([dataset.read_whole(track, s) for s in track.stems], axis=0)
+    else:
+        mixture = _read_mixture(dataset.folder / track.mixture, track)
+
+    def at_rate(signal: Samples) -> Samples:
+        return resample(signal, orig_rate=track.sample_rate, target_rate=sample_rate)
+
+    return TrackSignals(
+        name=track.name,
+        split=track.split,
+        sample_rate=sample_rate,
+        sources=sources,
+        references=np.stack([at_rate(stem) for stem in stems]),
+        mixture=at_rate(mixture),
+    )
+
+
+def _read_mixture(path: Path, track: PreparedTrack) -> Samples:
+    mixture, _ = read_audio(path)
+    if mixture.shape[1] != track.frames:
+        msg = (
+            f"{path}: expected {track.frames} frames as the manifest says, found "
+            f"{mixture.shape[1]}: prepare the data again"
+        )
+        raise DatasetError(msg)
+    return mixture

@@ -1,0 +1,83 @@
+"""What a comparison of methods over sampling frequencies has found, for tables and the report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Samples = npt.NDArray[np.float32]
+
+ALL_SOURCES = "mean"
+"""In place of a source's name: of each track, the mean over its sources."""
+
+
+class ScoreKey(NamedTuple):
+    """Which score.
+
+    Attributes:
+        sample_rate: Rate in Hz at which was scored.
+        system: What made the estimates: a method of the model, or a baseline.
+        source: Name of the source, or `ALL_SOURCES`.
+        metric: Key in `metrics.DEFINITIONS`.
+    """
+
+    sample_rate: int
+    system: str
+    source: str
+    metric: str
+
+
+Scores = Mapping[ScoreKey, Mapping[str, float]]
+"""Values by track; tracks that have no such score are left out."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """An excerpt to listen to.
+
+    Attributes:
+        track: Name of the track.
+        start: Where in it, in seconds.
+        sample_rate: Hz.
+        mixture: Shape (channel, time).
+        references: By source, each of the mixture's shape.
+        estimates: By system and source, likewise.
+    """
+
+    track: str
+    start: float
+    sample_rate: int
+    mixture: Samples
+    references: Mapping[str, Samples]
+    estimates: Mapping[str, Mapping[str, Samples]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison of methods over sampling frequencies.
+
+    Attributes:
+        model: Name of the model.
+        model_sha256: Digest of its file.
+        native_rate: Rate in Hz at which it was trained.
+        data: What was scored, in words.
+        systems: In the order of the tables; the first is the one that others are compared with.
+        sample_rates: Hz, ascending.
+        sources: Names, in order.
+        tracks: Names.
+        scores: All scores.
+        examples: What can be listened to.
+    """
+
+    model: str
+    model_sha256: str
+    native_rate: int
+    data: str
+    systems: Sequence[str]
+    sample_rates: Sequence[int]
+    sources: Sequence[str]
+    tracks: Sequence[str]
+    scores: Scores
+    examples: Sequence[Example]

@@ -1,0 +1,206 @@
+"""What can be scored: methods of a model, baselines that need none, and estimates in files."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from sfisep_core.audio.files import read_audio
+from sfisep_core.audio.resample import resample
+from sfisep_core.devices import find_device
+from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
+from sfisep_core.evaluation.oracle import ideal_ratio_mask
+from sfisep_core.evaluation.signals import TrackSignals
+from sfisep_core.evaluation.study import Samples
+from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
+from sfisep_core.pretrained.registry import BUNDLED
+from sfisep_core.pretrained.resolve import resolve_model
+from sfisep_core.separation.methods import METHODS, MethodName, run_method
+from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
+
+MIXTURE = "mixture"
+ORACLE = "oracle-irm"
+ESTIMATES = "estimates"
+BASELINES = (*METHODS, MIXTURE, ORACLE)
+
+_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
+# The settings that change what a method gives.
+_NOISE_LEVELS = {"noisy-kernel": "kernel_noise_level", "post-noise": "post_noise_level"}
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model, by what it takes to load it in another process.
+
+    Attributes:
+        name: Name or path as `resolve_model` takes it.
+        sha256: Digest of its file.
+    """
+
+    name: str
+    sha256: str
+
+    @property
+    def label(self) -> str:
+        """Name for folders and tables."""
+        return Path(self.name).name.removesuffix(".safetensors")
+
+
+@dataclass(frozen=True)
+class System:
+    """One thing to score.
+
+    Attributes:
+        name: In tables.
+        kind: A method's name, "mixture", "oracle-irm" or "estimates".
+        folder: Name of the folder of its scores.
+        model: Of a method.
+        segment: Of a method: seconds of a segment, see `run_method`.
+        options: Of a method: noise levels and seed.
+        estimates: Of "estimates": the folder with TRACK/STEM.* or SPLIT/TRACK/STEM.*
+    """
+
+    name: str
+    kind: str
+    folder: str
+    model: ModelFile | None = None
+    segment: float | None = None
+    options: MethodOptions = DEFAULT_OPTIONS
+    estimates: Path | None = None
+
+    def settings(self, split: str, track: str) -> dict[str, Any]:
+        """Give what its estimates of a track depend on, for JSON."""
+        found: dict[str, Any] = {"kind": self.kind}
+        if self.model is not None:
+            found |= {"model": self.model.sha256, "segment": self.segment}
+            if self.kind in _NOISE_LEVELS:
+                level = getattr(self.options, _NOISE_LEVELS[self.kind])
+                found |= {"noise_level": level, "seed": self.options.seed}
+        if self.estimates is not None:
+            files = find_estimates(self.estimates, split, track, DEFAULT_SOURCES)
+            stats = {name: file.stat() for name, file in files.items()}
+            found["files"] = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
+        return found
+
+
+def model_file(name: str) -> ModelFile:
+    """Describe a model and check that it can be loaded.
+
+    Raises:
+        CheckpointError: It cannot.
+    """
+    load(name, "cpu")
+    content = BUNDLED.get(name, Path(name)).read_bytes()
+    return ModelFile(name, hashlib.sha256(content).hexdigest())
+
+
+@lru_cache(maxsize=1)
+def load(name: str, device: str) -> SeparationModel:
+    """Load a model for separation; the last one is kept.
+
+    Raises:
+        CheckpointError: It cannot be found or read.
+        ConfigError: There is no such device.
+    """
+    return resolve_model(name).to(find_device(device)).eval().for_inference()
+
+
+def make_estimates(
+    system: System, signals: TrackSignals, *, device: str, allow_upsampled: bool
+) -> dict[str, Samples]:
+    """Make or read the estimates of a track.
+
+    Args:
+        system: What makes them.
+        signals: The track.
+        device: For models.
+        allow_upsampled: Whether files may have a lower rate than is scored.
+
+    Returns:
+        By source, each of the references' channels; those of files have their own length, and
+        sources without a file are missing.
+
+    Raises:
+        ConfigError: The model cannot work at this rate, or files do not fit.
+        CheckpointError: The model gives NaN or Inf.
+        DatasetError: There is no estimate of this track.
+        AudioFileError: A file cannot be read.
+    """
+    if system.kind == MIXTURE:
+        return dict.fromkeys(signals.sources, signals.mixture)
+    if system.kind == ORACLE:
+        stems = ideal_ratio_mask(
+            signals.references, signals.mixture, sample_rate=signals.sample_rate
+        )
+        return dict(zip(signals.sources, stems, strict=True))
+    if system.kind == ESTIMATES:
+        return _read_estimates(system, signals, allow_upsampled=allow_upsampled)
+    assert system.model is not None
+    model = load(system.model.name, device)
+    try:
+        stems = run_method(
+            cast(MethodName, system.kind),
+            model,
+            signals.mixture,
+            sample_rate=signals.sample_rate,
+            segment=system.segment,
+            options=system.options,
+        )
+    except np.linalg.LinAlgError as error:  # least-squares gains of stems that are not finite
+        msg = f"model {system.model.name}: expected finite stems of {signals.name}, got NaN or Inf"
+        raise CheckpointError(msg) from error
+    return dict(zip(model.sources, stems, strict=True))
+
+
+def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str]) -> dict[str, Path]:
+    """Find the files of a track's estimates, by source.
+
+    Raises:
+        ConfigError: A source has several.
+    """
+    found: dict[str, Path] = {}
+    for place in (folder / track, folder / split / track):
+        for source in sources:
+            files = [place / f"{source}{suffix}" for suffix in _SUFFIXES]
+            files = [file for file in files if file.is_file()]
+            if len(files) > 1 or (files and source in found):
+                names = ", ".join(map(str, [*files, *([found[source]] if source in found else [])]))
+                msg = f"estimates of {track}: expected one file for {source}, found {names}"
+                raise ConfigError(msg)
+            if files:
+                found[source] = files[0]
+    return found
+
+
+def _read_estimates(
+    system: System, signals: TrackSignals, *, allow_upsampled: bool
+) -> dict[str, Samples]:
+    assert system.estimates is not None
+    files = find_estimates(system.estimates, signals.split, signals.name, signals.sources)
+    if not files:
+        msg = (
+            f"estimates of {signals.name}: expected {system.estimates / signals.name}/STEM.wav (or "
+            f".flac, .mp3, ...) for STEM of {', '.join(signals.sources)}; found none: separate "
+            "this track, too, or leave it out with --track"
+        )
+        raise DatasetError(msg)
+    found: dict[str, Samples] = {}
+    for source, file in files.items():
+        audio, file_rate = read_audio(file)
+        if file_rate < signals.sample_rate and not allow_upsampled:
+            msg = (
+                f"{file}: expected {signals.sample_rate} Hz or more, got {file_rate} Hz: choose a "
+                "lower --sr, or pass --allow-upsampled"
+            )
+            raise ConfigError(msg)
+        audio = resample(audio, orig_rate=file_rate, target_rate=signals.sample_rate)
+        channels = signals.mixture.shape[0]
+        if audio.shape[0] not in (1, channels):
+            msg = f"{file}: expected {channels} channels as its track has, got {audio.shape[0]}"
+            raise ConfigError(msg)
+        found[source] = np.broadcast_to(audio, (channels, audio.shape[1]))
+    return found

@@ -1,0 +1,215 @@
+"""The scores of one track, and the file that keeps them, in the layout of museval's files."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sfisep_core.atomic import written_whole
+from sfisep_core.evaluation.bss_eval import METRICS, bss_eval
+from sfisep_core.evaluation.metrics import DEFINITIONS, whole_track_scores
+from sfisep_core.evaluation.museval_reference import museval_scores
+from sfisep_core.evaluation.signals import TrackSignals
+from sfisep_core.evaluation.study import Samples
+
+MetricSet = Literal["all", "sdr", "museval"]
+
+SCORING_VERSION = 1
+"""Raised whenever scores change: those of another version are computed again."""
+
+_SECONDS = 1.0  # of a frame, and from one to the next
+
+
+@dataclass(frozen=True)
+class SourceScores:
+    """Scores of one source.
+
+    Attributes:
+        frames: By key in `bss_eval.METRICS`, values in dB of every frame; NaN where there is none.
+        whole: By key in `metrics.DEFINITIONS`, values in dB of the whole track.
+    """
+
+    frames: dict[str, list[float]]
+    whole: dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrackScores:
+    """Scores of one system on one track.
+
+    Attributes:
+        track: Its name.
+        split: "train", "valid" or "test".
+        system: Name of the system.
+        sample_rate: Rate in Hz at which was scored.
+        settings: What the scores depend on.
+        sources: Scores by source; sources without an estimate are left out.
+        silent_sources: Those whose reference is silent throughout: their leakage is given.
+        silent_estimates: Others whose estimate is silent throughout: framewise not scored.
+        num_silent_frames: Frames without scores, since a reference or an estimate is silent there.
+        condition: Condition number of the references' Gram matrix; NaN where no filters were used.
+        ill_conditioned: Whether ISR, SIR and SAR say nothing since the references leave them open.
+        equivariance_db: See `equivariance.equivariance_db`; None where it was not asked for.
+    """
+
+    track: str
+    split: str
+    system: str
+    sample_rate: int
+    settings: dict[str, Any]
+    sources: dict[str, SourceScores]
+    silent_sources: list[str]
+    silent_estimates: list[str]
+    num_silent_frames: int
+    condition: float
+    ill_conditioned: bool
+    equivariance_db: float | None = None
+
+
+def score_track(
+    signals: TrackSignals,
+    estimates: Mapping[str, Samples],
+    *,
+    system: str,
+    settings: dict[str, Any],
+    metrics: MetricSet,
+    device: str,
+) -> TrackScores:
+    """Score the estimates of a track.
+
+    Estimates that are longer than the references are cut, shorter ones followed by silence.
+
+    Args:
+        signals: The track.
+        estimates: By source, shape (channel, time); sources may be missing.
+        system: Name of what made them.
+        settings: What they depend on, to be kept with the scores.
+        metrics: "all"; "sdr": neither ISR, SIR nor SAR, which take the time; "museval": these four
+            by the package museval.
+        device: Where BSS Eval computes, "cpu" or "cuda".
+
+    Returns:
+        The scores.
+
+    Raises:
+        ConfigError: Signals hold NaN or Inf, or museval cannot be used on them.
+    """
+    references, length = signals.references, signals.references.shape[-1]
+    # A source without an estimate interferes with the others all the same.
+    fitted = np.zeros(references.shape, dtype=np.float32)
+    for number, source in enumerate(signals.sources):
+        if source in estimates:
+            estimate = estimates[source][:, :length]
+            fitted[number, :, : estimate.shape[1]] = estimate
+    if metrics == "museval":
+        found = museval_scores(
+            references,
+            fitted,
+            sample_rate=signals.sample_rate,
+            sources=signals.sources,
+            window_seconds=_SECONDS,
+            hop_seconds=_SECONDS,
+        )
+    else:
+        found = bss_eval(
+            references,
+            fitted,
+            sample_rate=signals.sample_rate,
+            sources=signals.sources,
+            metrics=METRICS if metrics == "all" else ("sdr",),
+            window_seconds=_SECONDS,
+            hop_seconds=_SECONDS,
+            device=device,
+        )
+    sources: dict[str, SourceScores] = {}
+    for number, source in enumerate(signals.sources):
+        if source not in estimates:
+            continue
+        if source in found.silent_sources:
+            whole = {"leakage_db": found.leakage_db[source]}
+        else:
+            whole = whole_track_scores(
+                estimate=fitted[number],
+                reference=references[number],
+                sample_rate=signals.sample_rate,
+            )
+        frames = {str(metric): getattr(found, metric)[number].tolist() for metric in METRICS}
+        sources[source] = SourceScores(frames, whole)
+    return TrackScores(
+        track=signals.name,
+        split=signals.split,
+        system=system,
+        sample_rate=signals.sample_rate,
+        settings=settings,
+        sources=sources,
+        silent_sources=list(found.silent_sources),
+        silent_estimates=[name for name in found.silent_estimates if name in estimates],
+        num_silent_frames=found.num_silent_frames,
+        condition=found.condition,
+        ill_conditioned=found.ill_conditioned,
+    )
+
+
+def write_track_scores(path: Path, scores: TrackScores) -> None:
+    """Write a file that museval's tools read: `targets` is in their layout, the rest is ours.
+
+    As in their files, values that do not exist are NaN, and infinite ones as well there.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    targets = []
+    for source, of_source in scores.sources.items():
+        columns = [of_source.frames[metric] for metric in METRICS]
+        frames = [
+            {
+                "time": number * _SECONDS,
+                "duration": _SECONDS,
+                "metrics": {
+                    metric.upper(): value if math.isfinite(value) else math.nan
+                    for metric, value in zip(METRICS, values, strict=True)
+                },
+            }
+            for number, values in enumerate(zip(*columns, strict=True))
+        ]
+        targets.append({"name": source, "frames": frames})
+    own = asdict(scores)
+    own["sources"] = {source: of_source.whole for source, of_source in scores.sources.items()}
+    used = {key for of_source in scores.sources.values() for key in of_source.whole}
+    used |= set(METRICS) | ({"equivariance_db"} if scores.equivariance_db is not None else set())
+    content = {
+        "targets": targets,
+        "sfisep": own,
+        "definitions": {key: asdict(DEFINITIONS[key]) for key in DEFINITIONS if key in used},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def read_track_scores(path: Path) -> TrackScores | None:
+    """Read what `write_track_scores` has written; None where there is no such file, or no more.
+
+    Infinite values of frames come back as NaN.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        own = content["sfisep"]
+        frames = {
+            target["name"]: {
+                str(metric): [float(f["metrics"][metric.upper()]) for f in target["frames"]]
+                for metric in METRICS
+            }
+            for target in content["targets"]
+        }
+        own["sources"] = {
+            source: SourceScores(frames[source], {key: float(v) for key, v in whole.items()})
+            for source, whole in own["sources"].items()
+        }
+        return TrackScores(**own)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

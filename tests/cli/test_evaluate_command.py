@@ -1,0 +1,153 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.evaluation.conftest import SAMPLE_RATE, data, model, stems_of
+
+__all__ = ["data", "model"]  # fixtures
+
+Run = Callable[..., int]
+SOURCES = ("vocals", "drums", "bass", "other")
+
+
+def numbers_of(text: str, system: str, source: str) -> list[str]:
+    """The cells of a row of the first table, beside the median those below it."""
+    lines = text.splitlines()
+    row = next(
+        n
+        for n, line in enumerate(lines)
+        if [c.strip() for c in line.split("│")[1:3]] == [system, source]
+    )
+    return [cell.strip() for line in lines[row : row + 2] for cell in line.split("│")[4:-1]]
+
+
+def test_tables_of_model_and_baselines(
+    run_sfisep: Run, data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["evaluate", "--data", data, "--sr", 6000, "--model", model, "--out", out]
+    arguments += ["--baseline", "mixture", "--metrics", "sdr", "--device", "cpu"]
+    assert run_sfisep(*arguments) == 0
+    shown = capsys.readouterr()
+    assert "6 scores computed, 0 were there already" in shown.err
+    assert "6000 Hz: median over tracks" in shown.out
+    summary = json.loads((out / "6000/summary.json").read_text())
+    for system in ("native", "mixture"):
+        of_drums = {
+            row["metric"]: row
+            for row in summary["scores"]
+            if (row["system"], row["source"]) == (system, "drums")
+        }
+        found = numbers_of(shown.out, system, "drums")
+        keys = ("sdr", "si_sdr", "si_sdr_common_band", "snr")
+        assert found[:4] == [f"{of_drums[key]['median']:.2f}" for key in keys]
+        assert found[4:] == [f"{of_drums[key]['mean']:.2f}" for key in keys]
+    assert "native minus the others" in shown.out
+    assert "native: bass where silent (1 tracks): leakage" in shown.out
+    assert "SDR: 10 log10(|s|^2 / |e - s|^2)" in shown.out.replace("\n", " ")
+    assert run_sfisep(*arguments) == 0
+    again = capsys.readouterr()
+    assert "0 scores computed, 6 were there already" in again.err
+    assert again.out == shown.out
+    files = sorted(str(p.relative_to(out / "6000")) for p in out.rglob("*.json"))
+    assert files == [
+        *(f"mixture/test/noise {n}.json" for n in range(3)),
+        "summary.json",
+        *(f"tiny.native/test/noise {n}.json" for n in range(3)),
+    ]
+
+
+def test_json_is_all_that_is_printed(
+    run_sfisep: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for track in range(3):
+        folder = tmp_path / f"mine/noise {track}"
+        folder.mkdir(parents=True)
+        for name, stem in zip(SOURCES, stems_of(track), strict=True):
+            soundfile.write(folder / f"{name}.wav", stem.T / 2, SAMPLE_RATE, subtype="FLOAT")
+    arguments = ["evaluate", "--data", data, "--estimates", tmp_path / "mine", "--json"]
+    assert run_sfisep(*arguments, "--out", tmp_path / "out", "--track", "*[02]") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["systems"], content["model"]) == (["mine"], None)
+    assert content["tracks"] == ["noise 0", "noise 2"]
+    (row,) = (r for r in content["scores"] if (r["source"], r["metric"]) == ("bass", "snr"))
+    # An estimate of half the amplitude misses a quarter of the energy.
+    assert row["median"] == pytest.approx(10 * np.log10(4))
+
+
+def test_failures_are_shown_and_counted(
+    run_sfisep: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    arguments = ["evaluate", "--data", data, "--estimates", tmp_path / "mine"]
+    assert run_sfisep(*arguments, "--baseline", "mixture", "--out", tmp_path / "out") == 1
+    shown = capsys.readouterr().err.replace("\n", "")
+    assert shown.count("mine at 8000 Hz: estimates of noise") == 3
+    assert "3 scores computed" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sr", 16000], "--allow-upsampled"),
+        (["--baseline", "resampel"], "expected one of native"),
+        (["--track", "nobody"], "expected a track 'nobody'"),
+        (["--split", "valid"], "expected tracks in split 'valid'"),
+        (["--model", "nobody"], "expected a bundled model"),
+        (["--estimates", "nowhere"], "expected a folder"),
+        (["--json", "--quiet"], "exclude each other"),
+        (["--device", "abacus"], "expected auto, cpu"),
+    ],
+)
+def test_refused_before_any_work(
+    run_sfisep: Run,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[object],
+    message: str,
+) -> None:
+    out = tmp_path / "out"
+    assert run_sfisep("evaluate", "--data", data, "--out", out, *arguments) in (1, 2)
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_museval_needs_ffmpeg(
+    run_sfisep: Run,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    arguments = ["--baseline", "mixture", "--metrics", "museval", "--estimates", tmp_path]
+    assert run_sfisep("evaluate", "--data", data, "--out", tmp_path / "out", *arguments) != 0
+    assert "ffmpeg" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="museval needs ffmpeg")
+def test_museval_gives_the_same(
+    run_sfisep: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {}
+    for track in (0, 2):
+        folder = tmp_path / f"mine/noise {track}"
+        folder.mkdir(parents=True)
+        noise = np.random.default_rng(5).uniform(-0.1, 0.1, stems_of(track).shape)
+        for name, stem in zip(SOURCES, stems_of(track) + noise, strict=True):
+            soundfile.write(folder / f"{name}.wav", stem.T, SAMPLE_RATE, subtype="FLOAT")
+    for metrics in ("all", "museval"):
+        arguments = ["--estimates", tmp_path / "mine", "--track", "noise 0", "--track", "noise 2"]
+        arguments += ["--metrics", metrics, "--json", "--out", tmp_path / metrics]
+        assert run_sfisep("evaluate", "--data", data, *arguments) == 0
+        rows = json.loads(capsys.readouterr().out)["scores"]
+        values[metrics] = {(r["source"], r["metric"]): r["median"] for r in rows}
+    assert values["museval"].keys() == values["all"].keys()
+    for key, value in values["all"].items():
+        assert values["museval"][key] == pytest.approx(value, abs=1e-3)

@@ -1,0 +1,208 @@
+import csv
+import io
+import json
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sfisep_core.evaluation.evaluate import Evaluation
+from sfisep_core.evaluation.pieces import Failure
+from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
+from sfisep_core.evaluation.tables import collect, report, to_json, write_tables
+from sfisep_core.evaluation.track_scores import (
+    SourceScores,
+    TrackScores,
+    read_track_scores,
+    write_track_scores,
+)
+
+NAN = math.nan
+
+
+def scores(
+    track: int,
+    *,
+    system: str = "a",
+    sdr: dict[str, list[float]],
+    si_sdr: dict[str, float] | None = None,
+    leakage: dict[str, float] | None = None,
+    ill_conditioned: bool = False,
+    equivariance_db: float | None = None,
+) -> TrackScores:
+    whole = {name: {"si_sdr": value} for name, value in (si_sdr or {}).items()}
+    whole |= {name: {"leakage_db": value} for name, value in (leakage or {}).items()}
+    frames = len(next(iter(sdr.values())))
+    filtered = {key: [1.0] * frames for key in ("isr", "sir", "sar")}
+    return TrackScores(
+        track=f"track {track}",
+        split="test",
+        system=system,
+        sample_rate=8000,
+        settings={"version": 1},
+        sources={
+            name: SourceScores({"sdr": of_source, **filtered}, whole.get(name, {}))
+            for name, of_source in sdr.items()
+        },
+        silent_sources=list(leakage or {}),
+        silent_estimates=[],
+        num_silent_frames=2,
+        condition=1e12 if ill_conditioned else 10.0,
+        ill_conditioned=ill_conditioned,
+        equivariance_db=equivariance_db,
+    )
+
+
+def key(source: str, metric: str = "sdr", *, system: str = "a") -> ScoreKey:
+    return ScoreKey(8000, system, source, metric)
+
+
+def test_frames_are_summed_up_by_their_median() -> None:
+    found = collect([scores(0, sdr={"drums": [1, NAN, 3, 10, math.inf], "bass": [2, 2, 2, 2, 2]})])
+    assert found[key("drums")] == {"track 0": 3}
+    assert found[key("bass")] == {"track 0": 2}
+    assert found[key(ALL_SOURCES)] == {"track 0": 2.5}
+
+
+def test_mean_over_sources_leaves_out_silent_ones_but_no_failed_ones() -> None:
+    of_silent = scores(0, sdr={"drums": [4.0], "bass": [NAN]}, leakage={"bass": -30.0})
+    of_failed = scores(1, sdr={"drums": [4.0], "bass": [NAN]})
+    found = collect([of_silent, of_failed])
+    assert found[key(ALL_SOURCES)]["track 0"] == 4
+    assert math.isnan(found[key(ALL_SOURCES)]["track 1"])
+    assert "track 0" not in found.get(key("bass"), {})
+    assert found[key("bass", "leakage_db")] == {"track 0": -30}
+    assert key(ALL_SOURCES, "leakage_db") not in found
+
+
+def test_ill_conditioned_scores_are_left_out() -> None:
+    good, bad = (scores(n, sdr={"drums": [4.0]}, ill_conditioned=n == 1) for n in range(2))
+    found = collect([good, bad])
+    for metric in ("isr", "sir", "sar"):
+        assert found[key("drums", metric)] == {"track 0": 1}
+    assert set(found[key("drums")]) == {"track 0", "track 1"}
+    (row,) = report(Evaluation([good, bad], [], 0), ["a"], {})["notes"]
+    assert (row["tracks"], row["ill_conditioned"], row["silent_frames"]) == (2, 1, 4)
+
+
+def make_tables(tmp_path: Path) -> dict[str, list[dict[str, object]]]:
+    tracks = [
+        scores(n, system=system, sdr={"drums": [level]}, si_sdr={"drums": silent})
+        for system, levels in (("a", (1.0, 2.0, 9.0)), ("b", (0.5, 2.5, 7.0)))
+        for n, (level, silent) in enumerate(zip(levels, (-math.inf, 1.0, 2.0), strict=True))
+    ]
+    evaluation = Evaluation(tracks, [Failure("track 3", 8000, "a", "broken")], 6)
+    tables = report(evaluation, ["a", "b"], {"command": "evaluate"})
+    write_tables(tmp_path, tables, collect(tracks))
+    return tables
+
+
+def test_tables(tmp_path: Path) -> None:
+    tables = make_tables(tmp_path)
+    row = next(r for r in tables["scores"] if r["metric"] == "sdr" and r["system"] == "a")
+    assert (row["median"], row["mean"], row["tracks"]) == (2, 4, 3)
+    (difference,) = (
+        r for r in tables["differences"] if (r["metric"], r["source"]) == ("sdr", "drums")
+    )
+    assert (difference["system"], difference["minus"]) == ("a", "b")
+    assert difference["mean"] == pytest.approx((0.5 - 0.5 + 2) / 3)
+    assert (difference["ahead"], difference["tracks"]) == (2, 3)
+    # A silent estimate has no SI-SDR, and the count shows it.
+    of_si_sdr = next(r for r in tables["scores"] if r["metric"] == "si_sdr")
+    assert (of_si_sdr["mean"], of_si_sdr["tracks"]) == (1.5, 2)
+    assert tables["failures"][0]["message"] == "broken"
+    assert "|s|^2" in tables["definitions"]["sdr"]["definition"]
+
+
+def test_files(tmp_path: Path) -> None:
+    tables = make_tables(tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(to_json(tables))
+    for name in ("summary", "differences"):
+        rows = list(csv.DictReader(io.StringIO((tmp_path / f"{name}.csv").read_text())))
+        assert len(rows) == len(tables["scores" if name == "summary" else "differences"])
+    tracks = list(csv.DictReader(io.StringIO((tmp_path / "tracks.csv").read_text())))
+    values = [float(r["value"]) for r in tracks if (r["metric"], r["system"]) == ("si_sdr", "a")]
+    assert values == [-math.inf, 1, 2] * 2  # of the drums, and of the mean
+
+
+def test_nothing_scored_still_gives_tables(tmp_path: Path) -> None:
+    tables = report(Evaluation([], [], 0), ["a"], {})
+    write_tables(tmp_path, tables, {})
+    assert json.loads((tmp_path / "summary.json").read_text())["scores"] == []
+
+
+def museval_store() -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        museval = pytest.importorskip("museval", exc_type=(ImportError, RuntimeError))
+        return museval.EvalStore(frames_agg="median", tracks_agg="median")
+
+
+def test_museval_reads_the_files_and_finds_the_same_medians(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    tracks = []
+    for number in range(5):
+        frames = generator.normal(5, 3, (2, 4, 7))
+        frames[generator.random(frames.shape) < 0.2] = NAN
+        tracks.append(
+            TrackScores(
+                track=f"track {number}",
+                split="test",
+                system="a",
+                sample_rate=8000,
+                settings={},
+                sources={
+                    name: SourceScores(
+                        dict(zip(("sdr", "isr", "sir", "sar"), of_source.tolist(), strict=True)),
+                        {},
+                    )
+                    for name, of_source in zip(("drums", "bass"), frames, strict=True)
+                },
+                silent_sources=[],
+                silent_estimates=[],
+                num_silent_frames=0,
+                condition=1.0,
+                ill_conditioned=False,
+            )
+        )
+        write_track_scores(tmp_path / f"test/track {number}.json", tracks[-1])
+    store = museval_store()
+    store.add_eval_dir(tmp_path)
+    theirs = store.agg_frames_tracks_scores()
+    ours = report(Evaluation(tracks, [], 5), ["a"], {})["scores"]
+    compared = 0
+    for row in ours:
+        if row["source"] != ALL_SOURCES:
+            expected = theirs[row["source"], row["metric"].upper()]
+            assert row["median"] == pytest.approx(expected, abs=1e-12)
+            compared += 1
+    assert compared == 8
+
+
+def test_file_follows_the_schema_of_museval(tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    museval_store()
+    import museval
+
+    write_track_scores(tmp_path / "a.json", scores(0, sdr={"drums": [1.0, NAN, math.inf]}))
+    content = json.loads((tmp_path / "a.json").read_text())
+    schema = json.loads((Path(museval.__file__).parent / "musdb.schema.json").read_text())
+    jsonschema.validate(content, schema)
+    frames = content["targets"][0]["frames"]
+    assert [frame["time"] for frame in frames] == [0, 1, 2]
+    assert math.isnan(frames[2]["metrics"]["SDR"])  # museval has no infinite scores
+
+
+def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    written = scores(
+        3,
+        sdr={"drums": [1 / 3, -2.0], "bass": [0.0, 5.0]},
+        si_sdr={"drums": -math.inf},
+        leakage={"bass": -math.inf},
+        equivariance_db=-12.5,
+    )
+    write_track_scores(tmp_path / "a.json", written)
+    assert read_track_scores(tmp_path / "a.json") == written
+    assert read_track_scores(tmp_path / "b.json") is None
