@@ -10,10 +10,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 """For what accompanies the work: standard output is kept for what a user may pipe on."""
 
-output = Console(highlight=False)
+output = Console(highlight=False, emoji=False)
 """For what a user asked to see."""
 
 _LONGEST_NAME = 30  # of a first column that is not broken over lines

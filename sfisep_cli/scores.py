@@ -1,7 +1,9 @@
 """What the commands share that score: running, and showing tables."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,12 @@ if TYPE_CHECKING:
     from sfisep_core.data.manifest import PreparedTrack
     from sfisep_core.evaluation.evaluate import Evaluation
     from sfisep_core.evaluation.pieces import Settings
-    from sfisep_core.evaluation.systems import System
+    from sfisep_core.evaluation.systems import ModelFile, System
     from sfisep_core.separation.rate_changes import MethodOptions
 
 # What a terminal has room for; all the others are in the files.
 _SHOWN = ("sdr", "isr", "sir", "sar", "si_sdr", "si_sdr_common_band", "snr")
-_COMPARED = ("sdr", "si_sdr", "snr")
+_COMPARED = ("sdr", "si_sdr")
 
 
 def method_options(kernel_noise: float | None, post_noise: float | None) -> "MethodOptions":
@@ -76,38 +78,60 @@ def finish(
     about: Mapping[str, Any],
     *,
     folder: Path,
-) -> dict[str, Any]:
-    """Write the tables into a folder, and give them.
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Show the tables and write them into a folder.
 
     Raises:
         DatasetError: They cannot be written.
+        Exit: Something was not scored.
     """
     from sfisep_core.evaluation.tables import collect, report, write_tables
 
     tables = report(evaluation, [system.name for system in systems], about)
+    show_scores(tables, as_json=as_json, quiet=quiet)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_tables(folder, tables, collect(evaluation.scores))
     except OSError as error:
         msg = f"tables in {folder}: cannot be written: {error.strerror}; choose another --out"
         raise DatasetError(msg) from error
-    return tables
+    if tables["failures"]:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def describe(
+    settings: "Settings",
+    *,
+    model: "ModelFile | None",
+    segment: float | None,
+    options: "MethodOptions",
+    dataset: "StemDataset",
+    split: str,
+    tracks: Sequence["PreparedTrack"],
+) -> dict[str, Any]:
+    """Say what was run, for those who want to repeat it."""
+    return {
+        "sfisep": version("sfisep"),
+        "data": str(dataset.folder),
+        "split": split,
+        "tracks": [track.name for track in tracks],
+        "model": None if model is None else {"name": model.name, "sha256": model.sha256},
+        "segment": segment,
+        "method_options": asdict(options),
+        "settings": asdict(settings),
+    }
 
 
 def show_scores(tables: Mapping[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """Show tables, and leave with an error where something failed.
-
-    Raises:
-        Exit: Something was not scored.
-    """
+    """Show tables on standard output."""
     if as_json:
         from sfisep_core.evaluation.tables import to_json
 
         output.print(to_json(tables), markup=False, soft_wrap=True)
     elif not quiet:
         _show(tables)
-    if tables["failures"]:
-        raise typer.Exit(ExitCode.FAILED)
 
 
 def _show(tables: Mapping[str, Any]) -> None:
@@ -125,7 +149,10 @@ def _show(tables: Mapping[str, Any]) -> None:
         differences = _at_rate(tables["differences"], sample_rate)
         if differences:
             first = tables["systems"][0]
-            output.print(f"{first} minus the others, paired: mean [95 % interval], p of Wilcoxon")
+            output.print(
+                f"{first} minus the others, paired: mean [95 % interval], tracks in which it is "
+                "ahead, p of Wilcoxon's test"
+            )
             compared = [key for key in _COMPARED if key in definitions]
             show_table(
                 ("minus", "source", "tracks", *(definitions[key]["label"] for key in compared)),
@@ -147,17 +174,21 @@ def _score_rows(scores: Iterable[Mapping[str, Any]], shown: Sequence[str]) -> li
     found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for row in scores:
         found.setdefault((row["system"], row["source"]), {})[row["metric"]] = row
-    return [
-        [system, source, str(max(of_metric[key]["tracks"] for key in shown if key in of_metric))]
-        + [
-            f"{_number(of_metric[key]['median'])}\n{_number(of_metric[key]['mean'])}"
-            if key in of_metric
-            else "-"
-            for key in shown
-        ]
-        for (system, source), of_metric in found.items()
-        if any(key in of_metric for key in shown)
-    ]
+    rows = []
+    for (system, source), of_metric in found.items():
+        counts = [of_metric[key]["tracks"] for key in shown if key in of_metric]
+        if counts:
+            cells = [_score_cell(of_metric.get(key), max(counts)) for key in shown]
+            rows.append([system, source, str(max(counts)), *cells])
+    return rows
+
+
+def _score_cell(row: Mapping[str, Any] | None, tracks: int) -> str:
+    """Show median and mean, and the number of tracks where not all of the row's have the score."""
+    if row is None:
+        return "-"
+    fewer = "" if row["tracks"] == tracks else f"\n({row['tracks']} tr.)"
+    return f"{_number(row['median'])}\n{_number(row['mean'])}{fewer}"
 
 
 def _difference_rows(
@@ -168,18 +199,20 @@ def _difference_rows(
         found.setdefault((row["minus"], row["source"]), {})[row["metric"]] = row
 
     def cell(row: Mapping[str, Any] | None) -> str:
-        if row is None or row["mean"] is None:
+        if row is None or not row["tracks"]:
             return "-"
         interval = f"[{_number(row['low'], sign=True)}, {_number(row['high'], sign=True)}]"
-        p = "" if row["p"] is None else f" p={row['p']:.2g}"
-        return f"{_number(row['mean'], sign=True)} {interval}{p}"
+        p = "" if math.isnan(row["p"]) else f", p {row['p']:.2g}"
+        ahead = f"{row['ahead']}/{row['tracks']}"
+        return f"{_number(row['mean'], sign=True)} {interval}, {ahead}{p}"
 
-    return [
-        [other, source, str(max(of_metric[key]["tracks"] for key in compared if key in of_metric))]
-        + [cell(of_metric.get(key)) for key in compared]
-        for (other, source), of_metric in found.items()
-        if any(key in of_metric for key in compared)
-    ]
+    rows = []
+    for (other, source), of_metric in found.items():
+        counts = [of_metric[key]["tracks"] for key in compared if key in of_metric]
+        if counts:
+            cells = [cell(of_metric.get(key)) for key in compared]
+            rows.append([other, source, str(max(counts)), *cells])
+    return rows
 
 
 def _show_leakage(scores: Iterable[Mapping[str, Any]]) -> None:
@@ -198,7 +231,7 @@ def _show_note(note: Mapping[str, Any]) -> None:
         for key, words in (
             ("silent_frames", "frames without scores, since a reference or estimate is silent"),
             ("silent_sources", "silent references, rated by leakage"),
-            ("silent_estimates", "silent estimates, which have no scores but SNR"),
+            ("silent_estimates", "silent estimates of what sounds"),
             (
                 "ill_conditioned",
                 "tracks without ISR, SIR and SAR, which their references leave open",
@@ -212,7 +245,7 @@ def _show_note(note: Mapping[str, Any]) -> None:
         )
 
 
-def _number(value: float | None, *, sign: bool = False) -> str:
-    if value is None:
+def _number(value: float, *, sign: bool = False) -> str:
+    if math.isnan(value):
         return "-"
     return f"{value:+.2f}" if sign else f"{value:.2f}"

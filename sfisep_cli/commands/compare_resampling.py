@@ -22,7 +22,7 @@ from sfisep_cli.options import (
     Tracks,
 )
 from sfisep_cli.render import show_message
-from sfisep_cli.scores import finish, method_options, run, show_scores
+from sfisep_cli.scores import describe, finish, method_options, run
 from sfisep_core.errors import ConfigError, DatasetError
 
 _REPORT = "Report"
@@ -111,7 +111,7 @@ def compare_resampling(
         write_report,
     )
     from sfisep_core.evaluation.systems import model_file
-    from sfisep_core.evaluation.tables import collect
+    from sfisep_core.evaluation.tables import collect, pair
 
     if as_json and quiet:
         msg = "--json and --quiet exclude each other: give one of them"
@@ -131,11 +131,12 @@ def compare_resampling(
         raise ConfigError(msg)
     excerpts = plan_excerpts(tracks, example or [])
     described = model_file(model)
+    options = method_options(kernel_noise, post_noise)
     systems = plan_systems(
         described,
         method or METHODS,
         segment=segment,
-        options=method_options(kernel_noise, post_noise),
+        options=options,
     )
     settings = Settings(
         metrics=metrics, allow_upsampled=allow_upsampled, equivariance=True, device=device
@@ -150,19 +151,11 @@ def compare_resampling(
         jobs=jobs,
         quiet=quiet,
     )
-    about = {
-        "command": "compare-resampling",
-        "data": str(dataset.folder),
-        "split": split,
-        "tracks": [found.name for found in tracks],
-        "model": model,
-        "metrics": metrics,
-    }
-    tables = finish(evaluation, systems, about, folder=out)
     if not no_report and evaluation.scores:
         study = make_study(
             described,
             collect(evaluation.scores),
+            pair(evaluation.scores, [system.name for system in systems]),
             data=f"{len(tracks)} tracks of the split {split!r} of {dataset.folder.name}",
             systems=systems,
             sample_rates=sample_rates,
@@ -184,4 +177,13 @@ def compare_resampling(
             raise DatasetError(msg) from error
         if not quiet:
             show_message(f"report: {path}")
-    show_scores(tables, as_json=as_json, quiet=quiet)
+    about = describe(
+        settings,
+        model=described,
+        segment=segment,
+        options=options,
+        dataset=dataset,
+        split=split,
+        tracks=tracks,
+    )
+    finish(evaluation, systems, about, folder=out, as_json=as_json, quiet=quiet)

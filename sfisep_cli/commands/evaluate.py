@@ -21,7 +21,7 @@ from sfisep_cli.options import (
     Split,
     Tracks,
 )
-from sfisep_cli.scores import finish, method_options, run, show_scores
+from sfisep_cli.scores import describe, finish, method_options, run
 from sfisep_core.errors import ConfigError
 
 _BASELINES = "Baselines"
@@ -99,12 +99,14 @@ def evaluate(
     target_rate = stored_rate(tracks) if sample_rate is None else sample_rate
     check_rates(tracks, [target_rate], allow_upsampled=allow_upsampled)
     name = "default" if model is None and not estimates else model
+    options = method_options(kernel_noise, post_noise)
+    described = None if name is None else model_file(name)
     systems = plan_systems(
-        None if name is None else model_file(name),
+        described,
         [*(["native"] if name is not None else []), *(baseline or [])],
         estimates=estimates or [],
         segment=segment,
-        options=method_options(kernel_noise, post_noise),
+        options=options,
     )
     settings = Settings(
         metrics=metrics,
@@ -122,13 +124,14 @@ def evaluate(
         jobs=jobs,
         quiet=quiet,
     )
-    about = {
-        "command": "evaluate",
-        "data": str(dataset.folder),
-        "split": split,
-        "tracks": [found.name for found in tracks],
-        "model": name,
-        "metrics": metrics,
-    }
-    tables = finish(evaluation, systems, about, folder=out / str(target_rate))
-    show_scores(tables, as_json=as_json, quiet=quiet)
+    about = describe(
+        settings,
+        model=described,
+        segment=segment,
+        options=options,
+        dataset=dataset,
+        split=split,
+        tracks=tracks,
+    )
+    folder = out / str(target_rate)
+    finish(evaluation, systems, about, folder=folder, as_json=as_json, quiet=quiet)

@@ -16,7 +16,7 @@ def ideal_ratio_mask(references: Samples, mixture: Samples, *, sample_rate: int)
 
     The mask of a source is its power over that of all sources, in each channel, frame and
     frequency by itself; where all are silent, all get the same share. Frames are of about 93 ms
-    (4096 samples at 44.1 kHz, as in SiSEC 2018), with a Hann window and three quarters overlap.
+    (4096 samples at 44.1 kHz), with a Hann window and three quarters overlap.
 
     Args:
         references: Shape (source, channel, time).
@@ -25,9 +25,6 @@ def ideal_ratio_mask(references: Samples, mixture: Samples, *, sample_rate: int)
 
     Returns:
         Estimates, shape (source, channel, time); they sum to the mixture.
-
-    Source: F.-R. Stöter, A. Liutkus, N. Ito: The 2018 Signal Separation Evaluation Campaign,
-    LVA/ICA 2018 (oracle IRM2).
     """
     n_fft = _OVERLAP * max(1, round(_WINDOW_SECONDS * sample_rate / _OVERLAP))
     hop = n_fft // _OVERLAP

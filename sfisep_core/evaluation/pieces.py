@@ -94,9 +94,14 @@ class Piece:
         scores = read_track_scores(self._path(system))
         if scores is None or scores.settings != settings:
             return None
+        if (scores.track, scores.split, scores.system, scores.sample_rate) != (
+            *(self.track.name, self.track.split, system.name, self.sample_rate),
+        ):
+            return None
         if self.settings.save_estimates:
             folder = self.estimates_folder(system)
-            if not all((folder / f"{source}.wav").is_file() for source in scores.sources):
+            files = [folder / f"{source}.wav" for source in scores.sources]
+            if not scores.estimates_saved or not all(file.is_file() for file in files):
                 return None
         return scores
 
@@ -105,6 +110,7 @@ class Piece:
 
         Raises:
             ConfigError: Its files are ambiguous.
+            DatasetError: They cannot be read.
         """
         return {
             "version": SCORING_VERSION,
@@ -113,7 +119,11 @@ class Piece:
             "sources": list(self.sources),
             "stored_rate": self.track.sample_rate,
             "files": self.track.sha256,
-            "system": system.settings(self.track.split, self.track.name),
+            "system": system.settings(
+                self.track.split,
+                self.track.name,
+                allow_upsampled=self.settings.allow_upsampled,
+            ),
         }
 
     def score(self, system: System, signals: TrackSignals) -> TrackScores:
@@ -123,6 +133,7 @@ class Piece:
             SfisepError: Something cannot be read, separated or scored.
         """
         settings = self.settings
+        described = self.settings_of(system)  # before the files are read: they may change
         estimates = make_estimates(
             system, signals, device=settings.device, allow_upsampled=settings.allow_upsampled
         )
@@ -130,7 +141,7 @@ class Piece:
             signals,
             estimates,
             system=system.name,
-            settings=self.settings_of(system),
+            settings=described,
             metrics=settings.metrics,
             device=settings.device,
         )
@@ -138,6 +149,7 @@ class Piece:
             scores = replace(scores, equivariance_db=self._equivariance(system, estimates))
         if settings.save_estimates:
             self._save(system, estimates)
+            scores = replace(scores, estimates_saved=True)
         return scores
 
     def write(self, system: System, scores: TrackScores) -> None:
@@ -157,7 +169,7 @@ class Piece:
         """Say whether a system is the model at its own rate, where all methods are the same."""
         if system.model is None or system.kind not in METHODS:
             return False
-        return load(system.model.name, self.settings.device).native_rate == self.sample_rate
+        return load(system.model, self.settings.device).native_rate == self.sample_rate
 
     def estimates_folder(self, system: System) -> Path:
         """Give the folder of a track's saved estimates."""
@@ -185,7 +197,7 @@ class Piece:
 
     def _equivariance(self, system: System, estimates: dict[str, Samples]) -> float | None:
         assert system.model is not None
-        model = load(system.model.name, self.settings.device)
+        model = load(system.model, self.settings.device)
         native_rate = model.native_rate
         if self.sample_rate == native_rate or self.track.sample_rate < native_rate:
             return None
@@ -252,7 +264,7 @@ def _native_stems(piece: Piece, system: System) -> Samples:
     assert system.model is not None
     key = repr((piece.track.sha256, system.model, system.segment))
     if key not in _kept:
-        model = load(system.model.name, piece.settings.device)
+        model = load(system.model, piece.settings.device)
         mixture = read_signals(
             piece.dataset, piece.track, sources=piece.sources, sample_rate=model.native_rate
         ).mixture

@@ -71,7 +71,7 @@ def plan_systems(
 
 
 def _check_sources(model: ModelFile) -> None:
-    unknown = set(load(model.name, "cpu").sources) - set(STEMS)
+    unknown = set(load(model, "cpu").sources) - set(STEMS)
     if unknown:
         msg = (
             f"model {model.name}: expected sources of {', '.join(SOURCES)}, which data sets have "
@@ -94,19 +94,18 @@ def select_tracks(dataset: StemDataset, patterns: Sequence[str]) -> list[Prepare
         DatasetError: A pattern fits no track.
     """
     names = [track.name for track in dataset.tracks]
+    selected: set[str] = set()
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern) and pattern not in names:
+        # A name is itself, whatever is in it; brackets are no wildcards.
+        matches = {pattern} & set(names) or set(fnmatch.filter(names, pattern.replace("[", "[[]")))
+        selected |= matches
+        if not matches:
             msg = (
                 f"data set {dataset.folder}: expected a track {pattern!r} in this split, found "
                 f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
             )
             raise DatasetError(msg)
-    return [
-        track
-        for track in dataset.tracks
-        if not patterns
-        or any(track.name == p or fnmatch.fnmatchcase(track.name, p) for p in patterns)
-    ]
+    return [track for track in dataset.tracks if not patterns or track.name in selected]
 
 
 def stored_rate(tracks: Sequence[PreparedTrack]) -> int:

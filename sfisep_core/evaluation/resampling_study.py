@@ -12,7 +12,7 @@ from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.plan import SOURCES
 from sfisep_core.evaluation.signals import read_signals
-from sfisep_core.evaluation.study import Example, Samples, Scores, Study
+from sfisep_core.evaluation.study import Differences, Example, Samples, Scores, Study
 from sfisep_core.evaluation.systems import ModelFile, System, load, make_estimates
 
 SAMPLE_RATES = (
@@ -161,6 +161,7 @@ def make_examples(
 def make_study(
     model: ModelFile,
     scores: Scores,
+    differences: Differences,
     *,
     data: str,
     systems: Sequence[System],
@@ -172,13 +173,14 @@ def make_study(
     return Study(
         model=model.label,
         model_sha256=model.sha256,
-        native_rate=load(model.name, "cpu").native_rate,
+        native_rate=load(model, "cpu").native_rate,
         data=data,
         systems=[system.name for system in systems],
         sample_rates=sorted(sample_rates),
         sources=SOURCES,
         tracks=[track.name for track in tracks],
         scores=scores,
+        differences=differences,
         examples=examples,
     )
 
@@ -203,4 +205,4 @@ def write_report(study: Study, model: ModelFile, path: Path) -> None:
     """
     from sfisep_core.evaluation.report import write_report as write
 
-    write(study, path, model=load(model.name, "cpu"))
+    write(study, path, model=load(model, "cpu"))

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sfisep_core.evaluation.summary import Difference
+
 Samples = npt.NDArray[np.float32]
 
 ALL_SOURCES = "mean"
@@ -31,6 +33,9 @@ class ScoreKey(NamedTuple):
 
 Scores = Mapping[ScoreKey, Mapping[str, float]]
 """Values by track; tracks that have no such score are left out."""
+
+Differences = Mapping[tuple[ScoreKey, str], Difference]
+"""By score of a system, and name of the system that is compared with it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Study:
         sources: Names, in order.
         tracks: Names.
         scores: All scores.
+        differences: Of the first system and each of the others.
         examples: What can be listened to.
     """
 
@@ -80,4 +86,5 @@ class Study:
     sources: Sequence[str]
     tracks: Sequence[str]
     scores: Scores
+    differences: Differences
     examples: Sequence[Example]

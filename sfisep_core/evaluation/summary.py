@@ -1,8 +1,7 @@
 """Summaries of scores over tracks: medians, means, bootstrap intervals, paired differences."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ _Values = npt.NDArray[np.float64]
 _SEED = 20220909
 _RESAMPLES = 2000
 _NAN = float("nan")
+_HUGE = 1e9  # dB: beyond all that is finite
 _INTERVAL = (2.5, 97.5)  # percent
 
 
@@ -65,56 +65,86 @@ def over_frames(frames: npt.ArrayLike) -> float:
 
     Infinite values count as missing, as in museval's files.
     """
-    values = _finite(frames)
+    values = np.asarray(frames, dtype=np.float64).ravel()
+    values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else _NAN
 
 
 def summarise(values: Iterable[float]) -> Summary:
-    """Summarise one score of several tracks; what is not finite is left out."""
-    found = _finite(list(values))
+    """Summarise one score of several tracks.
+
+    NaN is left out. Infinite scores are scores: a silent estimate's SI-SDR of -inf is the worst.
+    """
+    found = _numbers(list(values))
     if not found.size:
         return Summary(_NAN, _NAN, _NAN, _NAN, tracks=0)
-    low, high = _bootstrap(found, np.median)
-    return Summary(float(np.median(found)), float(found.mean()), low, high, tracks=int(found.size))
+    low, high = _bootstrap(found, _median)
+    return Summary(float(_median(found)), float(_mean(found)), low, high, tracks=int(found.size))
 
 
-def compare(first: Mapping[str, float], second: Mapping[str, float]) -> Difference:
+def compare(
+    first: Mapping[str, float], second: Mapping[str, float], *, higher_is_better: bool = True
+) -> Difference:
     """Compare one score of two systems, paired by track.
 
     Args:
         first: Scores by track.
-        second: Those of the other system; tracks that only one has, or whose score is not finite,
+        second: Those of the other system; tracks that only one has, or whose difference is NaN,
             are left out.
+        higher_is_better: Of this score.
 
     Returns:
         The difference first - second.
     """
     tracks = sorted(first.keys() & second.keys())
-    differences = _finite([first[track] - second[track] for track in tracks])
+    differences = _numbers([_difference(first[track], second[track]) for track in tracks])
     if not differences.size:
         return Difference(_NAN, _NAN, _NAN, _NAN, _NAN, ahead=0, tracks=0)
-    low, high = _bootstrap(differences, np.mean)
+    low, high = _bootstrap(differences, _mean)
     p = _NAN
     if differences.size > 1 and np.any(differences):
-        p = float(stats.wilcoxon(differences).pvalue)
+        p = float(stats.wilcoxon(np.clip(differences, -_HUGE, _HUGE)).pvalue)  # of ranks
     return Difference(
-        float(differences.mean()),
-        float(np.median(differences)),
+        float(_mean(differences)),
+        float(_median(differences)),
         low,
         high,
         p,
-        ahead=int((differences > 0).sum()),
+        ahead=int((differences > 0 if higher_is_better else differences < 0).sum()),
         tracks=int(differences.size),
     )
 
 
-def _finite(values: npt.ArrayLike | Sequence[float]) -> _Values:
+def _difference(first: float, second: float) -> float:
+    return 0.0 if first == second else first - second  # of equal infinities, too
+
+
+def _numbers(values: npt.ArrayLike) -> _Values:
     array = np.asarray(values, dtype=np.float64).ravel()
-    return array[np.isfinite(array)]
+    return array[~np.isnan(array)]
 
 
-def _bootstrap(values: _Values, statistic: Any) -> tuple[float, float]:
+def _mean(values: _Values) -> _Values:
+    """Give means along the last axis; NaN of infinities of both signs."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values.mean(axis=-1))
+
+
+def _median(values: _Values) -> _Values:
+    """Give medians along the last axis; NaN halfway between infinities of both signs."""
+    ordered = np.sort(values, axis=-1)
+    size = values.shape[-1]
+    low, high = ordered[..., (size - 1) // 2], ordered[..., size // 2]
+    with np.errstate(invalid="ignore"):
+        return np.where(low == high, low, (low + high) / 2)
+
+
+def _bootstrap(values: _Values, statistic: Callable[[_Values], _Values]) -> tuple[float, float]:
     rng = np.random.default_rng(_SEED)
     drawn = values[rng.integers(values.size, size=(_RESAMPLES, values.size))]
-    low, high = np.percentile(statistic(drawn, axis=1), _INTERVAL)
+    # The nearest of the drawn ones: between a number and infinity there is none.
+    found = _numbers(statistic(drawn))
+    if not found.size:
+        return _NAN, _NAN
+    low, high = np.percentile(found, _INTERVAL, method="nearest")
     return float(low), float(high)

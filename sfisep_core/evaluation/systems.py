@@ -72,8 +72,13 @@ class System:
     options: MethodOptions = DEFAULT_OPTIONS
     estimates: Path | None = None
 
-    def settings(self, split: str, track: str) -> dict[str, Any]:
-        """Give what its estimates of a track depend on, for JSON."""
+    def settings(self, split: str, track: str, *, allow_upsampled: bool) -> dict[str, Any]:
+        """Give what its estimates of a track depend on, for JSON.
+
+        Raises:
+            ConfigError: A source has several files.
+            DatasetError: The folder cannot be read.
+        """
         found: dict[str, Any] = {"kind": self.kind}
         if self.model is not None:
             found |= {"model": self.model.sha256, "segment": self.segment}
@@ -82,8 +87,11 @@ class System:
                 found |= {"noise_level": level, "seed": self.options.seed}
         if self.estimates is not None:
             files = find_estimates(self.estimates, split, track, DEFAULT_SOURCES)
-            stats = {name: file.stat() for name, file in files.items()}
-            found["files"] = {name: [s.st_size, s.st_mtime_ns] for name, s in stats.items()}
+            try:
+                found["files"] = {name: _sha256(file) for name, file in files.items()}
+            except OSError as error:
+                raise _unreadable(self.estimates, error) from error
+            found["allow_upsampled"] = allow_upsampled
         return found
 
 
@@ -93,20 +101,23 @@ def model_file(name: str) -> ModelFile:
     Raises:
         CheckpointError: It cannot.
     """
-    load(name, "cpu")
-    content = BUNDLED.get(name, Path(name)).read_bytes()
-    return ModelFile(name, hashlib.sha256(content).hexdigest())
+    resolve_model(name)
+    return ModelFile(name, _sha256(BUNDLED.get(name, Path(name))))
 
 
 @lru_cache(maxsize=1)
-def load(name: str, device: str) -> SeparationModel:
+def load(model: ModelFile, device: str) -> SeparationModel:
     """Load a model for separation; the last one is kept.
 
     Raises:
-        CheckpointError: It cannot be found or read.
+        CheckpointError: It cannot be found or read, or is no longer the same.
         ConfigError: There is no such device.
     """
-    return resolve_model(name).to(find_device(device)).eval().for_inference()
+    loaded = resolve_model(model.name).to(find_device(device)).eval().for_inference()
+    if model_file(model.name) != model:
+        msg = f"model {model.name}: expected it to stay what it is during a run: start again"
+        raise CheckpointError(msg)
+    return loaded
 
 
 def make_estimates(
@@ -140,7 +151,7 @@ def make_estimates(
     if system.kind == ESTIMATES:
         return _read_estimates(system, signals, allow_upsampled=allow_upsampled)
     assert system.model is not None
-    model = load(system.model.name, device)
+    model = load(system.model, device)
     try:
         stems = run_method(
             cast(MethodName, system.kind),
@@ -161,12 +172,16 @@ def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str])
 
     Raises:
         ConfigError: A source has several.
+        DatasetError: The folder cannot be read.
     """
     found: dict[str, Path] = {}
     for place in (folder / track, folder / split / track):
         for source in sources:
             files = [place / f"{source}{suffix}" for suffix in _SUFFIXES]
-            files = [file for file in files if file.is_file()]
+            try:
+                files = [file for file in files if file.is_file()]
+            except OSError as error:
+                raise _unreadable(place, error) from error
             if len(files) > 1 or (files and source in found):
                 names = ", ".join(map(str, [*files, *([found[source]] if source in found else [])]))
                 msg = f"estimates of {track}: expected one file for {source}, found {names}"
@@ -174,6 +189,16 @@ def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str])
             if files:
                 found[source] = files[0]
     return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unreadable(folder: Path, error: OSError) -> DatasetError:
+    msg = f"estimates {folder}: expected a folder that can be read, got {error.strerror}"
+    return DatasetError(msg)
 
 
 def _read_estimates(

@@ -5,14 +5,16 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sfisep_core.atomic import written_whole
 from sfisep_core.evaluation.evaluate import Evaluation
 from sfisep_core.evaluation.metrics import DEFINITIONS
-from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Scores
+from sfisep_core.evaluation.study import ALL_SOURCES, Differences, ScoreKey, Scores
 from sfisep_core.evaluation.summary import compare, over_frames, summarise
 from sfisep_core.evaluation.track_scores import TrackScores
 
@@ -31,7 +33,7 @@ def collect(tracks: Iterable[TrackScores]) -> Scores:
         tracks: Scores by track.
 
     Returns:
-        All scores, those that are not finite as well.
+        All scores, infinite ones as well.
     """
     found: dict[ScoreKey, dict[str, float]] = defaultdict(dict)
     for scores in tracks:
@@ -43,20 +45,68 @@ def collect(tracks: Iterable[TrackScores]) -> Scores:
                         metrics[metric][source] = over_frames(frames)
             for metric, value in of_source.whole.items():
                 metrics[metric][source] = value
+        sounding = set(scores.settings["sources"]) - set(scores.silent_sources)
         for metric, values in metrics.items():
-            if metric != "leakage_db":
-                values[ALL_SOURCES] = sum(values.values()) / len(values)
-            for source, value in values.items():
-                key = ScoreKey(scores.sample_rate, scores.system, source, metric)
-                found[key][scores.track] = value
+            if metric != "leakage_db" and values.keys() == sounding:
+                with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+                    values[ALL_SOURCES] = float(np.mean(list(values.values())))
         if scores.equivariance_db is not None:
-            key = ScoreKey(scores.sample_rate, scores.system, ALL_SOURCES, "equivariance_db")
-            found[key][scores.track] = scores.equivariance_db
-    return {key: of_key for key, of_key in found.items() if any(map(_exists, of_key.values()))}
+            metrics["equivariance_db"][ALL_SOURCES] = scores.equivariance_db
+        for metric, values in metrics.items():
+            for source, value in values.items():
+                if not math.isnan(value):
+                    key = ScoreKey(scores.sample_rate, scores.system, source, metric)
+                    found[key][scores.track] = value
+    return dict(found)
 
 
-def _exists(value: float) -> bool:
-    return not math.isnan(value)
+def pair(tracks: Sequence[TrackScores], systems: Sequence[str]) -> Differences:
+    """Compare the first system with each of the others, track by track.
+
+    Framewise scores are compared over the frames that both systems have: where one is silent in
+    some, the other's easier or harder ones do not count.
+
+    Args:
+        tracks: Scores of all of them.
+        systems: Their names.
+
+    Returns:
+        By score of the first system, and name of the other.
+    """
+    by_system: dict[str, dict[tuple[int, str], TrackScores]] = defaultdict(dict)
+    for scores in tracks:
+        by_system[scores.system][scores.sample_rate, scores.track] = scores
+    first, found = by_system[systems[0]], {}
+    for other in systems[1:]:
+        both = [
+            (first[place], by_system[other][place]) for place in first if place in by_system[other]
+        ]
+        of_first = collect(_with_common_frames(a, b) for a, b in both)
+        of_other = collect(_with_common_frames(b, a) for a, b in both)
+        for key, values in of_first.items():
+            against = of_other.get(key._replace(system=other))
+            if against is not None:
+                better_up = DEFINITIONS[key.metric].higher_is_better
+                found[key, other] = compare(values, against, higher_is_better=better_up)
+    return found
+
+
+def _with_common_frames(scores: TrackScores, other: TrackScores) -> TrackScores:
+    """Take out the frames in which another system has no score."""
+    sources = {}
+    for source, of_source in scores.sources.items():
+        frames = of_source.frames
+        if source in other.sources:
+            theirs = other.sources[source].frames
+            frames = {
+                metric: [
+                    ours if math.isfinite(them) else math.nan
+                    for ours, them in zip(values, theirs[metric], strict=True)
+                ]
+                for metric, values in frames.items()
+            }
+        sources[source] = replace(of_source, frames=frames)
+    return replace(scores, sources=sources)
 
 
 def summary_rows(scores: Scores) -> list[dict[str, Any]]:
@@ -64,16 +114,12 @@ def summary_rows(scores: Scores) -> list[dict[str, Any]]:
     return [key._asdict() | asdict(summarise(values.values())) for key, values in scores.items()]
 
 
-def difference_rows(scores: Scores, systems: Sequence[str]) -> list[dict[str, Any]]:
-    """Give a row for each score and each system but the first: what the first has ahead of it."""
-    rows = []
-    for key, values in scores.items():
-        for other in systems[1:]:
-            against = scores.get(key._replace(system=other))
-            if key.system == systems[0] and against is not None:
-                row = key._asdict() | {"minus": other} | asdict(compare(values, against))
-                rows.append(row)
-    return rows
+def difference_rows(differences: Differences) -> list[dict[str, Any]]:
+    """Give a row for each comparison: what the first system has ahead of another."""
+    return [
+        key._asdict() | {"minus": other} | asdict(difference)
+        for (key, other), difference in differences.items()
+    ]
 
 
 def notes(tracks: Iterable[TrackScores]) -> list[dict[str, Any]]:
@@ -106,7 +152,7 @@ def notes(tracks: Iterable[TrackScores]) -> list[dict[str, Any]]:
 def report(
     evaluation: Evaluation, systems: Sequence[str], about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Give all tables, for JSON; values that do not exist are None.
+    """Give all tables; values that do not exist are NaN.
 
     Args:
         evaluation: What was scored.
@@ -115,18 +161,16 @@ def report(
     """
     scores = collect(evaluation.scores)
     used = {key.metric for key in scores}
-    content = {
+    return {
         "version": SUMMARY_VERSION,
         **about,
         "systems": list(systems),
         "definitions": {key: asdict(DEFINITIONS[key]) for key in DEFINITIONS if key in used},
         "scores": summary_rows(scores),
-        "differences": difference_rows(scores, systems),
+        "differences": difference_rows(pair(evaluation.scores, systems)),
         "notes": notes(evaluation.scores),
         "failures": [asdict(failure) for failure in evaluation.failures],
     }
-    cleaned: dict[str, Any] = _strict(content)
-    return cleaned
 
 
 def write_tables(out: Path, tables: Mapping[str, Any], scores: Scores) -> None:
@@ -162,8 +206,8 @@ def write_tables(out: Path, tables: Mapping[str, Any], scores: Scores) -> None:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """Give strict JSON, for any reader."""
-    return json.dumps(content, indent=1, allow_nan=False)
+    """Give strict JSON, for any reader: what is NaN or infinite is null."""
+    return json.dumps(_strict(content), indent=1, allow_nan=False)
 
 
 def _strict(content: Any) -> Any:

@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from sfisep_core.atomic import written_whole
+from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.bss_eval import METRICS, bss_eval
 from sfisep_core.evaluation.metrics import DEFINITIONS, whole_track_scores
 from sfisep_core.evaluation.museval_reference import museval_scores
@@ -54,6 +55,7 @@ class TrackScores:
         condition: Condition number of the references' Gram matrix; NaN where no filters were used.
         ill_conditioned: Whether ISR, SIR and SAR say nothing since the references leave them open.
         equivariance_db: See `equivariance.equivariance_db`; None where it was not asked for.
+        estimates_saved: Whether what was scored was also written.
     """
 
     track: str
@@ -68,6 +70,7 @@ class TrackScores:
     condition: float
     ill_conditioned: bool
     equivariance_db: float | None = None
+    estimates_saved: bool = False
 
 
 def score_track(
@@ -105,8 +108,25 @@ def score_track(
         if source in estimates:
             estimate = estimates[source][:, :length]
             fitted[number, :, : estimate.shape[1]] = estimate
+    found = bss_eval(
+        references,
+        fitted,
+        sample_rate=signals.sample_rate,
+        sources=signals.sources,
+        metrics=("sdr",) if metrics == "sdr" else METRICS,
+        window_seconds=_SECONDS,
+        hop_seconds=_SECONDS,
+        device=device,
+    )
     if metrics == "museval":
-        found = museval_scores(
+        missing = [source for source in signals.sources if source not in estimates]
+        if missing:
+            msg = (
+                f"museval on {signals.name}: expected estimates of all sources, found none of "
+                f"{', '.join(missing)}: leave out --metrics museval to score the others"
+            )
+            raise ConfigError(msg)
+        theirs = museval_scores(
             references,
             fitted,
             sample_rate=signals.sample_rate,
@@ -114,17 +134,8 @@ def score_track(
             window_seconds=_SECONDS,
             hop_seconds=_SECONDS,
         )
-    else:
-        found = bss_eval(
-            references,
-            fitted,
-            sample_rate=signals.sample_rate,
-            sources=signals.sources,
-            metrics=METRICS if metrics == "all" else ("sdr",),
-            window_seconds=_SECONDS,
-            hop_seconds=_SECONDS,
-            device=device,
-        )
+        # museval does not tell how well the references determine its filters.
+        found = replace(theirs, condition=found.condition)
     sources: dict[str, SourceScores] = {}
     for number, source in enumerate(signals.sources):
         if source not in estimates:
@@ -210,6 +221,13 @@ def read_track_scores(path: Path) -> TrackScores | None:
             source: SourceScores(frames[source], {key: float(v) for key, v in whole.items()})
             for source, whole in own["sources"].items()
         }
-        return TrackScores(**own)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        scores = TrackScores(**own)
+        # As far as a summary relies on it.
+        counts = {len(f) for s in scores.sources.values() for f in s.frames.values()}
+        whole = len(counts) == 1 and 0 not in counts and isinstance(scores.settings, dict)
+        lists = isinstance(scores.silent_sources, list) and isinstance(
+            scores.silent_estimates, list
+        )
+        return scores if whole and lists and isinstance(scores.num_silent_frames, int) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

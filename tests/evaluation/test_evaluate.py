@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from sfisep_core.data.datasets import StemDataset
-from sfisep_core.errors import ConfigError
+from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.evaluation import pieces
 from sfisep_core.evaluation.bss_eval import bss_eval
 from sfisep_core.evaluation.evaluate import Evaluation, evaluate
@@ -18,8 +21,10 @@ from sfisep_core.evaluation.metrics import si_sdr
 from sfisep_core.evaluation.pieces import Settings
 from sfisep_core.evaluation.plan import SOURCES, plan_systems
 from sfisep_core.evaluation.study import ScoreKey
-from sfisep_core.evaluation.systems import System, model_file
+from sfisep_core.evaluation.systems import System, load, model_file
 from sfisep_core.evaluation.tables import collect
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.native import load_model, save_model
 from tests.evaluation.conftest import SAMPLE_RATE, stems_of
 
 Evaluate = Callable[..., Evaluation]
@@ -148,13 +153,23 @@ def test_stopped_run_is_finished_by_the_next(
     assert files_below(tmp_path / "out") == expected
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "no scores", "other type"])
+@pytest.mark.parametrize(
+    "damage",
+    ["empty", "cut", "no scores", "other type", "no frames", "another track", "no list", "deep"],
+)
 def test_damaged_file_is_computed_again(run: Evaluate, tmp_path: Path, damage: str) -> None:
     systems = plan_systems(None, ["mixture"])
     run(systems)
     path = tmp_path / f"out/{SAMPLE_RATE}/mixture/test/noise 1.json"
     content = path.read_text()
+    whole = json.loads(content)
     damaged = {
+        "no frames": json.dumps(
+            whole | {"targets": [t | {"frames": []} for t in whole["targets"]]}
+        ),
+        "another track": json.dumps(whole | {"sfisep": whole["sfisep"] | {"track": "noise 2"}}),
+        "no list": json.dumps(whole | {"sfisep": whole["sfisep"] | {"silent_sources": None}}),
+        "deep": "[" * 100_000,
         "empty": "",
         "cut": content[: len(content) // 2],
         "no scores": json.dumps({"targets": [], "sfisep": {}}),
@@ -173,12 +188,74 @@ def test_other_settings_are_computed_again(run: Evaluate, estimates: Path, model
     louder = replace(systems[1].options, kernel_noise_level=0.2)
     changed = [replace(system, options=louder) for system in systems]
     assert run(changed).computed == 3  # the level is noisy-kernel's alone
-    other = [replace(s, model=replace(tiny, sha256="0")) if s.model else s for s in changed]
-    assert run(other).computed == 6
     soundfile.write(estimates / "noise 0/bass.wav", np.zeros((8, 2)), SAMPLE_RATE)
-    assert run(other).computed == 1
-    assert run(other, equivariance=True).computed == 6
-    assert run(other[:1], metrics="all").computed == 3
+    assert run(changed).computed == 1
+    assert run(changed, equivariance=True).computed == 6
+    assert run(changed[:1], metrics="all").computed == 3
+
+
+def test_other_weights_under_the_same_name_are_scored_again(
+    run: Evaluate, model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.safetensors"
+    shutil.copy(model, path)
+    first = run(plan_systems(model_file(str(path)), ["native"]), save_estimates=True)
+    loaded = load_model(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        save_model(build_model(loaded.family, loaded.config_dict()), path)
+    # In one process too, which has the first weights loaded.
+    second = run(plan_systems(model_file(str(path)), ["native"]))
+    assert second.computed == 3
+    whole = [found.scores[0].sources["drums"].whole for found in (first, second)]
+    assert whole[0] != whole[1]
+    # What was saved is of the first weights, though there is a file for each stem.
+    again = run(plan_systems(model_file(str(path)), ["native"]), save_estimates=True)
+    assert again.computed == 3
+    saved = tmp_path / f"out/{SAMPLE_RATE}/best.native/estimates"
+    scores = run(plan_systems(None, [], estimates=[saved])).scores[0]
+    assert scores.sources["drums"].whole == whole[1]
+
+
+def test_weights_that_change_during_a_run_are_noticed(run: Evaluate, model: Path) -> None:
+    described = replace(model_file(str(model)), sha256="0")
+    found = run(plan_systems(None, ["mixture"]))
+    assert found.failures == []
+    with pytest.raises(CheckpointError, match="stay what it is"):
+        load(described, "cpu")
+
+
+def test_estimates_from_another_folder_of_the_same_name_are_scored_again(
+    run: Evaluate, tmp_path: Path
+) -> None:
+    for track in range(3):
+        stems = write_estimates(tmp_path / "a/mine", track)
+        place = tmp_path / f"b/mine/noise {track}"
+        place.mkdir(parents=True)
+        for name, stem in zip(SOURCES, stems[::-1], strict=True):
+            soundfile.write(place / f"{name}.wav", stem.T, SAMPLE_RATE, subtype="PCM_24")
+            old = (tmp_path / f"a/mine/noise {track}/{name}.wav").stat()
+            os.utime(place / f"{name}.wav", ns=(old.st_atime_ns, old.st_mtime_ns))
+    a, b = (run(plan_systems(None, [], estimates=[tmp_path / name / "mine"])) for name in "ab")
+    assert (a.computed, b.computed) == (3, 3)
+    assert b.scores[0].sources["drums"].whole["snr"] < 0 < a.scores[0].sources["drums"].whole["snr"]
+
+
+def test_museval_flags_what_references_leave_open(run: Evaluate, tmp_path: Path) -> None:
+    pytest.importorskip("museval", exc_type=(ImportError, RuntimeError))
+    systems = plan_systems(None, ["mixture"])
+    # Resampled, references hold nothing next to half the rate.
+    found = run(systems, metrics="museval", sample_rates=(5000,))
+    assert [scores.ill_conditioned for scores in found.scores] == [True, True]
+    assert [failure.track for failure in found.failures] == ["noise 1"]  # a silent source
+    metrics = {key.metric for key in collect(found.scores)}
+    assert "sdr" in metrics
+    assert not metrics & {"isr", "sir", "sar"}
+    write_estimates(tmp_path / "mine", 0, skip="bass")
+    failures = run(
+        plan_systems(None, [], estimates=[tmp_path / "mine"]), metrics="museval"
+    ).failures
+    assert "found none of bass" in failures[0].message
 
 
 def test_processes_give_the_same(run: Evaluate, model: Path, tmp_path: Path) -> None:
@@ -196,6 +273,10 @@ def test_processes_give_the_same(run: Evaluate, model: Path, tmp_path: Path) -> 
                 list(b.sources[source].whole.values()),
                 rtol=1e-4,  # sums of fewer threads round in another order
             )
+            assert a.sources[source].frames["sdr"] == pytest.approx(
+                b.sources[source].frames["sdr"], rel=1e-4, nan_ok=True
+            )
+        assert a.equivariance_db == pytest.approx(b.equivariance_db, rel=1e-4)
 
 
 def test_saved_estimates_give_the_same_scores(run: Evaluate, model: Path, tmp_path: Path) -> None:

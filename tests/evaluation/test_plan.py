@@ -24,9 +24,11 @@ def test_tracks_are_selected_by_name_and_pattern(dataset: StemDataset) -> None:
         names("noise 0", "music")
 
 
-def test_track_with_brackets_is_found_by_its_name(dataset: StemDataset) -> None:
-    dataset.tracks[0] = replace(dataset.tracks[0], name="live [1999]")
-    assert select_tracks(dataset, ["live [1999]"]) == [dataset.tracks[0]]
+def test_brackets_are_no_wildcards(dataset: StemDataset) -> None:
+    for number, name in enumerate(("live [19]", "live 1", "live [19] 2")):
+        dataset.tracks[number] = replace(dataset.tracks[number], name=name)
+    assert select_tracks(dataset, ["live [19]"]) == [dataset.tracks[0]]
+    assert select_tracks(dataset, ["live [19]*"]) == [dataset.tracks[0], dataset.tracks[2]]
 
 
 def test_rates(dataset: StemDataset) -> None:

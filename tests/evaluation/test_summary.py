@@ -19,9 +19,23 @@ def test_summary_by_hand() -> None:
     assert (found.median, found.mean, found.tracks) == (2.0, 4.0, 3)
     # Every median of three draws is one of the values; 26 % of them are 1 and 26 % are 9.
     assert (found.low, found.high) == (1.0, 9.0)
-    assert summarise([5.0]) == summarise([5.0, INF])
     assert summarise([]).tracks == 0
     assert math.isnan(summarise([]).median)
+
+
+def test_infinite_scores_are_scores() -> None:
+    found = summarise([5.0, -INF, -INF])
+    assert (found.median, found.mean, found.high, found.tracks) == (-INF, -INF, 5.0, 3)
+    assert math.isnan(summarise([-INF, INF]).mean)
+    difference = compare({"a": -INF, "b": 3.0, "c": -INF}, {"a": -INF, "b": 1.0, "c": 2.0})
+    assert (difference.median, difference.mean, difference.tracks) == (0.0, -INF, 3)
+    assert difference.ahead == 1
+
+
+def test_ahead_means_better() -> None:
+    first, second = {"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 2.0, "b": 3.0, "c": 1.0}
+    assert compare(first, second).ahead == 1
+    assert compare(first, second, higher_is_better=False).ahead == 2
 
 
 def test_interval_covers_the_median_as_often_as_it_says() -> None:

@@ -11,7 +11,14 @@ import pytest
 from sfisep_core.evaluation.evaluate import Evaluation
 from sfisep_core.evaluation.pieces import Failure
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
-from sfisep_core.evaluation.tables import collect, report, to_json, write_tables
+from sfisep_core.evaluation.tables import (
+    collect,
+    pair,
+    report,
+    summary_rows,
+    to_json,
+    write_tables,
+)
 from sfisep_core.evaluation.track_scores import (
     SourceScores,
     TrackScores,
@@ -31,6 +38,7 @@ def scores(
     leakage: dict[str, float] | None = None,
     ill_conditioned: bool = False,
     equivariance_db: float | None = None,
+    sources: list[str] | None = None,
 ) -> TrackScores:
     whole = {name: {"si_sdr": value} for name, value in (si_sdr or {}).items()}
     whole |= {name: {"leakage_db": value} for name, value in (leakage or {}).items()}
@@ -41,7 +49,7 @@ def scores(
         split="test",
         system=system,
         sample_rate=8000,
-        settings={"version": 1},
+        settings={"sources": ["drums", "bass"] if sources is None else sources},
         sources={
             name: SourceScores({"sdr": of_source, **filtered}, whole.get(name, {}))
             for name, of_source in sdr.items()
@@ -71,14 +79,16 @@ def test_mean_over_sources_leaves_out_silent_ones_but_no_failed_ones() -> None:
     of_failed = scores(1, sdr={"drums": [4.0], "bass": [NAN]})
     found = collect([of_silent, of_failed])
     assert found[key(ALL_SOURCES)]["track 0"] == 4
-    assert math.isnan(found[key(ALL_SOURCES)]["track 1"])
-    assert "track 0" not in found.get(key("bass"), {})
+    assert "track 1" not in found[key(ALL_SOURCES)]
+    assert key("bass") not in found
     assert found[key("bass", "leakage_db")] == {"track 0": -30}
     assert key(ALL_SOURCES, "leakage_db") not in found
 
 
 def test_ill_conditioned_scores_are_left_out() -> None:
-    good, bad = (scores(n, sdr={"drums": [4.0]}, ill_conditioned=n == 1) for n in range(2))
+    good, bad = (
+        scores(n, sdr={"drums": [4.0]}, ill_conditioned=n == 1, sources=["drums"]) for n in range(2)
+    )
     found = collect([good, bad])
     for metric in ("isr", "sir", "sar"):
         assert found[key("drums", metric)] == {"track 0": 1}
@@ -87,9 +97,47 @@ def test_ill_conditioned_scores_are_left_out() -> None:
     assert (row["tracks"], row["ill_conditioned"], row["silent_frames"]) == (2, 1, 4)
 
 
+def test_mean_over_sources_needs_an_estimate_of_each() -> None:
+    found = collect([scores(0, sdr={"drums": [4.0]}), scores(1, sdr={"drums": [4.0], "bass": [2]})])
+    assert found[key(ALL_SOURCES)] == {"track 1": 3}
+
+
+def test_differences_are_over_the_frames_that_both_have() -> None:
+    """One system's silence takes frames out of all its sources, the easy ones or the hard ones."""
+    of_a = scores(0, sdr={"drums": [0.0, 20.0, 0.0, 20.0], "bass": [1.0] * 4})
+    of_b = scores(
+        0, system="b", sdr={"drums": [NAN, 20.0, NAN, 20.0], "bass": [NAN, 1.0, NAN, 1.0]}
+    )
+    found = pair([of_a, of_b], ["a", "b"])[key("drums"), "b"]
+    assert (found.mean, found.ahead, found.tracks) == (0, 0, 1)
+    assert collect([of_a])[key("drums")]["track 0"] == 10
+
+
+def test_ahead_is_lower_where_lower_is_better() -> None:
+    tracks = [
+        scores(n, system=system, sdr={"drums": [1.0], "bass": [NAN]}, leakage={"bass": level})
+        for system, level in (("a", -40.0), ("b", -10.0))
+        for n in range(3)
+    ]
+    found = pair(tracks, ["a", "b"])
+    assert found[key("bass", "leakage_db"), "b"].ahead == 3
+    assert found[key("bass", "leakage_db"), "b"].mean == -30
+
+
+def test_leakage_of_nothing_counts() -> None:
+    tracks = [
+        scores(n, sdr={"drums": [1.0], "bass": [NAN]}, leakage={"bass": level})
+        for n, level in enumerate((-math.inf, -math.inf, -10.0))
+    ]
+    (row,) = (r for r in summary_rows(collect(tracks)) if r["metric"] == "leakage_db")
+    assert (row["median"], row["tracks"], row["high"]) == (-math.inf, 3, -10)
+
+
 def make_tables(tmp_path: Path) -> dict[str, list[dict[str, object]]]:
     tracks = [
-        scores(n, system=system, sdr={"drums": [level]}, si_sdr={"drums": silent})
+        scores(
+            n, system=system, sdr={"drums": [level]}, si_sdr={"drums": silent}, sources=["drums"]
+        )
         for system, levels in (("a", (1.0, 2.0, 9.0)), ("b", (0.5, 2.5, 7.0)))
         for n, (level, silent) in enumerate(zip(levels, (-math.inf, 1.0, 2.0), strict=True))
     ]
@@ -109,9 +157,10 @@ def test_tables(tmp_path: Path) -> None:
     assert (difference["system"], difference["minus"]) == ("a", "b")
     assert difference["mean"] == pytest.approx((0.5 - 0.5 + 2) / 3)
     assert (difference["ahead"], difference["tracks"]) == (2, 3)
-    # A silent estimate has no SI-SDR, and the count shows it.
+    # A silent estimate is the worst, not left out.
     of_si_sdr = next(r for r in tables["scores"] if r["metric"] == "si_sdr")
-    assert (of_si_sdr["mean"], of_si_sdr["tracks"]) == (1.5, 2)
+    assert (of_si_sdr["median"], of_si_sdr["mean"], of_si_sdr["tracks"]) == (1, -math.inf, 3)
+    assert '"mean": null' in to_json({"rows": [of_si_sdr]})
     assert tables["failures"][0]["message"] == "broken"
     assert "|s|^2" in tables["definitions"]["sdr"]["definition"]
 
@@ -152,7 +201,7 @@ def test_museval_reads_the_files_and_finds_the_same_medians(tmp_path: Path) -> N
                 split="test",
                 system="a",
                 sample_rate=8000,
-                settings={},
+                settings={"sources": ["drums", "bass"]},
                 sources={
                     name: SourceScores(
                         dict(zip(("sdr", "isr", "sir", "sar"), of_source.tolist(), strict=True)),

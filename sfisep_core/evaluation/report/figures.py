@@ -1,6 +1,7 @@
 """Figures of scores and filters against frequency, as SVG."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,10 @@ def check_available() -> None:
 
 
 def lines_of(study: Study, *, source: str, metric: str) -> list[Line]:
-    """Give the lines of a panel; rates without the score are left out."""
+    """Give the lines of a panel; rates without a finite score are left out.
+
+    Ends of intervals that are infinite are NaN: there is nowhere to draw them.
+    """
     lines = []
     for system in study.systems:
         points = [
@@ -61,18 +65,22 @@ def lines_of(study: Study, *, source: str, metric: str) -> list[Line]:
             for rate in study.sample_rates
             if (key := ScoreKey(rate, system, source, metric)) in study.scores
         ]
-        points = [(rate, summary) for rate, summary in points if summary.tracks]
+        points = [(rate, summary) for rate, summary in points if math.isfinite(summary.median)]
         if points:
             lines.append(
                 Line(
                     system,
                     [rate for rate, _ in points],
                     [summary.median for _, summary in points],
-                    [summary.low for _, summary in points],
-                    [summary.high for _, summary in points],
+                    [_drawable(summary.low) for _, summary in points],
+                    [_drawable(summary.high) for _, summary in points],
                 )
             )
     return lines
+
+
+def _drawable(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
 
 
 def score_figure(study: Study, *, metric: str, sources: Sequence[str] | None = None) -> str:

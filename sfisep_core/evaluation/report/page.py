@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sfisep_core.atomic import written_whole
@@ -11,7 +11,7 @@ from sfisep_core.evaluation.report.figures import responses_figure, score_figure
 from sfisep_core.evaluation.report.filter_responses import filter_responses
 from sfisep_core.evaluation.report.listening import listening_table
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
-from sfisep_core.evaluation.summary import compare, summarise
+from sfisep_core.evaluation.summary import Difference, summarise
 from sfisep_core.models.contract import SeparationModel
 
 _FIGURES = ("sdr", "si_sdr", "si_sdr_common_band")
@@ -134,11 +134,8 @@ def _difference_section(study: Study, metrics: Sequence[str]) -> str:
         rows = []
         for rate in study.sample_rates:
             for source in (*study.sources, ALL_SOURCES):
-                values = [
-                    study.scores.get(ScoreKey(rate, system, source, metric), {})
-                    for system in study.systems
-                ]
-                cells = [_difference(values[0], against) for against in values[1:]]
+                key = ScoreKey(rate, first, source, metric)
+                cells = [_difference(study.differences.get((key, other))) for other in others]
                 if any(cell != "-" for cell in cells):
                     rows.append([_kilohertz(rate), source, *cells])
         label = html.escape(DEFINITIONS[metric].label)
@@ -149,9 +146,8 @@ def _difference_section(study: Study, metrics: Sequence[str]) -> str:
     return text
 
 
-def _difference(first: Mapping[str, float], second: Mapping[str, float]) -> str:
-    found = compare(first, second)
-    if not found.tracks:
+def _difference(found: Difference | None) -> str:
+    if found is None or not found.tracks:
         return "-"
     p = "" if math.isnan(found.p) else f", p {found.p:.2g}"
     return (

@@ -13,6 +13,7 @@ import soundfile
 
 from sfisep_core.evaluation.report.filter_responses import filter_responses
 from sfisep_core.evaluation.study import ALL_SOURCES, Example, ScoreKey, Study
+from sfisep_core.evaluation.summary import compare
 from sfisep_core.pretrained.resolve import resolve_model
 
 pytest.importorskip("matplotlib", reason="the report needs matplotlib")
@@ -21,6 +22,7 @@ from sfisep_core.evaluation.report import write_report
 from sfisep_core.evaluation.report.figures import lines_of
 from sfisep_core.evaluation.report.listening import audio_uri
 
+OTHER = "re<s>ample"
 RATES = (8000, 11025, 32000)
 SOURCES = ("vocals", "drums")
 TRACKS = ("a", "b", "c", "<i>d</i> & é", "e")
@@ -62,7 +64,11 @@ def study() -> Study:
         for metric in ("sdr", "si_sdr")
     }
     scores |= {
-        ScoreKey(rate, system, ALL_SOURCES, "equivariance_db"): {"a": -40.0, "b": -np.inf}
+        ScoreKey(rate, system, ALL_SOURCES, "equivariance_db"): {
+            "a": -40.0,
+            "b": -60.0,
+            "c": -np.inf,
+        }
         for rate in RATES[:2]
         for system in ("native", "re<s>ample")
     }
@@ -76,6 +82,11 @@ def study() -> Study:
         sources=SOURCES,
         tracks=TRACKS,
         scores=scores,
+        differences={
+            (key, OTHER): compare(values, scores[key._replace(system=OTHER)])
+            for key, values in scores.items()
+            if key.system == "native"
+        },
         examples=[example()],
     )
 
@@ -92,7 +103,9 @@ def test_lines_are_medians_with_their_intervals(study: Study) -> None:
 def test_rates_without_a_score_are_left_out_of_a_line(study: Study) -> None:
     native, _ = lines_of(study, source=ALL_SOURCES, metric="equivariance_db")
     assert native.sample_rates == [8000, 11025]
-    assert native.medians == [-40, -40]
+    assert native.medians == [-60, -60]
+    assert np.isnan(native.lows[0])
+    assert native.highs[0] == -40
     assert lines_of(study, source="bass", metric="sdr") == []
 
 

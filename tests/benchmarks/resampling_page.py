@@ -1,0 +1,218 @@
+"""From the scores of `resampling_study` to the page docs/reference/results.md."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfisep_core.evaluation.report.figures import score_figure
+from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
+from sfisep_core.evaluation.summary import Difference, compare, summarise
+from sfisep_core.evaluation.systems import MIXTURE
+
+NATIVE = "native"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of the music, and what was found on it.
+
+    Attributes:
+        name: Of the group.
+        study: All scores.
+        figure: Name of the figure's file, beside the page.
+    """
+
+    name: str
+    study: Study
+    figure: str
+
+
+def write_figure(study: Study, path: Path) -> None:
+    """Draw SI-SDR up to 4 kHz, which all rates have in common, against sampling frequency."""
+    path.write_text(score_figure(study, metric="si_sdr_common_band"), encoding="utf-8")
+
+
+def make_page(groups: Sequence[Group], *, model: str) -> str:
+    """Write the page in Markdown."""
+    study = groups[0].study
+    rates = ", ".join(_kilohertz(rate) for rate in study.sample_rates)
+    option = "" if model == "default" else f" --model {model}"
+    text = f"""\
+# Results
+
+<!-- Written by tests/benchmarks/resampling_study.py: change that program, not this page. -->
+
+The model `{study.model}` at {rates} kHz, run by every [method](../explanation/methods.md), beside
+the same network without training.
+
+## How measured
+
+```sh
+python -m tests.benchmarks.resampling_study --music ../shared/music --work study{option}
+```
+
+- Model: `{study.model}`, SHA-256 of the file begins with `{study.model_sha256[:12]}`, trained
+  at up to {_kilohertz(study.native_rate)} kHz.
+- Material: all validation music. Training leaves it out, but what was trained was chosen by looking
+  at it: it is no test set.
+- References and mixture are made once for each rate from the music at 48 kHz, with soxr VHQ. Scores
+  are those of [`sfisep evaluate`](../how-to/evaluate.md); of framewise SDR, the median over frames.
+- The *improvement* is the SI-SDR of the estimate minus that of the mixture. A stem that is silent
+  throughout a track has no SI-SDR; its *leakage* is given instead. *mean* is the mean over those
+  that sound.
+- All numbers are in the CSV file beside this page.
+"""
+    return text + "".join(_section(group) for group in groups)
+
+
+def _section(group: Group) -> str:
+    study = group.study
+    systems = [name for name in study.systems if name != MIXTURE]
+    methods = [name for name in systems if name in study.systems[: study.systems.index(MIXTURE)]]
+    columns = (*study.sources, ALL_SOURCES)
+    counts = _counts(study)
+    parts = [
+        f"\n## {group.name.capitalize()}\n\n{study.data}\n",
+        f"\n![Scores against sampling frequency]({group.figure})\n\n"
+        "SI-SDR up to 4 kHz, the band that all rates have: median over tracks, and its 95 % "
+        "interval (bootstrap).\n",
+        "\n### SI-SDR improvement (dB)\n\nMean over tracks; in brackets: tracks in which the stem "
+        "sounds.\n",
+        _table(
+            ["rate", "system", *(f"{name} ({counts[name]})" for name in columns)],
+            (
+                [_kilohertz(rate), system, *(_improvement(study, rate, system, c) for c in columns)]
+                for rate in study.sample_rates
+                for system in systems
+            ),
+        ),
+        _beaten(study),
+    ]
+    for metric, title in (
+        ("si_sdr", "SI-SDR"),
+        ("si_sdr_common_band", "SI-SDR up to 4 kHz"),
+        ("sdr", "SDR"),
+    ):
+        parts += [
+            f"\n### `native` minus the other methods, {title} (dB)\n\nMean over stems and tracks "
+            "of the paired differences [95 % interval], tracks in which `native` is ahead, p of "
+            "Wilcoxon's signed-rank test (not corrected for the number of comparisons).\n",
+            _table(
+                ["rate", *(name for name in methods if name != NATIVE)],
+                (
+                    [_kilohertz(rate), *_differences(study, rate, methods, metric)]
+                    for rate in study.sample_rates
+                    if rate != study.native_rate
+                ),
+            ),
+        ]
+    parts += [
+        "\n### Equivariance error (dB)\n\nHow far the stems depend on the rate: energy of their "
+        "difference from those made at the native rate, relative to these, up to 0.45 of the lower "
+        "rate. Median over tracks; less is better.\n",
+        _table(
+            ["rate", *methods],
+            (
+                [
+                    _kilohertz(rate),
+                    *(
+                        _median(study, rate, name, ALL_SOURCES, "equivariance_db")
+                        for name in methods
+                    ),
+                ]
+                for rate in study.sample_rates
+                if rate != study.native_rate
+            ),
+        ),
+        "\n### Leakage (dB)\n\nMedian over the tracks in which the stem is silent, of `native`.\n",
+        _table(
+            ["rate", *study.sources],
+            (
+                [
+                    _kilohertz(rate),
+                    *(_median(study, rate, NATIVE, name, "leakage_db") for name in study.sources),
+                ]
+                for rate in study.sample_rates
+            ),
+        ),
+    ]
+    return "".join(parts)
+
+
+def improvement(study: Study, rate: int, system: str, source: str) -> Difference:
+    """Compare the SI-SDR of a system with that of the mixture."""
+    return compare(
+        _values(study, rate, system, source, "si_sdr"),
+        _values(study, rate, MIXTURE, source, "si_sdr"),
+    )
+
+
+def _improvement(study: Study, rate: int, system: str, source: str) -> str:
+    return _signed(improvement(study, rate, system, source).mean)
+
+
+def _beaten(study: Study) -> str:
+    """Say where the trained model is not better than the mixture or the untrained network."""
+    found = []
+    for rate in study.sample_rates:
+        for source in study.sources:
+            trained = improvement(study, rate, NATIVE, source)
+            others = {MIXTURE: 0.0, "untrained": improvement(study, rate, "untrained", source).mean}
+            found += [
+                f"{source} at {_kilohertz(rate)} kHz ({name})"
+                for name, other in others.items()
+                if trained.tracks and not trained.mean > other
+            ]
+    if not found:
+        found = ["none"]
+    return f"\nStems on which `native` is not above these two: {', '.join(found)}.\n"
+
+
+def _differences(study: Study, rate: int, methods: Sequence[str], metric: str) -> list[str]:
+    cells = []
+    for name in methods:
+        found = study.differences.get((ScoreKey(rate, NATIVE, ALL_SOURCES, metric), name))
+        if name == NATIVE:
+            continue
+        if found is None:
+            cells.append("-")
+            continue
+        p = "" if math.isnan(found.p) else f", p {found.p:.2g}"
+        cells.append(
+            f"{_signed(found.mean)} [{_signed(found.low)}, {_signed(found.high)}], "
+            f"{found.ahead}/{found.tracks}{p}"
+        )
+    return cells
+
+
+def _median(study: Study, rate: int, system: str, source: str, metric: str) -> str:
+    values = _values(study, rate, system, source, metric)
+    return _signed(summarise(values.values()).median)
+
+
+def _counts(study: Study) -> dict[str, int]:
+    rate = study.sample_rates[0]
+    return {
+        name: len(_values(study, rate, NATIVE, name, "si_sdr"))
+        for name in (*study.sources, ALL_SOURCES)
+    }
+
+
+def _values(study: Study, rate: int, system: str, source: str, metric: str) -> Mapping[str, float]:
+    return study.scores.get(ScoreKey(rate, system, source, metric), {})
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+
+
+def _kilohertz(rate: int) -> str:
+    return f"{rate / 1000:g}"
+
+
+def _signed(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:+.2f}".replace("-0.00", "+0.00")

@@ -1,0 +1,222 @@
+"""The study of docs/reference/results.md: the default model at 13 sampling frequencies.
+
+    python -m tests.benchmarks.resampling_study --music ../shared/music --work study [--jobs 2]
+
+prepares the validation music, scores every method at every rate, and writes the page, its figures
+and a CSV file of all numbers. What is in the folder `--work` is not computed again.
+"""
+
+import argparse
+import csv
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.prepare import prepare_dataset
+from sfisep_core.evaluation.evaluate import Evaluation, evaluate
+from sfisep_core.evaluation.pieces import Settings
+from sfisep_core.evaluation.plan import SOURCES, plan_systems
+from sfisep_core.evaluation.resampling_study import METHODS, SAMPLE_RATES, make_study
+from sfisep_core.evaluation.systems import MIXTURE, ModelFile, System, model_file
+from sfisep_core.evaluation.tables import collect, pair, summary_rows
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.resolve import resolve_model
+from tests.benchmarks.resampling_page import Group, make_page, write_figure
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+UNTRAINED = "untrained"
+_UNTRAINED_SEED = 0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Some of the validation music.
+
+    Attributes:
+        name: Of the group.
+        about: What it is.
+        tracks: Folders below the music folder, with wildcards.
+        exclude: Ranges to leave out, as for `sfisep prepare-data --exclude`.
+    """
+
+    name: str
+    about: str
+    tracks: str
+    exclude: tuple[str, ...] = ()
+
+
+# Choosing among trained models may use it, so it is no test set.
+MATERIALS = (
+    Material(
+        "rendered",
+        "Game music rendered with sampled instruments and a synthetic singer: 11 windows of 30 s "
+        "from 5 songs that training never sees.",
+        "rendered/valid/*",
+    ),
+    Material(
+        "real",
+        "One minute (30 to 90 s) of one real song (Software-Entwicklungskit, francium; CC0 1.0). "
+        "Training sees the rest of this song, whose loops come back in this minute: an easy one.",
+        "real/train/francium",
+        ("francium:0-30", "francium:90-99999"),
+    ),
+)
+
+
+def prepare(music: Path, work: Path, material: Material) -> StemDataset:
+    """Prepare a group as a data set of its own, at the rate of the files."""
+    source = work / "music" / material.name
+    (source / "valid").mkdir(parents=True, exist_ok=True)
+    folders = sorted(folder for folder in music.glob(material.tracks) if folder.is_dir())
+    if not folders:
+        msg = f"{music}: expected {material.tracks}, found none"
+        raise SystemExit(msg)
+    for folder in folders:
+        link = source / "valid" / folder.name
+        if not link.is_symlink():
+            link.symlink_to(folder.resolve(), target_is_directory=True)
+    prepared = prepare_dataset(
+        source, work / "data" / material.name, container="flac", exclude=material.exclude
+    )
+    if prepared.skipped:
+        raise SystemExit("; ".join(f"{name}: {reason}" for name, reason in prepared.skipped))
+    return StemDataset(prepared.folder, split="valid", excerpt_seconds=None)
+
+
+def untrained_model(model: ModelFile, work: Path) -> ModelFile:
+    """Write the same network with fresh weights, mixture-consistent."""
+    path = work / f"{UNTRAINED}.safetensors"
+    if not path.exists():
+        trained = resolve_model(model.name)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_UNTRAINED_SEED)
+            settings = trained.config_dict() | {"gain_rule": "mixture-consistent"}
+            save_model(build_model(trained.family, settings), path)
+    return model_file(str(path))
+
+
+def score(
+    dataset: StemDataset,
+    systems: Sequence[System],
+    *,
+    sample_rates: Sequence[int],
+    out: Path,
+    jobs: int,
+    equivariance: bool,
+) -> Evaluation:
+    """Score systems on all tracks of a group."""
+    started = time.monotonic()
+
+    def report(done: int, total: int, label: str) -> None:
+        elapsed = time.monotonic() - started
+        left = elapsed / done * (total - done)
+        _log.info("%d/%d, %s; about %.0f s left", done, total, label, left)
+
+    evaluation = evaluate(
+        dataset,
+        dataset.tracks,
+        systems=systems,
+        sample_rates=sample_rates,
+        sources=SOURCES,
+        out=out,
+        settings=Settings(metrics="sdr", equivariance=equivariance),
+        jobs=jobs,
+        progress=report,
+    )
+    if evaluation.failures:
+        raise SystemExit("; ".join(failure.message for failure in evaluation.failures))
+    return evaluation
+
+
+def run(
+    *,
+    music: Path,
+    work: Path,
+    model: str,
+    sample_rates: Sequence[int],
+    page: Path,
+    jobs: int,
+    materials: Sequence[Material] = MATERIALS,
+) -> None:
+    """Score what is missing, and write the page and what belongs to it."""
+    trained = model_file(model)
+    methods = plan_systems(trained, [*METHODS, MIXTURE])
+    fresh = System(UNTRAINED, "native", UNTRAINED, untrained_model(trained, work))
+    groups, rows = [], []
+    for material in materials:
+        dataset = prepare(music, work, material)
+        out = work / "scores" / material.name
+        # One model at a time, so that none is loaded again for every track.
+        of_methods = score(
+            dataset, methods, sample_rates=sample_rates, out=out, jobs=jobs, equivariance=True
+        )
+        of_fresh = score(
+            dataset, [fresh], sample_rates=sample_rates, out=out, jobs=jobs, equivariance=False
+        )
+        scores = [*of_methods.scores, *of_fresh.scores]
+        names = [system.name for system in (*methods, fresh)]
+        study = make_study(
+            trained,
+            collect(scores),
+            pair(scores, names),
+            data=material.about,
+            systems=[*methods, fresh],
+            sample_rates=sample_rates,
+            tracks=dataset.tracks,
+            examples=[],
+        )
+        figure = page.with_name(f"{page.stem}-{material.name}.svg")
+        write_figure(replace(study, systems=METHODS), figure)
+        groups.append(Group(material.name, study, figure.name))
+        rows += [{"music": material.name} | row for row in summary_rows(study.scores)]
+    with page.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
+    page.write_text(make_page(groups, model=model), encoding="utf-8")
+
+
+def _short(value: object) -> object:
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.resampling_study",
+        description="Score the methods at many sampling frequencies and write the results page.",
+    )
+    parser.add_argument("--music", type=Path, required=True, help="folder with rendered/ and real/")
+    parser.add_argument("--work", type=Path, required=True, help="folder for data and scores")
+    parser.add_argument("--model", default="default", help="name or file (default: %(default)s)")
+    parser.add_argument("--rates", type=int, nargs="+", default=SAMPLE_RATES, help="Hz (all 13)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=REPOSITORY / "docs/reference/results.md",
+        help="page to write (default: docs/reference/results.md)",
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    _log.setLevel(logging.INFO)
+    options.work.mkdir(parents=True, exist_ok=True)
+    run(
+        music=options.music,
+        work=options.work,
+        model=options.model,
+        sample_rates=sorted(options.rates),
+        page=options.out,
+        jobs=options.jobs,
+    )
+
+
+if __name__ == "__main__":
+    main()

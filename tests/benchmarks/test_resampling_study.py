@@ -1,0 +1,139 @@
+import csv
+import io
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
+from sfisep_core.evaluation.summary import compare
+from sfisep_core.evaluation.systems import model_file
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.native import load_model, save_model
+from tests.benchmarks.resampling_page import Group, make_page
+from tests.benchmarks.resampling_study import MATERIALS, Material, run, untrained_model
+from tests.evaluation.conftest import model, stems_of
+
+__all__ = ["model"]  # a fixture
+
+RATES = [6000, 8000]
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    """Music laid out as the real one is, of noise."""
+    for track in range(3):
+        folder = tmp_path / f"music/rendered/valid/song_w0{track}"
+        folder.mkdir(parents=True)
+        for name, stem in zip(("vocals", "drums", "bass", "other"), stems_of(track), strict=True):
+            soundfile.write(folder / f"{name}.wav", stem.T, 8000, subtype="PCM_16")
+    return tmp_path / "music"
+
+
+def test_study_writes_page_figure_and_numbers_and_is_resumed(
+    music: Path, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("matplotlib")
+    material = Material("rendered", "Noise.", "rendered/valid/*", ("song_w00:0-1",))
+    page = tmp_path / "results.md"
+    (tmp_path / "work").mkdir()
+
+    def study() -> tuple[str, str, str]:
+        run(
+            music=music,
+            work=tmp_path / "work",
+            model=str(model),
+            sample_rates=RATES,
+            page=page,
+            jobs=1,
+            materials=[material],
+        )
+        names = ("results.md", "results.csv", "results-rendered.svg")
+        text, numbers, figure = ((tmp_path / name).read_text() for name in names)
+        return text, numbers, figure
+
+    with caplog.at_level("INFO"):
+        first = study()
+        assert "s left" in caplog.text
+        caplog.clear()
+        assert study() == first
+        assert "s left" not in caplog.text
+    text, numbers, figure = first
+    assert "| 8 | native |" in text
+    assert "vocals (3) | drums (3) | bass (2)" in text
+    assert figure.lstrip().startswith("<?xml")
+    rows = list(csv.DictReader(io.StringIO(numbers)))
+    systems = {row["system"] for row in rows if row["sample_rate"] == "8000"}
+    assert systems == {
+        *("native", "resample", "soxr", "noisy-kernel", "post-noise", "direct"),
+        *("mixture", "untrained"),
+    }
+
+
+def make_study(scores: dict[ScoreKey, dict[str, float]]) -> Study:
+    return Study(
+        model="default",
+        model_sha256="0123456789abcdef",
+        native_rate=32000,
+        data="Noise.",
+        systems=["native", "resample", "mixture", "untrained"],
+        sample_rates=[8000],
+        sources=["drums"],
+        tracks=["a", "b"],
+        scores=scores,
+        differences={
+            (key, "resample"): compare(values, scores[key._replace(system="resample")])
+            for key, values in scores.items()
+            if key.system == "native"
+        },
+        examples=[],
+    )
+
+
+@pytest.mark.parametrize(("native", "beaten"), [(6.0, False), (1.5, True)])
+def test_page_shows_improvements_differences_and_defeats(native: float, beaten: bool) -> None:
+    values = {
+        "native": {"a": native, "b": native + 2},
+        "resample": {"a": native - 0.5, "b": native + 3},
+        "mixture": {"a": -1.0, "b": 1.0},
+        "untrained": {"a": 2.0, "b": 4.0},
+    }
+    scores = {
+        ScoreKey(8000, system, source, "si_sdr"): of_system
+        for system, of_system in values.items()
+        for source in ("drums", ALL_SOURCES)
+    }
+    text = make_page([Group("rendered", make_study(scores), "a.svg")], model="default")
+    mean = native + 1
+    assert f"| 8 | native | {mean:+.2f} | {mean:+.2f} |" in text
+    assert "| 8 | untrained | +3.00 | +3.00 |" in text
+    assert "| 8 | -0.25 [-1.00, +0.50], 1/2, p 1 |" in text
+    defeats = "drums at 8 kHz (untrained)" if beaten else "none"
+    assert f"is not above these two: {defeats}." in text
+    assert "| 8 | - |" in text  # no leakage where no stem is silent
+    assert "nan" not in text
+
+
+def test_untrained_network_is_the_same_every_time_and_mixture_consistent(
+    model: Path, tmp_path: Path
+) -> None:
+    loaded = load_model(model)
+    path = tmp_path / "trained.safetensors"
+    settings = loaded.config_dict() | {"gain_rule": "least-squares"}
+    with torch.random.fork_rng(devices=[]):
+        save_model(build_model(loaded.family, settings), path)
+    found = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        found.append(untrained_model(model_file(str(path)), tmp_path / folder))
+    assert found[0].sha256 == found[1].sha256
+    fresh = load_model(Path(found[0].name))
+    assert fresh.config_dict() == loaded.config_dict()
+    weights, own = fresh.state_dict(), load_model(path).state_dict()
+    assert not torch.equal(weights["masker.conv_out.weight"], own["masker.conv_out.weight"])
+
+
+def test_materials_are_all_validation_music(shared_dir: Path) -> None:
+    found = [len(list((shared_dir / "music").glob(m.tracks))) for m in MATERIALS]
+    assert found == [11, 1]
