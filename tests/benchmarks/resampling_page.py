@@ -180,7 +180,7 @@ def _differences(study: Study, rate: int, methods: Sequence[str], metric: str) -
             continue
         p = "" if math.isnan(found.p) else f", p {found.p:.2g}"
         cells.append(
-            f"{_signed(found.mean)} [{_signed(found.low)}, {_signed(found.high)}], "
+            f"{_signed(found.mean, 3)} [{_signed(found.low, 3)}, {_signed(found.high, 3)}], "
             f"{found.ahead}/{found.tracks}{p}"
         )
     return cells
@@ -212,7 +212,8 @@ def _kilohertz(rate: int) -> str:
     return f"{rate / 1000:g}"
 
 
-def _signed(value: float) -> str:
+def _signed(value: float, digits: int = 2) -> str:
     if math.isnan(value):
         return "-"
-    return f"{value:+.2f}".replace("-0.00", "+0.00")
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "+") if float(text) == 0 else text

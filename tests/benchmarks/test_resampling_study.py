@@ -108,7 +108,7 @@ def test_page_shows_improvements_differences_and_defeats(native: float, beaten: 
     mean = native + 1
     assert f"| 8 | native | {mean:+.2f} | {mean:+.2f} |" in text
     assert "| 8 | untrained | +3.00 | +3.00 |" in text
-    assert "| 8 | -0.25 [-1.00, +0.50], 1/2, p 1 |" in text
+    assert "| 8 | -0.250 [-1.000, +0.500], 1/2, p 1 |" in text
     defeats = "drums at 8 kHz (untrained)" if beaten else "none"
     assert f"is not above these two: {defeats}." in text
     assert "| 8 | - |" in text  # no leakage where no stem is silent

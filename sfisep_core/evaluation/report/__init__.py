@@ -1,6 +1,6 @@
 """The report of a comparison of methods: one HTML file that opens without a network."""
 
-from sfisep_core.evaluation.report.figures import check_available
+from sfisep_core.evaluation.report.drawing import check_available
 from sfisep_core.evaluation.report.page import write_report
 
 __all__ = ["check_available", "write_report"]

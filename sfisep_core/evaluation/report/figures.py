@@ -1,29 +1,32 @@
-"""Figures of scores and filters against frequency, as SVG."""
+"""Figures of scores against sampling frequency, as SVG."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.metrics import DEFINITIONS
-from sfisep_core.evaluation.report.filter_responses import FilterResponses
+from sfisep_core.evaluation.report.drawing import (
+    SOFT,
+    draw_grid,
+    new_figure,
+    to_svg,
+    uniform_style,
+)
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 from sfisep_core.evaluation.summary import summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito: told apart by all eyes; markers and dashes tell them apart in grey, too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D3B", "#999999")
 _MARKERS = "osD^vPX*"
-_LINES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
-_FLOOR_DB = -60  # of filter responses, below the strongest
-_SHOWN_FILTERS = 6
+_DASHES = ("-", "--", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (9, 3)))
+_PANEL_WIDTH, _PANEL_HEIGHT = 4.6, 3.0  # inches
+_LABEL_GAP = 0.075  # of a panel's height
 
 
 @dataclass(frozen=True)
@@ -37,22 +40,6 @@ class Line:
     highs: list[float]
 
 
-def check_available() -> None:
-    """Refuse to begin without matplotlib.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        msg = (
-            "the report needs matplotlib, which is not installed: "
-            'run `pip install "sfisep[plots]"`, or go without the report'
-        )
-        raise ConfigError(msg) from error
-
-
 def lines_of(study: Study, *, source: str, metric: str) -> list[Line]:
     """Give the lines of a panel; rates without a finite score are left out.
 
@@ -60,20 +47,17 @@ def lines_of(study: Study, *, source: str, metric: str) -> list[Line]:
     """
     lines = []
     for system in study.systems:
-        points = [
-            (rate, summarise(study.scores[key].values()))
-            for rate in study.sample_rates
-            if (key := ScoreKey(rate, system, source, metric)) in study.scores
-        ]
-        points = [(rate, summary) for rate, summary in points if math.isfinite(summary.median)]
-        if points:
+        keys = [ScoreKey(rate, system, source, metric) for rate in study.sample_rates]
+        found = [(key, summarise(study.scores.get(key, {}).values())) for key in keys]
+        found = [(key, summary) for key, summary in found if math.isfinite(summary.median)]
+        if found:
             lines.append(
                 Line(
                     system,
-                    [rate for rate, _ in points],
-                    [summary.median for _, summary in points],
-                    [_drawable(summary.low) for _, summary in points],
-                    [_drawable(summary.high) for _, summary in points],
+                    [key.sample_rate for key, _ in found],
+                    [summary.median for _, summary in found],
+                    [_drawable(summary.low) for _, summary in found],
+                    [_drawable(summary.high) for _, summary in found],
                 )
             )
     return lines
@@ -97,107 +81,103 @@ def score_figure(study: Study, *, metric: str, sources: Sequence[str] | None = N
     panels = [*study.sources, ALL_SOURCES] if sources is None else list(sources)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _figure(4.2 * columns, 3.2 * rows + 0.5)
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
     definition = DEFINITIONS[metric]
-    for panel, source in zip(axes, panels, strict=False):
-        for line in lines_of(study, source=source, metric=metric):
-            _draw(panel, line, number=list(study.systems).index(line.system))
-        panel.axvline(study.native_rate / 1000, color="#888888", linewidth=0.8, zorder=0)
-        panel.set_title("mean of the sources" if source == ALL_SOURCES else source, fontsize=10)
-        panel.set_xlabel("sampling frequency (kHz)")
-        panel.set_ylabel(f"{definition.label} ({definition.unit})")
-        panel.grid(alpha=0.25)
-    handles: dict[str, Any] = {}
-    for panel in axes:
-        handles |= {label: h for h, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    for panel in axes[len(panels) :]:
-        panel.set_axis_off()
-    figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False
-    )
-    return _svg(figure)
+    by_source = any(key.metric == metric and key.source != ALL_SOURCES for key in study.scores)
+    mean = "mean of the sources" if by_source else "all sources"
+    with uniform_style():
+        figure = new_figure(_PANEL_WIDTH * columns, _PANEL_HEIGHT * rows)
+        for place, source in enumerate(panels):
+            panel = figure.add_subplot(rows, columns, place + 1)
+            panel.set_title(mean if source == ALL_SOURCES else source)
+            panel.set_xlabel("sampling frequency (kHz)")
+            panel.set_ylabel(f"{definition.label} ({definition.unit})")
+            _draw_lines(panel, study, lines_of(study, source=source, metric=metric))
+        return to_svg(figure)
 
 
-def responses_figure(responses: Sequence[FilterResponses]) -> str:
-    """Draw the magnitude responses of all filters at each rate, and of some at all rates."""
-    columns = 4
-    rows = -(-len(responses) // columns)
-    figure = _figure(11.0, 2.3 * rows + 3.2)
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[*([1.0] * rows), 1.4])
-    strongest = max(float(r.magnitudes_db.max()) for r in responses)
-    highest = max(r.frequencies[-1] for r in responses)
-    image = None
-    panels = []
-    for number, response in enumerate(responses):
-        panel = figure.add_subplot(grid[number // columns, number % columns])
-        image = panel.imshow(
-            response.magnitudes_db[:, ::2],
-            origin="lower",
-            aspect="auto",
-            extent=(0, response.frequencies[-1] / 1000, 0, len(response.centers_hz)),
-            vmin=strongest + _FLOOR_DB,
-            vmax=strongest,
-            cmap="magma",
-            interpolation="nearest",
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Move places between 0 and 1 apart, no further than needed and in the same order.
+
+    Args:
+        places: Where labels would like to be.
+        gap: Least distance of two of them; less where they would not fit.
+
+    Returns:
+        Where they go, in the order of `places`.
+    """
+    if not places:
+        return []
+    order = np.argsort(places, kind="stable")
+    steps = min(gap, 1 / max(len(places) - 1, 1)) * np.arange(len(places))
+    # Without the steps, labels that must not pass each other are values that must not fall: take
+    # the mean of those that do (isotonic regression), then stay inside.
+    groups: list[list[float]] = []
+    for value in np.asarray(places, dtype=np.float64)[order] - steps:
+        groups.append([float(value)])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    level = np.concatenate([[np.mean(group)] * len(group) for group in groups])
+    found = np.empty(len(places))
+    found[order] = np.clip(level, 0, 1 - steps[-1]) + steps
+    return [float(place) for place in found]
+
+
+def _draw_lines(panel: "Axes", study: Study, lines: Sequence[Line]) -> None:
+    low, high = study.sample_rates[0] / 1000, study.sample_rates[-1] / 1000
+    margin = 0.03 * (high - low) or 1.0
+    panel.set_xlim(low - margin, high + margin)
+    draw_grid(panel)
+    native = study.native_rate / 1000
+    if low <= native <= high:
+        panel.axvline(native, color=SOFT, linewidth=0.9, zorder=0)
+        panel.text(
+            native,
+            0.02,
+            "native rate ",
+            transform=panel.get_xaxis_transform(),
+            horizontalalignment="right",
+            fontsize=7,
+            color=SOFT,
         )
-        panel.set_xlim(0, highest / 1000)
-        panel.set_title(f"{response.sample_rate / 1000:g} kHz", fontsize=9)
-        panel.set_xlabel("frequency (kHz)", fontsize=8)
-        panel.set_ylabel("filter", fontsize=8)
-        panel.tick_params(labelsize=7)
-        panels.append(panel)
-    if image is not None:
-        figure.colorbar(image, ax=panels, label="dB", fraction=0.03)
-    overlay = figure.add_subplot(grid[rows, :])
-    count = len(responses[0].centers_hz)
-    shown = np.unique(np.linspace(0.1 * count, 0.9 * count, _SHOWN_FILTERS).astype(int))
-    for colour, number in zip(COLOURS, shown.tolist(), strict=False):
-        for response in responses:
-            overlay.plot(
-                response.frequencies / 1000,
-                response.magnitudes_db[number],
-                color=colour,
-                linewidth=0.9,
-                alpha=0.6,
-            )
-    overlay.set_ylim(strongest + _FLOOR_DB, strongest + 3)
-    overlay.set_xlabel("frequency (kHz)")
-    overlay.set_ylabel("dB")
-    overlay.set_title(f"{len(shown)} filters (colours), all rates on top of each other", fontsize=9)
-    overlay.grid(alpha=0.25)
-    return _svg(figure)
-
-
-def _draw(panel: "Axes", line: Line, *, number: int) -> None:
-    kilohertz = [rate / 1000 for rate in line.sample_rates]
-    style = number % len(COLOURS)
-    panel.fill_between(
-        kilohertz, line.lows, line.highs, color=COLOURS[style], alpha=0.12, linewidth=0
-    )
-    panel.plot(
-        kilohertz,
-        line.medians,
-        color=COLOURS[style],
-        marker=_MARKERS[style],
-        linestyle=_LINES[style],
-        markersize=4,
-        linewidth=1.3,
-        label=line.system,
-    )
-
-
-def _figure(width: float, height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _svg(figure: "Figure") -> str:
-    import matplotlib
-
-    stream = io.StringIO()
-    # The same figure gives the same bytes.
-    with matplotlib.rc_context({"svg.hashsalt": "sfisep", "svg.fonttype": "path"}):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue()
+    if not lines:
+        panel.set_yticks([])
+        panel.text(0.5, 0.5, "no scores", transform=panel.transAxes, horizontalalignment="center")
+        return
+    styles = [list(study.systems).index(line.system) % len(_COLOURS) for line in lines]
+    for line, style in zip(lines, styles, strict=True):
+        frequencies = [rate / 1000 for rate in line.sample_rates]
+        panel.fill_between(
+            frequencies, line.lows, line.highs, color=_COLOURS[style], alpha=0.1, linewidth=0
+        )
+        panel.plot(
+            frequencies,
+            line.medians,
+            color=_COLOURS[style],
+            marker=_MARKERS[style],
+            linestyle=_DASHES[style],
+            markersize=3.5,
+            linewidth=1.3,
+        )
+    bottom, top = panel.get_ylim()
+    panel.set_ylim(bottom, top)  # from here on labels do not move it
+    ends = [(line.medians[-1] - bottom) / (top - bottom) for line in lines]
+    for line, style, end, place in zip(lines, styles, ends, spread(ends, _LABEL_GAP), strict=True):
+        panel.plot(
+            [(line.sample_rates[-1] / 1000 - low + margin) / (high - low + 2 * margin), 1.04],
+            [end, place],
+            transform=panel.transAxes,
+            clip_on=False,
+            color=_COLOURS[style],
+            marker=_MARKERS[style],
+            markevery=[1],
+            markersize=4.5,
+            linewidth=0.6,
+        )
+        panel.text(
+            1.065,
+            place,
+            line.system,
+            transform=panel.transAxes,
+            verticalalignment="center",
+            fontsize=8,
+        )

@@ -1,5 +1,6 @@
 """What the encoder of an SFI model does at each sampling frequency."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,10 +9,13 @@ import numpy.typing as npt
 import torch
 
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
+from sfisep_core.sfi.layers import SFIConv1d
+
+_Values = npt.NDArray[np.float64]
 
 _BINS = 512
 _LOWEST = 1e-10  # of a response, so that it has a logarithm
+_BAND = 0.45  # of the lower of two rates: where the encoder's taps follow the analog filters
 
 
 @dataclass(frozen=True)
@@ -20,49 +24,72 @@ class FilterResponses:
 
     Attributes:
         sample_rate: Hz.
-        frequencies: In Hz, from 0 to half the rate, shape (frequency,).
-        magnitudes_db: Amplitude of a frame for a tone of amplitude 1, in dB, shape (filter,
-            frequency); filters in the order of their centre frequencies.
-        centers_hz: Centre frequencies of the analog filters, shape (filter,).
+        frequencies: In Hz, evenly from 0 to half the rate, shape (frequency,).
+        magnitudes_db: Amplitude of the frames for a tone of amplitude 1, up to a factor that is the
+            same at every rate, in dB, shape (filter, frequency); filters in the order of their
+            centre frequencies.
+        centers_hz: Centre frequencies of the analog filters, ascending, shape (filter,).
+        deviation_db: Energy of the difference from the magnitudes at the native rate, relative to
+            theirs, in dB, over all filters and frequencies up to 0.45 of the lower rate; NaN at the
+            native rate itself.
     """
 
     sample_rate: int
-    frequencies: npt.NDArray[np.float64]
-    magnitudes_db: npt.NDArray[np.float64]
-    centers_hz: npt.NDArray[np.float64]
+    frequencies: _Values
+    magnitudes_db: _Values
+    centers_hz: _Values
+    deviation_db: float
 
 
-@torch.no_grad()
 def filter_responses(model: SeparationModel, sample_rates: Sequence[int]) -> list[FilterResponses]:
-    """Compute the responses of the encoder's taps at several rates.
+    """Compute the responses of an encoder's taps at several rates.
 
-    An encoder answers a tone by frames of the same size at every rate, so that responses are shown
-    as they are, without any factor for the rate. Where a rate needs several sets of taps (frames
-    between samples), it is the first one.
+    A tone gets frames of the same size at every rate, so that responses compare as they are. The
+    exception is the published layout of time-domain taps, whose gain grows with the rate F: there
+    they are multiplied by F0 / F. At rates with several sets of taps (frames between samples) it is
+    the first one.
 
     Args:
         model: Any model.
         sample_rates: Hz.
 
     Returns:
-        For each rate; nothing for a model whose encoder has no SFI layer.
+        For each rate; nothing for a model whose encoder is no SFI layer.
     """
-    if not isinstance(model, SFIConvTasNet):
+    encoder = getattr(model, "encoder", None)
+    if not isinstance(encoder, SFIConv1d):
         return []
-    encoder = model.encoder
-    centers = encoder.filters.centers_hz().double().cpu().numpy()
-    order = np.argsort(centers)
+    centers = encoder.filters.centers_hz().detach().cpu().numpy()
+    order = np.argsort(centers, kind="stable")
     found = []
     for sample_rate in sample_rates:
-        taps = encoder.taps(sample_rate)[0].double().cpu().numpy()[order]
-        n_fft = max(2 * _BINS, taps.shape[1])
-        magnitudes = np.abs(np.fft.rfft(taps, n=n_fft, axis=1))
+        frequencies = np.linspace(0, sample_rate / 2, _BINS + 1)
+        magnitudes = _magnitudes(encoder, sample_rate, frequencies)
+        band = frequencies <= _BAND * min(sample_rate, encoder.native_rate)
+        native = _magnitudes(encoder, encoder.native_rate, frequencies[band])
         found.append(
             FilterResponses(
                 sample_rate=sample_rate,
-                frequencies=np.arange(n_fft // 2 + 1) * (sample_rate / n_fft),
-                magnitudes_db=20 * np.log10(np.maximum(magnitudes, _LOWEST)),
+                frequencies=frequencies,
+                magnitudes_db=20 * np.log10(np.maximum(magnitudes[order], _LOWEST)),
                 centers_hz=centers[order],
+                deviation_db=_relative_db(magnitudes[:, band] - native, native),
             )
         )
     return found
+
+
+@torch.no_grad()
+def _magnitudes(encoder: SFIConv1d, sample_rate: int, frequencies: _Values) -> _Values:
+    """Give |sum_k h[k] e^{-2 pi i k f / F}|, shape (filter, frequency)."""
+    taps = encoder.taps(sample_rate)[0].double().cpu().numpy()
+    if encoder.design == "time" and not encoder.grid(sample_rate).shifts:
+        taps = taps * (encoder.native_rate / sample_rate)
+    turns = np.outer(np.arange(taps.shape[1]), frequencies) / sample_rate
+    magnitudes: _Values = np.abs(taps @ np.exp(-2j * math.pi * turns))
+    return magnitudes
+
+
+def _relative_db(difference: _Values, reference: _Values) -> float:
+    error, energy = float(np.square(difference).sum()), float(np.square(reference).sum())
+    return 10 * math.log10(error / energy) if error > 0 and energy > 0 else math.nan

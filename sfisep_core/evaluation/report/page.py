@@ -1,50 +1,35 @@
-"""The page itself."""
+"""The report's page: its sections in their order."""
 
 import html
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sfisep_core.atomic import written_whole
 from sfisep_core.evaluation.metrics import DEFINITIONS
-from sfisep_core.evaluation.report.figures import responses_figure, score_figure
+from sfisep_core.evaluation.report.drawing import check_available
+from sfisep_core.evaluation.report.figures import score_figure
 from sfisep_core.evaluation.report.filter_responses import filter_responses
 from sfisep_core.evaluation.report.listening import listening_table
-from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
-from sfisep_core.evaluation.summary import Difference, summarise
+from sfisep_core.evaluation.report.markup import document, inline_svg, kilohertz
+from sfisep_core.evaluation.report.response_figure import responses_figure
+from sfisep_core.evaluation.report.score_tables import difference_table, score_table
+from sfisep_core.evaluation.study import ALL_SOURCES, Study
 from sfisep_core.models.contract import SeparationModel
 
-_FIGURES = ("sdr", "si_sdr", "si_sdr_common_band")
-_TESTED = ("si_sdr", "si_sdr_common_band", "sdr")
+_DRAWN = ("sdr", "si_sdr", "si_sdr_common_band")
+_COMPARED = ("si_sdr", "si_sdr_common_band", "sdr")
+_EQUIVARIANCE = "equivariance_db"
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 0 auto; padding: 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .85rem; }
-th, td { border: 1px solid var(--line); padding: .25rem .5rem; text-align: right; }
-th { text-align: left; font-weight: 600; } caption { text-align: left; padding: .5rem 0; }
-.scroll { overflow-x: auto; } figure { margin: 1rem 0; }
-figure svg { width: 100%; height: auto; background: #fff; }
-figure.narrow { max-width: 36rem; }
-audio { display: block; width: 11rem; height: 2rem; }
-.spectrogram { display: block; width: 11rem; height: 5rem; image-rendering: pixelated; }
-dt { font-weight: 600; } details { margin: .5rem 0; }
-@media print { audio { display: none; } details { display: block; } }
-"""
-
-# Choosing a score shows its figure; starting a player stops the others.
-_SCRIPT = """
-const choice = document.getElementById('score');
-function show() {
-  for (const figure of document.querySelectorAll('figure[data-score]'))
-    figure.hidden = figure.dataset.score !== choice.value;
+_SYSTEMS = {
+    "native": "the recording as it is; SFI layers make their filters for its sampling frequency",
+    "resample": "resampled to the native rate and back, by torchaudio's windowed sinc",
+    "soxr": "resampled to the native rate and back, by soxr at its highest quality",
+    "noisy-kernel": "as resample, with noise on the taps of the up-sampling kernel",
+    "post-noise": "as resample, with white noise added after up-sampling",
+    "direct": "the recording as it is, taken for one at the native rate",
+    "mixture": "the mixture itself for every source: what any separation has to surpass",
+    "oracle-irm": "masks that know the references: about the best that masks can do",
 }
-if (choice) { choice.addEventListener('change', show); show(); }
-document.addEventListener('play', event => {
-  for (const other of document.querySelectorAll('audio')) if (other !== event.target) other.pause();
-}, true);
-"""
 
 
 def write_report(study: Study, path: Path, *, model: SeparationModel | None) -> None:
@@ -56,168 +41,160 @@ def write_report(study: Study, path: Path, *, model: SeparationModel | None) -> 
         model: For the responses of its encoder; None leaves them out.
 
     Raises:
+        ConfigError: matplotlib is not installed.
         OSError: The file cannot be written.
     """
-    metrics = {key.metric for key in study.scores}
-    body = "".join(
-        (
-            _introduction(study, metrics),
-            _score_section(study, [metric for metric in _FIGURES if metric in metrics]),
-            _difference_section(study, [metric for metric in _TESTED if metric in metrics]),
-            _equivariance_section(study, "equivariance_db" in metrics),
-            _filter_section(study, model),
-            _listening_section(study),
-            _table_section(study, [metric for metric in DEFINITIONS if metric in metrics]),
-        )
+    check_available()
+    found = {key.metric for key, values in study.scores.items() if values}
+    metrics = [metric for metric in DEFINITIONS if metric in found]
+    sections = (
+        _introduction(study),
+        _reading(study, metrics),
+        _scores(study, [metric for metric in _DRAWN if metric in metrics]),
+        _differences(study, [metric for metric in _COMPARED if metric in metrics]),
+        _equivariance(study, known=_EQUIVARIANCE in metrics),
+        _filters(study, model),
+        _listening(study),
+        _tables(study, metrics),
     )
-    title = html.escape(f"{study.model} at {len(study.sample_rates)} sampling frequencies")
-    page = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head>'
-        f"<body><h1>{title}</h1>{body}<script>{_SCRIPT}</script></body></html>\n"
-    )
+    count = len(study.sample_rates)
+    title = f"{study.model} at {count} sampling frequenc{'ies' if count > 1 else 'y'}"
+    page = document(title=title, body="\n".join(sections))
     with written_whole(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _introduction(study: Study, metrics: Iterable[str]) -> str:
-    rates = ", ".join(_kilohertz(rate) for rate in study.sample_rates)
-    names = ", ".join(study.tracks)
+def _introduction(study: Study) -> str:
+    systems = "".join(
+        f"<li><strong>{html.escape(name)}</strong>"
+        f"{f': {html.escape(_SYSTEMS[name])}' if name in _SYSTEMS else ''}</li>"
+        for name in study.systems
+    )
+    tracks = ", ".join(html.escape(track) for track in study.tracks)
     facts = {
-        "Model": f"{study.model}, trained at up to {_kilohertz(study.native_rate)} kHz, SHA-256 "
-        f"{study.model_sha256}",
-        "Music": f"{study.data}: {names}",
-        "Sampling frequencies": f"{rates} kHz",
-        "Compared": ", ".join(study.systems),
+        "Model": f"{html.escape(study.model)}, native rate {kilohertz(study.native_rate)} kHz"
+        f"<br><small>SHA-256 {html.escape(study.model_sha256)}</small>",
+        "Data": html.escape(study.data),
+        "Tracks": f"<details><summary>{len(study.tracks)}</summary>{tracks}</details>",
+        "Sampling frequencies": f"{', '.join(map(kilohertz, study.sample_rates))} kHz",
     }
-    found = set(metrics)
-    definitions = "".join(
-        f"<dt>{html.escape(definition.label)} ({html.escape(definition.unit)}, "
-        f"{'more' if definition.higher_is_better else 'less'} is better)</dt>"
-        f"<dd>{html.escape(definition.definition)}</dd>"
-        for metric, definition in DEFINITIONS.items()
-        if metric in found
-    )
     return (
-        f"<dl>{''.join(f'<dt>{k}</dt><dd>{html.escape(v)}</dd>' for k, v in facts.items())}</dl>"
-        "<p>At the rate of training all methods are the same. Scores at different rates are of "
-        "different bands: compare systems at one rate, or in the band common to all.</p>"
-        f"<details><summary>What the scores are</summary><dl>{definitions}</dl></details>"
+        "<p>One model, run in several ways on the same music at several sampling frequencies.</p>"
+        f"{_definitions(facts)}<p>What is compared:</p><ul>{systems}</ul>"
     )
 
 
-def _score_section(study: Study, metrics: Sequence[str]) -> str:
+def _reading(study: Study, metrics: Sequence[str]) -> str:
+    definitions = {
+        html.escape(definition.label): f"{html.escape(definition.definition)}. In "
+        f"{html.escape(definition.unit)}, {'higher' if definition.higher_is_better else 'lower'} "
+        "is better."
+        for definition in map(DEFINITIONS.__getitem__, metrics)
+    }
+    return (
+        "<h2>How to read it</h2><p>Every system separates every track at every sampling frequency, "
+        "and is scored against references at that frequency. Compare systems at one frequency: "
+        "scores at different ones are of different bands, save where the score is of a band that "
+        f"all have. At the native rate, {kilohertz(study.native_rate)} kHz, nothing is resampled "
+        "and all methods of running the model are the same.</p><p>Over tracks, a score is given as "
+        "its median with a 95&nbsp;% interval (bootstrap over tracks). A score that does not exist "
+        "(of a silent source) is left out, and the number of tracks says how many have it; an "
+        "infinite one (of a silent or a perfect estimate) counts, but is not drawn. As a source, "
+        "<em>mean</em> is, of each track, the mean over the sources that sound in it.</p>"
+        "<details open><summary>The scores</summary>"
+        f"{_definitions(definitions)}</details>"
+    )
+
+
+def _scores(study: Study, metrics: Sequence[str]) -> str:
+    heading = "<h2>Scores against sampling frequency</h2>"
+    if not metrics:
+        return f"{heading}<p>None of the scores that are drawn was computed.</p>"
     options = "".join(
         f'<option value="{metric}">{html.escape(DEFINITIONS[metric].label)}</option>'
         for metric in metrics
     )
-    figures = "".join(
-        f'<figure data-score="{metric}">{_inline(score_figure(study, metric=metric))}</figure>'
+    figures = "\n".join(
+        f'<figure data-score="{metric}"><figcaption>{html.escape(DEFINITIONS[metric].label)}: '
+        "median over tracks, shaded its 95&nbsp;% interval; the upright line marks the native "
+        'rate.</figcaption><div class="scroll"><div class="wide">'
+        f"{_score_svg(study, metric)}</div></div></figure>"
         for metric in metrics
     )
     return (
-        "<h2>Scores against sampling frequency</h2><p>Median over tracks with its 95 % interval "
-        "(bootstrap over tracks); the grey line is the rate of training. "
-        f'<label>Score: <select id="score">{options}</select></label></p>{figures}'
+        f'{heading}<p class="choice"><label>Score: <select id="score">{options}</select></label>'
+        f"</p>\n{figures}"
     )
 
 
-def _difference_section(study: Study, metrics: Sequence[str]) -> str:
+def _score_svg(study: Study, metric: str) -> str:
+    label = f"{DEFINITIONS[metric].label} against sampling frequency; the numbers are in the tables"
+    return inline_svg(score_figure(study, metric=metric), name=metric, label=label)
+
+
+def _differences(study: Study, metrics: Sequence[str]) -> str:
     first, *others = study.systems
-    text = (
-        f"<h2>{html.escape(first)} minus the others</h2><p>Paired by track: mean difference [95 % "
-        "interval, bootstrap], tracks in which it is ahead, p of Wilcoxon's signed-rank test "
-        "(two-sided). The p values are not corrected for the number of comparisons.</p>"
-    )
-    for number, metric in enumerate(metrics):
-        rows = []
-        for rate in study.sample_rates:
-            for source in (*study.sources, ALL_SOURCES):
-                key = ScoreKey(rate, first, source, metric)
-                cells = [_difference(study.differences.get((key, other))) for other in others]
-                if any(cell != "-" for cell in cells):
-                    rows.append([_kilohertz(rate), source, *cells])
-        label = html.escape(DEFINITIONS[metric].label)
-        table = _table(["kHz", "source", *others], rows)
-        text += (
-            f"<details{' open' if number == 0 else ''}><summary>{label}</summary>{table}</details>"
-        )
-    return text
-
-
-def _difference(found: Difference | None) -> str:
-    if found is None or not found.tracks:
-        return "-"
-    p = "" if math.isnan(found.p) else f", p {found.p:.2g}"
+    heading = f"<h2>{html.escape(first)} minus the others</h2>"
+    if not metrics or not others:
+        return f"{heading}<p>There is nothing to compare.</p>"
+    tables = "".join(difference_table(study, metric=metric) for metric in metrics)
     return (
-        f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}], {found.ahead}/{found.tracks}{p}"
+        f"{heading}<p>Paired by track: mean difference in dB with its 95&nbsp;% interval "
+        f"(bootstrap over tracks), bold where that excludes 0; in how many tracks "
+        f"{html.escape(first)} is ahead; two-sided p of Wilcoxon's signed-rank test. The p values "
+        "are not corrected for the number of comparisons.</p>\n"
+        + tables.replace("<details>", "<details open>", 1)
     )
 
 
-def _equivariance_section(study: Study, known: bool) -> str:
+def _equivariance(study: Study, *, known: bool) -> str:
     heading = "<h2>Equivariance error across rates</h2>"
     if not known:
-        return f"{heading}<p>Not measured.</p>"
-    definition = html.escape(DEFINITIONS["equivariance_db"].definition)
-    figure = score_figure(study, metric="equivariance_db", sources=[ALL_SOURCES])
-    return f'{heading}<p>{definition}</p><figure class="narrow">{_inline(figure)}</figure>'
-
-
-def _filter_section(study: Study, model: SeparationModel | None) -> str:
-    heading = "<h2>Filters of the encoder</h2>"
-    responses = [] if model is None else filter_responses(model, study.sample_rates)
-    if not responses:
-        return f"{heading}<p>This model has no SFI encoder.</p>"
+        return f"{heading}<p>The study has no scores of it.</p>"
+    figure = inline_svg(
+        score_figure(study, metric=_EQUIVARIANCE, sources=[ALL_SOURCES]),
+        name=_EQUIVARIANCE,
+        label="Equivariance error against sampling frequency; the numbers are in the tables",
+    )
     return (
-        f"{heading}<p>Magnitude responses of the encoder's filters as they are sampled for each "
-        "rate, in the order of their centre frequencies. Where the panels agree, the encoder hears "
-        "the same at every rate; white is above half the sampling frequency.</p>"
-        f"<figure>{_inline(responses_figure(responses))}</figure>"
+        f"{heading}<p>{html.escape(DEFINITIONS[_EQUIVARIANCE].definition)}. Lower is better; "
+        "median over tracks, shaded its 95&nbsp;% interval.</p>"
+        f'<figure class="single">{figure}</figure>'
     )
 
 
-def _listening_section(study: Study) -> str:
+def _filters(study: Study, model: SeparationModel | None) -> str:
+    heading = "<h2>Filter responses of the encoder</h2>"
+    responses = [] if model is None else filter_responses(model, study.sample_rates)
+    if not responses:
+        return f"{heading}<p>Left out: no model was given, or it has no SFI encoder.</p>"
+    figure = inline_svg(
+        responses_figure(responses),
+        name="filters",
+        label="Magnitude responses of the encoder's filters at each sampling frequency",
+    )
+    return (
+        f"{heading}<p>Magnitude responses of the filters as the encoder makes them for each "
+        "sampling frequency, sorted by centre frequency; blank is above half the sampling "
+        "frequency. 0 dB is the strongest response of all. A tone gets frames of the same size at "
+        "every rate, so that the panels compare as they are; only where time-domain taps keep "
+        "their published gain, which grows with the sampling frequency, it is divided out. In "
+        "brackets: energy of the difference from the responses at the native rate, relative to "
+        "theirs, up to 0.45 of the lower of both rates. Where lines and panels agree, the encoder "
+        "hears the same at every rate.</p>"
+        f'<figure class="scroll"><div class="wide">{figure}</div></figure>'
+    )
+
+
+def _listening(study: Study) -> str:
     tables = "".join(listening_table(example) for example in study.examples)
     return f"<h2>Listen</h2>{tables or '<p>No excerpts were chosen.</p>'}"
 
 
-def _table_section(study: Study, metrics: Sequence[str]) -> str:
-    text = "<h2>All scores</h2><p>Median [95 % interval], mean, tracks.</p>"
-    for metric in metrics:
-        rows = []
-        for rate in study.sample_rates:
-            for source in (*study.sources, ALL_SOURCES):
-                cells = []
-                for system in study.systems:
-                    values = study.scores.get(ScoreKey(rate, system, source, metric), {})
-                    found = summarise(values.values())
-                    cells.append(
-                        f"{found.median:.2f} [{found.low:.2f}, {found.high:.2f}], "
-                        f"{found.mean:.2f}, {found.tracks}"
-                        if found.tracks
-                        else "-"
-                    )
-                if any(cell != "-" for cell in cells):
-                    rows.append([_kilohertz(rate), source, *cells])
-        label = html.escape(DEFINITIONS[metric].label)
-        table = _table(["kHz", "source", *study.systems], rows)
-        text += f"<details><summary>{label}</summary>{table}</details>"
-    return text
+def _tables(study: Study, metrics: Sequence[str]) -> str:
+    tables = "".join(score_table(study, metric=metric) for metric in metrics)
+    return f"<h2>All scores</h2><p>Median [95&nbsp;% interval], mean, tracks.</p>\n{tables}"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in heads)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
-
-
-def _inline(svg: str) -> str:
-    """Leave out what stands before the element: it has no place within a page."""
-    return svg[svg.index("<svg") :]
-
-
-def _kilohertz(rate: int) -> str:
-    return f"{rate / 1000:g}"
+def _definitions(entries: Mapping[str, str]) -> str:
+    return f"<dl>{''.join(f'<dt>{k}</dt><dd>{v}</dd>' for k, v in entries.items())}</dl>"
