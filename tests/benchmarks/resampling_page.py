@@ -11,6 +11,7 @@ from sfisep_core.evaluation.summary import Difference, compare, summarise
 from sfisep_core.evaluation.systems import MIXTURE
 
 NATIVE = "native"
+METRICS = ("sdr", "si_sdr", "si_sdr_common_band", "leakage_db", "equivariance_db")
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ def make_page(groups: Sequence[Group], *, model: str) -> str:
 
 <!-- Written by tests/benchmarks/resampling_study.py: change that program, not this page. -->
 
-The model `{study.model}` at {rates} kHz, run by every [method](../explanation/methods.md), beside
-the same network without training.
+The model `{study.model}` at {rates} kHz,
+run by every [method](../explanation/methods.md), beside the same network without training.
 
 ## How measured
 
@@ -61,7 +62,7 @@ python -m tests.benchmarks.resampling_study --music ../shared/music --work study
 - The *improvement* is the SI-SDR of the estimate minus that of the mixture. A stem that is silent
   throughout a track has no SI-SDR; its *leakage* is given instead. *mean* is the mean over those
   that sound.
-- All numbers are in the CSV file beside this page.
+- The CSV file beside this page has these scores by stem, with medians and intervals.
 """
     return text + "".join(_section(group) for group in groups)
 
@@ -74,6 +75,7 @@ def _section(group: Group) -> str:
     counts = _counts(study)
     parts = [
         f"\n## {group.name.capitalize()}\n\n{study.data}\n",
+        _in_short(study, methods),
         f"\n![Scores against sampling frequency]({group.figure})\n\n"
         "SI-SDR up to 4 kHz, the band that all rates have: median over tracks, and its 95 % "
         "interval (bootstrap).\n",
@@ -146,6 +148,25 @@ def improvement(study: Study, rate: int, system: str, source: str) -> Difference
         _values(study, rate, system, source, "si_sdr"),
         _values(study, rate, MIXTURE, source, "si_sdr"),
     )
+
+
+def _in_short(study: Study, methods: Sequence[str]) -> str:
+    """Say how far the other methods are from `native`, over all rates."""
+    text = ""
+    for name in methods:
+        found = {
+            rate: study.differences[key, name].mean
+            for rate in study.sample_rates
+            if rate != study.native_rate
+            and (key := ScoreKey(rate, NATIVE, ALL_SOURCES, "si_sdr"), name) in study.differences
+        }
+        if name != NATIVE and found:
+            low, high = (choose(found, key=lambda rate: found[rate]) for choose in (min, max))
+            text += (
+                f"- `{name}`: {_signed(found[low], 3)} dB (at {_kilohertz(low)} kHz) to "
+                f"{_signed(found[high], 3)} dB (at {_kilohertz(high)} kHz)\n"
+            )
+    return f"\n`native` is ahead of the other methods in SI-SDR by\n\n{text}"
 
 
 def _improvement(study: Study, rate: int, system: str, source: str) -> str:

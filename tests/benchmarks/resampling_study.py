@@ -27,7 +27,7 @@ from sfisep_core.evaluation.tables import collect, pair, summary_rows
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.native import save_model
 from sfisep_core.pretrained.resolve import resolve_model
-from tests.benchmarks.resampling_page import Group, make_page, write_figure
+from tests.benchmarks.resampling_page import METRICS, Group, make_page, write_figure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNTRAINED = "untrained"
@@ -176,16 +176,17 @@ def run(
         figure = page.with_name(f"{page.stem}-{material.name}.svg")
         write_figure(replace(study, systems=METHODS), figure)
         groups.append(Group(material.name, study, figure.name))
-        rows += [{"music": material.name} | row for row in summary_rows(study.scores)]
+        shown = {key: values for key, values in study.scores.items() if key.metric in METRICS}
+        rows += [{"music": material.name} | row for row in summary_rows(shown)]
     with page.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
     page.write_text(make_page(groups, model=model), encoding="utf-8")
 
 
 def _short(value: object) -> object:
-    return f"{value:.4f}" if isinstance(value, float) else value
+    return f"{value:.3f}" if isinstance(value, float) else value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
