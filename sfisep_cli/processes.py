@@ -65,11 +65,12 @@ def start_processes(
 @contextmanager
 def errors_for_the_launcher() -> Iterator[None]:
     """Leave errors to the launcher, if one of ours started this process: it shows one, not N."""
-    from sfisep_core.training.distributed import PeerLostError
+    from sfisep_core.training.distributed import PeerLostError, launched
     from sfisep_core.training.launch import (
         earlier_failure,
         end_with_launcher,
         has_launcher,
+        leave,
         report_failure,
     )
 
@@ -89,3 +90,5 @@ def errors_for_the_launcher() -> Iterator[None]:
         if not report_failure(str(error), exit_code=code):
             raise
         raise typer.Exit(code) from error
+    if launched():
+        leave()

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from sfisep_core.errors import TrainingError
 
@@ -38,6 +39,17 @@ def end_with_launcher() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def leave() -> NoReturn:
+    """End a launched process whose work is done, without what Python does at its end.
+
+    Threads of the process group may live until then, and one that asks for Python's lock while
+    Python takes itself apart aborts the whole process: the launcher would start all again.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def report_failure(message: str, *, exit_code: int) -> bool:
