@@ -85,7 +85,6 @@ def finish(
 
     Raises:
         DatasetError: They cannot be written.
-        Exit: Something was not scored.
     """
     from sfisep_core.evaluation.tables import collect, report, write_tables
 
@@ -97,7 +96,15 @@ def finish(
     except OSError as error:
         msg = f"tables in {folder}: cannot be written: {error.strerror}; choose another --out"
         raise DatasetError(msg) from error
-    if tables["failures"]:
+
+
+def leave_if_failed(evaluation: "Evaluation") -> None:
+    """Leave with an error where something was not scored.
+
+    Raises:
+        Exit: Something was not.
+    """
+    if evaluation.failures:
         raise typer.Exit(ExitCode.FAILED)
 
 

@@ -22,7 +22,7 @@ from sfisep_cli.options import (
     Tracks,
 )
 from sfisep_cli.render import show_message
-from sfisep_cli.scores import describe, finish, method_options, run
+from sfisep_cli.scores import describe, finish, leave_if_failed, method_options, run
 from sfisep_core.errors import ConfigError, DatasetError
 
 _REPORT = "Report"
@@ -141,6 +141,7 @@ def compare_resampling(
     settings = Settings(
         metrics=metrics, allow_upsampled=allow_upsampled, equivariance=True, device=device
     )
+    _remove(out / "report.html")  # of an earlier call: it would stand beside other scores
     evaluation = run(
         dataset,
         tracks,
@@ -151,15 +152,28 @@ def compare_resampling(
         jobs=jobs,
         quiet=quiet,
     )
+    about = describe(
+        settings,
+        model=described,
+        segment=segment,
+        options=options,
+        dataset=dataset,
+        split=split,
+        tracks=tracks,
+    )
+    finish(evaluation, systems, about, folder=out, as_json=as_json, quiet=quiet)
     if not no_report and evaluation.scores:
+        names = {scores.track for scores in evaluation.scores}
+        scored = [found for found in tracks if found.name in names]
         study = make_study(
             described,
             collect(evaluation.scores),
             pair(evaluation.scores, [system.name for system in systems]),
-            data=f"{len(tracks)} tracks of the split {split!r} of {dataset.folder.name}",
+            data=f"{len(scored)} of {len(tracks)} tracks of the split {split!r} of "
+            f"{dataset.folder.name}",
             systems=systems,
             sample_rates=sample_rates,
-            tracks=tracks,
+            tracks=scored,
             examples=make_examples(
                 dataset,
                 excerpts,
@@ -177,13 +191,12 @@ def compare_resampling(
             raise DatasetError(msg) from error
         if not quiet:
             show_message(f"report: {path}")
-    about = describe(
-        settings,
-        model=described,
-        segment=segment,
-        options=options,
-        dataset=dataset,
-        split=split,
-        tracks=tracks,
-    )
-    finish(evaluation, systems, about, folder=out, as_json=as_json, quiet=quiet)
+    leave_if_failed(evaluation)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"report {path}: cannot be replaced: {error.strerror}; choose another --out"
+        raise DatasetError(msg) from error

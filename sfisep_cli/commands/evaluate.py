@@ -21,7 +21,7 @@ from sfisep_cli.options import (
     Split,
     Tracks,
 )
-from sfisep_cli.scores import describe, finish, method_options, run
+from sfisep_cli.scores import describe, finish, leave_if_failed, method_options, run
 from sfisep_core.errors import ConfigError
 
 _BASELINES = "Baselines"
@@ -135,3 +135,4 @@ def evaluate(
     )
     folder = out / str(target_rate)
     finish(evaluation, systems, about, folder=folder, as_json=as_json, quiet=quiet)
+    leave_if_failed(evaluation)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sfisep_core.audio.files import write_audio
-from sfisep_core.audio.resample import resample
+from sfisep_core.audio.resample import resample, resampled_length
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import AudioFileError, DatasetError, SfisepError
@@ -98,6 +98,9 @@ class Piece:
             *(self.track.name, self.track.split, system.name, self.sample_rate),
         ):
             return None
+        frames = next(iter(scores.sources.values())).frames["sdr"]
+        if len(frames) != self._num_frames():
+            return None
         if self.settings.save_estimates:
             folder = self.estimates_folder(system)
             files = [folder / f"{source}.wav" for source in scores.sources]
@@ -175,6 +178,13 @@ class Piece:
         """Give the folder of a track's saved estimates."""
         folder = self.out / str(self.sample_rate) / system.folder / "estimates"
         return folder / self.track.split / self.track.name
+
+    def _num_frames(self) -> int:
+        """Count the frames of a second: those that are whole, and at least one."""
+        length = resampled_length(
+            self.track.frames, orig_rate=self.track.sample_rate, target_rate=self.sample_rate
+        )
+        return max(1, length // self.sample_rate)
 
     def _path(self, system: System) -> Path:
         folder = self.out / str(self.sample_rate) / system.folder / self.track.split

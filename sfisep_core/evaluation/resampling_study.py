@@ -1,7 +1,8 @@
 """Compare ways of serving many sampling frequencies: one loop over methods, rates and tracks."""
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
-from sfisep_core.errors import ConfigError
+from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.evaluation.plan import SOURCES
 from sfisep_core.evaluation.signals import read_signals
 from sfisep_core.evaluation.study import Differences, Example, Samples, Scores, Study
@@ -25,7 +26,9 @@ METHODS = ("native", "resample", "soxr", "noisy-kernel", "post-noise", "direct")
 
 EXAMPLE_SECONDS = 6.0
 
-_EXAMPLE = re.compile(r"(?P<track>.+?)(:(?P<start>[0-9.]+)-(?P<stop>[0-9.]+))?")
+_logger = logging.getLogger(__name__)
+
+_EXAMPLE = re.compile(r"(?P<track>.+?)(:(?P<start>\d+(?:\.\d+)?)-(?P<stop>\d+(?:\.\d+)?))?")
 
 
 @dataclass(frozen=True)
@@ -113,49 +116,64 @@ def make_examples(
         allow_upsampled: See `Settings`.
 
     Returns:
-        An example for each excerpt and rate.
-
-    Raises:
-        SfisepError: Something cannot be read or separated.
+        An example for each excerpt and rate; those that cannot be read or separated are left out,
+        with a warning in the log.
     """
     examples = []
     for excerpt in excerpts:
         for sample_rate in sample_rates:
-            whole = read_signals(dataset, excerpt.track, sources=SOURCES, sample_rate=sample_rate)
-            start, stop = round(excerpt.start * sample_rate), round(excerpt.stop * sample_rate)
-            around = slice(max(0, start - 3 * sample_rate), stop + 3 * sample_rate)
-            inside = slice(start - around.start, stop - around.start)
-            part = replace(
-                whole,
-                references=whole.references[..., around],
-                mixture=whole.mixture[..., around],
-            )
-
-            def cut(signal: Samples, inside: slice = inside) -> Samples:
-                return np.ascontiguousarray(signal[..., inside])
-
-            examples.append(
-                Example(
-                    track=excerpt.track.name,
-                    start=excerpt.start,
-                    sample_rate=sample_rate,
-                    mixture=cut(part.mixture),
-                    references={
-                        source: cut(stem)
-                        for source, stem in zip(SOURCES, part.references, strict=True)
-                    },
-                    estimates={
-                        system.name: {
-                            source: cut(stem)
-                            for source, stem in make_estimates(
-                                system, part, device=device, allow_upsampled=allow_upsampled
-                            ).items()
-                        }
-                        for system in systems
-                    },
+            try:
+                examples.append(
+                    _make_example(
+                        dataset,
+                        excerpt,
+                        systems=systems,
+                        sample_rate=sample_rate,
+                        device=device,
+                        allow_upsampled=allow_upsampled,
+                    )
                 )
-            )
+            except SfisepError as error:
+                _logger.warning("no example of %s: %s", excerpt.track.name, error)
     return examples
+
+
+def _make_example(
+    dataset: StemDataset,
+    excerpt: Excerpt,
+    *,
+    systems: Sequence[System],
+    sample_rate: int,
+    device: str,
+    allow_upsampled: bool,
+) -> Example:
+    whole = read_signals(dataset, excerpt.track, sources=SOURCES, sample_rate=sample_rate)
+    start, stop = round(excerpt.start * sample_rate), round(excerpt.stop * sample_rate)
+    around = slice(max(0, start - 3 * sample_rate), stop + 3 * sample_rate)
+    inside = slice(start - around.start, stop - around.start)
+    part = replace(
+        whole, references=whole.references[..., around], mixture=whole.mixture[..., around]
+    )
+
+    def cut(signal: Samples) -> Samples:
+        return np.ascontiguousarray(signal[..., inside])
+
+    def cut_all(stems: Mapping[str, Samples]) -> dict[str, Samples]:
+        return {source: cut(stem) for source, stem in stems.items()}
+
+    return Example(
+        track=excerpt.track.name,
+        start=excerpt.start,
+        sample_rate=sample_rate,
+        mixture=cut(part.mixture),
+        references=cut_all(dict(zip(SOURCES, part.references, strict=True))),
+        estimates={
+            system.name: cut_all(
+                make_estimates(system, part, device=device, allow_upsampled=allow_upsampled)
+            )
+            for system in systems
+        },
+    )
 
 
 def make_study(

@@ -12,7 +12,7 @@ import numpy as np
 from sfisep_core.atomic import written_whole
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.bss_eval import METRICS, bss_eval
-from sfisep_core.evaluation.metrics import DEFINITIONS, whole_track_scores
+from sfisep_core.evaluation.metrics import DEFINITIONS, WHOLE_TRACK_METRICS, whole_track_scores
 from sfisep_core.evaluation.museval_reference import museval_scores
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
@@ -202,6 +202,25 @@ def write_track_scores(path: Path, scores: TrackScores) -> None:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
+def _has_types(scores: TrackScores) -> bool:
+    names = [scores.silent_sources, scores.silent_estimates]
+    return (
+        all(
+            isinstance(found, list) and set(found) <= set(scores.settings["sources"])
+            for found in names
+        )
+        and isinstance(scores.num_silent_frames, int)
+        and isinstance(scores.condition, float)
+        and isinstance(scores.ill_conditioned, bool)
+        and isinstance(scores.equivariance_db, float | None)
+        and all(
+            of_source.whole.keys()
+            == ({"leakage_db"} if source in scores.silent_sources else WHOLE_TRACK_METRICS.keys())
+            for source, of_source in scores.sources.items()
+        )
+    )
+
+
 def read_track_scores(path: Path) -> TrackScores | None:
     """Read what `write_track_scores` has written; None where there is no such file, or no more.
 
@@ -225,9 +244,6 @@ def read_track_scores(path: Path) -> TrackScores | None:
         # As far as a summary relies on it.
         counts = {len(f) for s in scores.sources.values() for f in s.frames.values()}
         whole = len(counts) == 1 and 0 not in counts and isinstance(scores.settings, dict)
-        lists = isinstance(scores.silent_sources, list) and isinstance(
-            scores.silent_estimates, list
-        )
-        return scores if whole and lists and isinstance(scores.num_silent_frames, int) else None
+        return scores if whole and _has_types(scores) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

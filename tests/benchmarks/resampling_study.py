@@ -93,7 +93,7 @@ def prepare(music: Path, work: Path, material: Material) -> StemDataset:
 
 def untrained_model(model: ModelFile, work: Path) -> ModelFile:
     """Write the same network with fresh weights, mixture-consistent."""
-    path = work / f"{UNTRAINED}.safetensors"
+    path = work / f"{UNTRAINED}-{model.sha256[:12]}.safetensors"
     if not path.exists():
         trained = resolve_model(model.name)
         with torch.random.fork_rng(devices=[]):

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,32 @@ def test_scores_tables_and_report(
     assert "0 scores computed" in again.err
     assert json.loads(again.out) == tables
     assert (tmp_path / "out/report.html").read_text(encoding="utf-8") == report
+
+
+def test_track_that_fails_is_not_in_the_report_and_costs_no_table(
+    run_sfisep: Run,
+    arguments: list[object],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("matplotlib")
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    next((copy / "test/noise 0").glob("vocals.*")).write_bytes(b"RIFF")
+    arguments[arguments.index("--data") + 1] = copy
+    arguments += ["--method", "mixture", "--example", "noise 0"]
+    assert run_sfisep(*arguments) == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "no example of noise 0" in shown
+    report = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "2 of 3 tracks" in report
+    assert "noise 0" not in report
+    assert "No excerpts were chosen" in report
+    assert json.loads((tmp_path / "out/summary.json").read_text())["failures"]
+    # A report does not stay beside other scores.
+    assert run_sfisep(*arguments, "--no-report") == 1
+    assert not (tmp_path / "out/report.html").exists()
 
 
 def test_default_rates_are_those_up_to_the_stored_one(

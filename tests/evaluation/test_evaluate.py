@@ -155,7 +155,17 @@ def test_stopped_run_is_finished_by_the_next(
 
 @pytest.mark.parametrize(
     "damage",
-    ["empty", "cut", "no scores", "other type", "no frames", "another track", "no list", "deep"],
+    [
+        "empty",
+        "cut",
+        "no scores",
+        "other type",
+        "no frames",
+        "no frame but one",
+        "another track",
+        "no list",
+        "deep",
+    ],
 )
 def test_damaged_file_is_computed_again(run: Evaluate, tmp_path: Path, damage: str) -> None:
     systems = plan_systems(None, ["mixture"])
@@ -170,6 +180,9 @@ def test_damaged_file_is_computed_again(run: Evaluate, tmp_path: Path, damage: s
         "another track": json.dumps(whole | {"sfisep": whole["sfisep"] | {"track": "noise 2"}}),
         "no list": json.dumps(whole | {"sfisep": whole["sfisep"] | {"silent_sources": None}}),
         "deep": "[" * 100_000,
+        "no frame but one": json.dumps(
+            whole | {"targets": [t | {"frames": t["frames"][:1]} for t in whole["targets"]]}
+        ),
         "empty": "",
         "cut": content[: len(content) // 2],
         "no scores": json.dumps({"targets": [], "sfisep": {}}),

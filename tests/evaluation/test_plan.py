@@ -92,6 +92,7 @@ class TestExcerpts:
         ("text", "message"),
         [
             ("noise 9", "a track that is scored"),
+            ("noise 0:1.2.3-2", "a track that is scored"),
             ("noise 0:2-1", "START before END"),
             ("noise 0:1-4", "0-3.25 s"),
         ],

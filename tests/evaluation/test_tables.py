@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sfisep_core.evaluation.evaluate import Evaluation
+from sfisep_core.evaluation.metrics import WHOLE_TRACK_METRICS
 from sfisep_core.evaluation.pieces import Failure
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.tables import (
@@ -252,6 +253,10 @@ def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
         leakage={"bass": -math.inf},
         equivariance_db=-12.5,
     )
+    written.sources["drums"].whole.update(dict.fromkeys(WHOLE_TRACK_METRICS, 1.5))
     write_track_scores(tmp_path / "a.json", written)
     assert read_track_scores(tmp_path / "a.json") == written
+    del written.sources["drums"].whole["snr"]
+    write_track_scores(tmp_path / "a.json", written)
+    assert read_track_scores(tmp_path / "a.json") is None  # not all of its scores
     assert read_track_scores(tmp_path / "b.json") is None

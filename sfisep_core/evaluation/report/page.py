@@ -99,7 +99,8 @@ def _reading(study: Study, metrics: Sequence[str]) -> str:
         "and all methods of running the model are the same.</p><p>Over tracks, a score is given as "
         "its median with a 95&nbsp;% interval (bootstrap over tracks). A score that does not exist "
         "(of a silent source) is left out, and the number of tracks says how many have it; an "
-        "infinite one (of a silent or a perfect estimate) counts, but is not drawn. As a source, "
+        "infinite one (of a silent or a perfect estimate) counts, but is not drawn; of frames, "
+        "infinite scores are left out, as museval does. As a source, "
         "<em>mean</em> is, of each track, the mean over the sources that sound in it.</p>"
         "<details open><summary>The scores</summary>"
         f"{_definitions(definitions)}</details>"
@@ -140,7 +141,7 @@ def _differences(study: Study, metrics: Sequence[str]) -> str:
     tables = "".join(difference_table(study, metric=metric) for metric in metrics)
     return (
         f"{heading}<p>Paired by track: mean difference in dB with its 95&nbsp;% interval "
-        f"(bootstrap over tracks), bold where that excludes 0; in how many tracks "
+        f"(bootstrap over tracks), bold where p is below 0.05; in how many tracks "
         f"{html.escape(first)} is ahead; two-sided p of Wilcoxon's signed-rank test. The p values "
         "are not corrected for the number of comparisons.</p>\n"
         + tables.replace("<details>", "<details open>", 1)

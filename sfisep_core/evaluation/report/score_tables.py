@@ -10,6 +10,7 @@ from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 from sfisep_core.evaluation.summary import Difference, summarise
 
 _SMALLEST_P = 1e-4
+_NOTABLE_P = 0.05
 
 
 def difference_table(study: Study, *, metric: str) -> str:
@@ -34,11 +35,11 @@ def score_table(study: Study, *, metric: str) -> str:
 
 
 def difference_cell(found: Difference | None) -> str:
-    """Write the difference of two systems' scores, as HTML; bold if its interval excludes 0."""
+    """Write the difference of two systems' scores, as HTML; bold if p is below 0.05."""
     if found is None or not found.tracks:
         return MISSING
     mean = number(found.mean, signed=True)
-    if found.low > 0 or found.high < 0:
+    if found.p < _NOTABLE_P:  # never true of a few tracks
         mean = f"<strong>{mean}</strong>"
     low, high = number(found.low, signed=True), number(found.high, signed=True)
     return (

@@ -63,7 +63,7 @@ def test_difference_cells() -> None:
     assert difference_cell(None) == "\N{EN DASH}"
     assert difference_cell(compare({}, {"a": 1.0})) == "\N{EN DASH}"
     one = difference_cell(compare({"a": 2.0}, {"a": 1.5}))
-    assert one == "<strong>+0.50</strong> [+0.50, +0.50]<small>ahead in 1/1, p \N{EN DASH}</small>"
+    assert one == "+0.50 [+0.50, +0.50]<small>ahead in 1/1, p \N{EN DASH}</small>"
     none = difference_cell(compare({"a": 1.0, "b": 2.0}, {"a": 1.0, "b": 2.0}))
     assert none == "+0.00 [+0.00, +0.00]<small>ahead in 0/2, p \N{EN DASH}</small>"
     # Six differences of one sign: two-sided p of the signed-rank test is 2 / 2^6.
