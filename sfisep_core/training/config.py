@@ -53,8 +53,8 @@ class TrainingConfig:
     accumulation: int = 1  # micro-batches of an update
     # Weights by name: snr, si-sdr (both in dB), l1, stft (both relative to the mixture).
     loss: dict[LossName, float] = field(default_factory=lambda: {"snr": 1.0})
-    floor_db: float = -30.0  # under a source's energy, relative to the mixture's: snr and stft
-    mask_silent: bool = False  # leave silent stems out of the loss (si-sdr always does)
+    floor_db: float = -30.0  # under a source's energy, relative to the mixture's
+    mask_silent: bool = False  # leave silent stems out of the loss
     optimizer: Literal["adamw", "radam-lookahead"] = "adamw"
     learning_rate: float = 2e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -101,11 +101,6 @@ class TrainingConfig:
         for name, rates in self.rates.items():
             if not rates or not all(RATES[0] <= rate <= RATES[1] for rate in rates):
                 _refuse(name, f"rates of {RATES[0]} to {RATES[1]} Hz", list(rates))
-
-    @property
-    def masks_silent(self) -> bool:
-        """Whether silent sources are left out: if asked for, and always of an SI-SDR."""
-        return self.mask_silent or "si-sdr" in self.loss
 
     @property
     def rates(self) -> dict[str, tuple[int, ...]]:

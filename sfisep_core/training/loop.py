@@ -263,7 +263,7 @@ def _step(
         stems = mix_batch(raw, draw, config.mixing, stored_rate=stored_rate)
         micro_batches.append(_normalized(stems) if model.normalizes_level else stems)
     # The mean is over all that counts in the whole step, wherever it is computed.
-    weights = [source_weights(stems, mask_silent=config.masks_silent) for stems in micro_batches]
+    weights = [source_weights(stems, mask_silent=config.mask_silent) for stems in micro_batches]
     total = processes.sum(torch.stack([w.sum() for w in weights]).sum()).clamp_min(1.0)
 
     state.update.begin()

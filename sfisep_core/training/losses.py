@@ -53,8 +53,8 @@ def source_losses(
         estimates: Shape (batch, source, channel, time).
         references: Same shape.
         sample_rate: Hz.
-        floor_db: Floor relative to the mixture's energy, in dB (negative), of "snr" and of the
-            spectral convergence in "stft".
+        floor_db: Floor relative to the mixture's energy, in dB (negative), of "snr", of silent
+            sources in "si-sdr" and of the spectral convergence in "stft".
 
     Returns:
         Shape (batch, source); smaller is better.
@@ -68,7 +68,7 @@ def source_losses(
                 case "snr":
                     value = snr_loss(estimates=e, references=s, floor_db=floor_db)
                 case "si-sdr":
-                    value = si_sdr_loss(estimates=e, references=s)
+                    value = si_sdr_loss(estimates=e, references=s, floor_db=floor_db)
                 case "l1":
                     value = l1_loss(estimates=e, references=s)
                 case "stft":
@@ -84,17 +84,16 @@ def source_weights(references: Tensor, *, mask_silent: bool) -> Tensor:
 
     Args:
         references: Shape (batch, source, channel, time).
-        mask_silent: Whether silent ones (below -60 dB of the mixture's energy) are left out. The
-            SI-SDR of a silent source means nothing: `TrainingConfig.masks_silent` knows.
+        mask_silent: Whether silent ones (below -60 dB of the mixture's energy) are left out.
 
     Returns:
         1.0 or 0.0, shape (batch, source).
     """
     references = references.to(torch.promote_types(references.dtype, torch.float32))
-    energy = _energy(references)
+    references = references.to(torch.promote_types(references.dtype, torch.float32))
     if not mask_silent:
-        return torch.ones_like(energy)
-    return (energy > _SILENCE * _energy(_mixture(references))).to(energy.dtype)
+        return references.new_ones(references.shape[:2])
+    return (~_silent(references)).to(references.dtype)
 
 
 def snr_loss(*, estimates: Tensor, references: Tensor, floor_db: float) -> Tensor:
@@ -118,28 +117,35 @@ def snr_loss(*, estimates: Tensor, references: Tensor, floor_db: float) -> Tenso
     )
 
 
-def si_sdr_loss(*, estimates: Tensor, references: Tensor) -> Tensor:
-    """Give the negative scale-invariant SDR in dB.
+def si_sdr_loss(*, estimates: Tensor, references: Tensor, floor_db: float) -> Tensor:
+    """Give the negative scale-invariant SDR in dB, and of silent sources the leakage.
 
     With t = (<e, s> / |s|^2) s, the part of the estimate that is the reference, it is
     10 log10(|e - t|^2 / |t|^2). A share of |e|^2 under both energies bounds it to +-80 dB without
     giving up the invariance. A silent estimate costs as much as one that has nothing of the
     reference.
 
+    A silent source (below -60 dB of the mixture's energy) has no SI-SDR. Left out, it would teach
+    nothing, and a network leaks into every stem that rests; so it costs what it does in `snr_loss`:
+    10 log10((|e|^2 + f |x|^2) / (f |x|^2)), the level of the estimate above the floor f.
+
     Args:
         estimates: Shape (batch, source, channel, time).
         references: Same shape.
+        floor_db: Floor relative to the mixture's energy, in dB (negative), for silent sources.
 
     Returns:
         In dB, shape (batch, source).
 
-    Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019.
+    Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019; silent sources are ours.
     """
     scale = (estimates * references).sum(dim=(-2, -1)) / (_energy(references) + _TINY)
     target = scale[..., None, None] * references
     bound = _SI_SDR_BOUND * _energy(estimates)
     distortion = _energy(estimates - target) + bound + _TINY
-    return 10 * torch.log10(distortion / (_energy(target) + bound + _SI_SDR_BOUND * _TINY))
+    ratio = 10 * torch.log10(distortion / (_energy(target) + bound + _SI_SDR_BOUND * _TINY))
+    leakage = snr_loss(estimates=estimates, references=references, floor_db=floor_db)
+    return torch.where(_silent(references), leakage, ratio)
 
 
 def l1_loss(*, estimates: Tensor, references: Tensor) -> Tensor:
@@ -232,6 +238,11 @@ def _power_spectra(signals: Tensor, *, seconds: float, sample_rate: int) -> Tens
 
 def _mixture(references: Tensor) -> Tensor:
     return references.sum(dim=1, keepdim=True)
+
+
+def _silent(references: Tensor) -> Tensor:
+    """Tell which sources are silent beside their mixture, shape (batch, source)."""
+    return _energy(references) <= _SILENCE * _energy(_mixture(references))
 
 
 def _energy(signal: Tensor) -> Tensor:

@@ -98,17 +98,35 @@ def test_snr_of_a_silent_source_asks_for_silence() -> None:
 def test_si_sdr_does_not_depend_on_the_scale(scale: float) -> None:
     references = batch(tone(1), tone(2))
     estimates = references + batch(tone(7, energy=0.1), tone(8, energy=0.001))
-    loss = si_sdr_loss(estimates=scale * estimates, references=references)
+    loss = si_sdr_loss(estimates=scale * estimates, references=references, floor_db=-30)
     assert loss[0].tolist() == pytest.approx([-10, -30], abs=1e-4)
-    again = si_sdr_loss(estimates=scale * estimates, references=5 * references)
+    again = si_sdr_loss(estimates=scale * estimates, references=5 * references, floor_db=-30)
     assert again[0].tolist() == pytest.approx(loss[0].tolist(), abs=1e-9)
 
 
 def test_si_sdr_is_bounded() -> None:
     references = batch(tone(1), tone(1), tone(1))
     estimates = batch(tone(2), tone(1), SILENCE)  # orthogonal, perfect, none at all
-    loss = si_sdr_loss(estimates=estimates, references=references)
+    loss = si_sdr_loss(estimates=estimates, references=references, floor_db=-30)
     assert loss[0].tolist() == pytest.approx([80, -80, 80], abs=1e-3)
+
+
+def test_si_sdr_asks_silent_sources_for_silence() -> None:
+    # The second source is 61 dB below the mixture, which has an energy of 1.
+    references = batch(tone(1), tone(3, energy=10**-6.1))
+    for level_db in (-10.0, -30.0, -60.0):
+        leak = tone(5, energy=10 ** (level_db / 10))
+        estimates = torch.stack([references[0, 0], leak[None]])[None].requires_grad_()
+        loss = si_sdr_loss(estimates=estimates, references=references, floor_db=-30)
+        expected = 10 * math.log10((10 ** (level_db / 10) + 1e-3) / 1e-3)
+        assert loss[0].tolist() == pytest.approx([-80, expected], abs=1e-2)
+        (gradient,) = torch.autograd.grad(loss.sum(), estimates)
+        assert torch.isfinite(gradient).all()
+        assert (gradient[0, 1] * leak).sum() > 0  # quieter is better
+    # 2 dB louder it is a source like all others.
+    sounding = batch(tone(1), tone(3, energy=10**-5.9))
+    loss = si_sdr_loss(estimates=sounding, references=sounding, floor_db=-30)
+    assert (loss < -60).all()
 
 
 # L1
@@ -212,7 +230,7 @@ def test_losses_are_added_with_their_weights() -> None:
     each = {name: loss_of(name, estimates=estimates, references=references) for name in NAMES}
     functions = {
         "snr": snr_loss(estimates=estimates, references=references, floor_db=-30),
-        "si-sdr": si_sdr_loss(estimates=estimates, references=references),
+        "si-sdr": si_sdr_loss(estimates=estimates, references=references, floor_db=-30),
         "l1": l1_loss(estimates=estimates, references=references),
         "stft": stft_loss(
             estimates=estimates, references=references, sample_rate=8000, floor_db=-30
