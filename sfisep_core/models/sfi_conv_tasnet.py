@@ -81,7 +81,7 @@ class SFIConvTasNet(SeparationModel):
         self.segments = SegmentRule(
             seconds=config.segment_seconds,
             context_seconds=config.context_seconds,
-            chunk_invariant=config.tcn.norm != "global",
+            chunk_invariant="global" not in config.tcn.norms,
         )
         check_sources(config.sources)
         num_sources = len(config.sources)
@@ -127,7 +127,7 @@ class SFIConvTasNet(SeparationModel):
 
     def for_inference(self) -> SeparationModel:
         """Fold batch norms into convolutions, on a copy; without batch norms give the model."""
-        return fold_batch_norms(self) if self.config.tcn.norm == "batch" else self
+        return fold_batch_norms(self) if "batch" in self.config.tcn.norms else self
 
     def compile_network(self) -> None:
         """Compile the mask network in place: it sees 400 frames a second whatever the rate."""

@@ -33,7 +33,9 @@ class ModelAverage:
     """Exponential moving average (EMA) of a model's weights.
 
     The first steps count less (decay rises as (1 + n) / (10 + n)), so that the random
-    initialisation is soon forgotten. Buffers are copied.
+    initialisation is soon forgotten. Buffers of real numbers are averaged too: the running
+    statistics of batch norms forget all but the last ten steps or so, and these had sampling
+    frequencies and songs of their own. Other buffers are copied.
 
     Args:
         model: The model that is trained.
@@ -50,12 +52,14 @@ class ModelAverage:
         """Take a step's weights in."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        parameters = dict(model.named_parameters())
-        averages = [self.weights[name] for name in parameters]
-        torch._foreach_lerp_(averages, list(parameters.values()), 1 - decay)
-        for name, buffer in model.named_buffers():
-            if name in self.weights:  # others are not saved
-                self.weights[name].copy_(buffer)
+        averages, values = [], []
+        for name, value in model.state_dict().items():
+            if value.is_floating_point():
+                averages.append(self.weights[name])
+                values.append(value)
+            else:
+                self.weights[name].copy_(value)
+        torch._foreach_lerp_(averages, values, 1 - decay)
 
 
 @contextmanager

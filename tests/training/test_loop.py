@@ -413,14 +413,16 @@ def test_resume_on_a_gpu(data: Path, tmp_path: Path) -> None:
 
 
 class Counter(nn.Module):
-    """One parameter and one buffer that are set by hand."""
+    """One parameter and two buffers that are set by hand."""
 
+    mean: Tensor
     count: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        self.register_buffer("count", torch.zeros(1))
+        self.register_buffer("mean", torch.zeros(1))
+        self.register_buffer("count", torch.zeros(1, dtype=torch.long))
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.999])
@@ -430,6 +432,7 @@ def test_moving_average_in_closed_form(decay: float) -> None:
     decays = [min(decay, (1 + n) / (10 + n)) for n in range(1, 21)]
     for update in range(1, 21):
         model.weight.data.fill_(float(update**2))
+        model.mean.fill_(update**2)
         model.count.fill_(update)
         average.update(model)
     # Update n counts by (1 - d_n) d_(n+1) ... d_20; the start, at 0, by all of them.
@@ -437,7 +440,8 @@ def test_moving_average_in_closed_form(decay: float) -> None:
     assert sum(shares) == pytest.approx(1 - math.prod(decays))
     expected = sum(share * (n + 1) ** 2 for n, share in enumerate(shares))
     assert average.weights["weight"].item() == pytest.approx(expected, rel=1e-12)
-    assert average.weights["count"].item() == 20.0
+    assert average.weights["mean"].item() == pytest.approx(expected, rel=1e-5)
+    assert average.weights["count"].item() == 20
     assert average.updates == 20
 
 

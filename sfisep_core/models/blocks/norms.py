@@ -9,6 +9,7 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.moving_average import moving_average
 
 NormKind = Literal["global", "batch", "frame", "window"]
+InputNormKind = Literal["same", "global", "batch", "frame", "window"]
 
 _EPS = 1e-8
 

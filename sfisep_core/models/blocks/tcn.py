@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sfisep_core.errors import ConfigError
-from sfisep_core.models.blocks.norms import NormKind, make_norm
+from sfisep_core.models.blocks.norms import InputNormKind, NormKind, make_norm
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,11 @@ class TCNConfig:
     num_layers: int = 6  # <X>, dilations 1, 2, 4, ... of a stack
     num_stacks: int = 2  # <R>
     norm: NormKind = "global"
+    # Of the input; "same": as `norm`. With batch norms behind it, "window" makes the masks
+    # independent of the level of a recording, which running statistics are not.
+    input_norm: InputNormKind = "same"
     norm_groups: int = 8  # "global" norm only
-    norm_window: int = 201  # frames, "window" norm only: 0.5 s at 400 frames a second
+    norm_window: int = 201  # frames, "window" norms only: 0.5 s at 400 frames a second
 
     def __post_init__(self) -> None:
         """Check the sizes."""
@@ -39,6 +42,16 @@ class TCNConfig:
                 f"at least 1 and an odd kernel_size, got {sizes} and {self.kernel_size}"
             )
             raise ConfigError(msg)
+
+    @property
+    def norms(self) -> set[NormKind]:
+        """Kinds of norm in the network."""
+        return {self.norm, self.first_norm}
+
+    @property
+    def first_norm(self) -> NormKind:
+        """Kind of the norm of the input."""
+        return self.norm if self.input_norm == "same" else self.input_norm
 
 
 class TCNLayer(nn.Module):
@@ -107,7 +120,7 @@ class MaskNetwork(nn.Module):
         outer = networks * config.bottleneck_channels
         outputs = num_sources * num_features
         self.prelu_1 = nn.PReLU()
-        self.norm_1 = _norm(config, networks * num_features, networks)
+        self.norm_1 = _norm(config, networks * num_features, networks, kind=config.first_norm)
         self.conv_in = nn.Conv1d(networks * num_features, outer, 1, groups=networks, bias=False)
         self.prelu_2 = nn.PReLU()
         self.norm_2 = _norm(config, outer, networks)
@@ -138,9 +151,11 @@ class MaskNetwork(nn.Module):
         return masks
 
 
-def _norm(config: TCNConfig, channels: int, networks: int) -> nn.Module:
+def _norm(
+    config: TCNConfig, channels: int, networks: int, *, kind: NormKind | None = None
+) -> nn.Module:
     return make_norm(
-        config.norm,
+        kind or config.norm,
         channels,
         networks=networks,
         norm_groups=config.norm_groups,
