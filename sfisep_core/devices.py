@@ -36,3 +36,10 @@ def find_device(name: str) -> torch.device:
         msg = f"device {name}: not supported (taps are computed in 64-bit floats); pass cpu or cuda"
         raise ConfigError(msg)
     return device
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error means that a device, the CPU included, had too little memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )

@@ -27,3 +27,7 @@ class CheckpointError(SfisepError):
 
 class TrainingError(SfisepError):
     """Training cannot go on."""
+
+
+class DeviceError(SfisepError):
+    """A device cannot do what is asked of it."""

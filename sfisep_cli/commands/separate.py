@@ -89,6 +89,7 @@ def separate(
 
     rows: list[tuple[str, ...]] = []
     if folders:
+        from sfisep_core.separation.file_separation import Output
         from sfisep_core.separation.separator import Separator
 
         separator = Separator(model, device=device, method=method, segment=segment)
@@ -103,9 +104,7 @@ def separate(
                         path,
                         out_dir=folder,
                         sample_rate=sample_rate,
-                        container=container,
-                        encoding=encoding,
-                        clip_mode=clip_mode,
+                        output=Output(container, encoding, clip_mode),
                         progress=report,
                     )
                 except SfisepError as error:

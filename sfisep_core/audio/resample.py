@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -82,16 +83,55 @@ def resample(
     elif frames == 0:
         resampled = np.zeros((channels, 0), dtype=np.float32)
     else:
-        # soxr rounds its output length, so it can end one sample early. Silence after the end gives
-        # it two more samples to say, and the real last sample is computed instead of zero-filled.
-        silence = 2 * -(-orig_rate // target_rate)
-        padded = np.pad(audio, ((0, 0), (0, silence))).T
+        padded = np.pad(audio, ((0, 0), (0, _silence_after(orig_rate, target_rate)))).T
         out = soxr.resample(padded, orig_rate, target_rate, quality="VHQ")
         resampled = np.asarray(out, dtype=np.float32).T[:, :natural]
     result = np.zeros((channels, length), dtype=np.float32)
     shared = min(length, resampled.shape[1])
     result[:, :shared] = resampled[:, :shared]
     return result
+
+
+def resample_blocks(
+    blocks: Iterable[NDArray[np.float32]], *, channels: int, orig_rate: int, target_rate: int
+) -> Iterator[NDArray[np.float32]]:
+    """Resample a signal that comes in blocks; together they are what `resample` gives.
+
+    Args:
+        blocks: Shape (channels, frames), any number of frames each.
+        channels: Number of channels.
+        orig_rate: Sample rate of the blocks in Hz, 1 or more.
+        target_rate: Sample rate of the result in Hz, 1 or more.
+
+    Yields:
+        Blocks of shape (channels, frames) at `target_rate`.
+
+    Raises:
+        ConfigError: If a rate is out of range.
+    """
+    if orig_rate == target_rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(orig_rate, target_rate, channels, dtype="float32", quality="VHQ")
+    taken = given = 0
+    for block in blocks:
+        taken += block.shape[1]
+        resampled = stream.resample_chunk(np.ascontiguousarray(block.T)).T
+        given += resampled.shape[1]
+        yield np.ascontiguousarray(resampled)
+    natural = resampled_length(taken, orig_rate=orig_rate, target_rate=target_rate)
+    silence = np.zeros((_silence_after(orig_rate, target_rate), channels), dtype=np.float32)
+    end = stream.resample_chunk(silence, last=True).T
+    yield np.ascontiguousarray(end[:, : natural - given])
+
+
+def _silence_after(orig_rate: int, target_rate: int) -> int:
+    """Give the zeros after the end of a signal with which soxr says all of it.
+
+    soxr rounds its output length, so it can end one sample early. Silence gives it two more samples
+    to say, and the real last sample is computed instead of zero-filled.
+    """
+    return 2 * -(-orig_rate // target_rate)
 
 
 def sinc_resample(

@@ -26,6 +26,7 @@ from sfisep_core.evaluation.track_scores import (
     write_track_scores,
 )
 from sfisep_core.separation.methods import METHODS, run_method
+from sfisep_core.separation.native import RunOptions
 
 
 @dataclass(frozen=True)
@@ -280,6 +281,10 @@ def _native_stems(piece: Piece, system: System) -> Samples:
         ).mixture
         _kept.clear()
         _kept[key] = run_method(
-            "native", model, mixture, sample_rate=model.native_rate, segment=system.segment
+            "native",
+            model,
+            mixture,
+            sample_rate=model.native_rate,
+            run=RunOptions(segment=system.segment),
         )
     return _kept[key]

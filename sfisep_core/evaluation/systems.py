@@ -20,6 +20,7 @@ from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
 from sfisep_core.pretrained.registry import BUNDLED
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.separation.methods import METHODS, MethodName, run_method
+from sfisep_core.separation.native import RunOptions
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 
 MIXTURE = "mixture"
@@ -158,7 +159,7 @@ def make_estimates(
             model,
             signals.mixture,
             sample_rate=signals.sample_rate,
-            segment=system.segment,
+            run=RunOptions(segment=system.segment),
             options=system.options,
         )
     except np.linalg.LinAlgError as error:  # least-squares gains of stems that are not finite

@@ -1,14 +1,13 @@
 """What makes stems add up to the mixture: least-squares gains or mixture consistency.
 
-Both work in blocks, so that they need no more memory than the stems themselves.
+Both work in blocks, so that they need no memory for the signals beyond their stores.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from sfisep_core.audio.stores import BLOCK_FRAMES, Store
 from sfisep_core.models.blocks.consistency import ENERGY_SECONDS, share_residual
 from sfisep_core.models.contract import GainRule
 
@@ -16,12 +15,8 @@ from sfisep_core.models.contract import GainRule
 # be told from rounding in float32 stems and get no gain.
 GRAM_CUTOFF = 1e-10
 
-_BLOCK = 2**19  # samples
 
-
-def least_squares_gains(
-    stems: npt.NDArray[np.float32], mixture: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float64]:
+def least_squares_gains(stems: Store, mixture: Store) -> npt.NDArray[np.float64]:
     """Fit one gain a stem and channel so that the gained stems add up to the mixture.
 
     The gains minimise |mixture - sum_s g_s stem_s|^2 over each whole channel, from the stems' Gram
@@ -37,13 +32,13 @@ def least_squares_gains(
 
     Source: Samuel et al., ICASSP 2020; Saito et al. 2022, section V.
     """
-    num_sources, channels, length = stems.shape
+    num_sources, channels = stems.leading
     gram = np.zeros((channels, num_sources, num_sources))
     target = np.zeros((channels, num_sources))
-    for start, stop in _blocks(length):
-        signals = stems[..., start:stop].transpose(1, 0, 2).astype(np.float64)
+    for start, stop in _blocks(stems):
+        signals = stems.read(start, stop).transpose(1, 0, 2).astype(np.float64)
         gram += signals @ signals.transpose(0, 2, 1)
-        target += (signals @ mixture[:, start:stop, None].astype(np.float64))[..., 0]
+        target += (signals @ mixture.read(start, stop)[..., None])[..., 0]
     norms = np.sqrt(np.diagonal(gram, axis1=1, axis2=2))  # (channel, source)
     scale = np.where(norms > 0, norms, 1.0)
     normal = np.linalg.pinv(
@@ -53,47 +48,36 @@ def least_squares_gains(
     return np.ascontiguousarray(gains.T)
 
 
-def apply_gain_rule(
-    rule: GainRule,
-    stems: npt.NDArray[np.float32],
-    mixture: npt.NDArray[np.float32],
-    *,
-    sample_rate: int,
-) -> npt.NDArray[np.float32]:
+def apply_gain_rule(rule: GainRule, stems: Store, mixture: Store, *, sample_rate: int) -> None:
     """Make stems add up to the mixture as their model's rule says.
 
     Args:
         rule: "least-squares": as well as one gain a stem and channel can. "mixture-consistent":
             exactly, by sharing the residual out.
-        stems: Shape (source, channel, time).
+        stems: Shape (source, channel, time); changed in place.
         mixture: Shape (channel, time).
         sample_rate: Hz.
-
-    Returns:
-        The array `stems` itself, changed in place.
     """
-    length = stems.shape[-1]
     if rule == "least-squares":
         gains = least_squares_gains(stems, mixture)[:, :, None]
-        for start, stop in _blocks(length):
-            stems[..., start:stop] = stems[..., start:stop] * gains
-        return stems
+        for start, stop in _blocks(stems):
+            stems.write(start, (stems.read(start, stop) * gains).astype(np.float32))
+        return
     context = round(ENERGY_SECONDS * sample_rate)
-    before: npt.NDArray[np.float32] = stems[..., :0].copy()  # the end of the last block, unchanged
-    for start, stop in _blocks(length):
-        after = min(stop + context, length)
-        block = np.concatenate([before, stems[..., start:after]], axis=-1)
+    before = stems.read(0, 0)  # the end of the last block, as it was
+    for start, stop in _blocks(stems):
+        after = min(stop + context, stems.frames)
+        block = np.concatenate([before, stems.read(start, after)], axis=-1)
         first = before.shape[-1]
-        before = stems[..., max(start, stop - context) : stop].copy()
+        before = stems.read(max(start, stop - context), stop).copy()
         shared = share_residual(
             torch.from_numpy(block),
-            torch.from_numpy(mixture[:, start - first : after]),
+            torch.from_numpy(mixture.read(start - first, after)),
             sample_rate=sample_rate,
         )
-        stems[..., start:stop] = shared.numpy()[..., first : first + stop - start]
-    return stems
+        stems.write(start, shared.numpy()[..., first : first + stop - start])
 
 
-def _blocks(length: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, length, _BLOCK):
-        yield start, min(start + _BLOCK, length)
+def _blocks(store: Store) -> list[tuple[int, int]]:
+    starts = range(0, store.frames, BLOCK_FRAMES)
+    return [(start, min(start + BLOCK_FRAMES, store.frames)) for start in starts]

@@ -1,17 +1,21 @@
 """Ways of running a model on a whole signal at any rate, under one call: `run_method`."""
 
-import math
-from collections.abc import Callable
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from sfisep_core.audio.chunks import OverlapAdd, plan_chunks
+from sfisep_core.audio.stores import MemoryStore, Store, Stores
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
+from sfisep_core.separation.native import (
+    DEFAULT_RUN,
+    Progress,
+    RunOptions,
+    separate_native,
+    separate_store,
+)
 from sfisep_core.separation.rate_changes import (
     DEFAULT_OPTIONS,
     MethodOptions,
@@ -23,11 +27,6 @@ from sfisep_core.separation.rate_changes import (
 )
 
 MethodName = Literal["native", "resample", "soxr", "noisy-kernel", "post-noise", "direct"]
-Progress = Callable[[float, float], None]
-
-# Neighbouring segments are cross-faded over this long. Where they agree a short fade is enough.
-_FADE_SECONDS = 0.05
-_FADE_SECONDS_NOT_INVARIANT = 1.0
 
 
 class Method(Protocol):
@@ -39,7 +38,7 @@ class Method(Protocol):
         mixture: npt.NDArray[np.float32],
         *,
         sample_rate: int,
-        segment: float | None,
+        run: RunOptions,
         options: MethodOptions,
         progress: Progress | None,
     ) -> npt.NDArray[np.float32]:
@@ -63,7 +62,7 @@ def run_method(
     mixture: npt.NDArray[np.float32],
     *,
     sample_rate: int,
-    segment: float | None = None,
+    run: RunOptions = DEFAULT_RUN,
     options: MethodOptions = DEFAULT_OPTIONS,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float32]:
@@ -78,8 +77,8 @@ def run_method(
         model: In evaluation mode, on its device.
         mixture: Shape (channel, time), any length from 0 on.
         sample_rate: Of the mixture, in Hz.
-        segment: Seconds of a segment, at the rate that the model is told; 0 = the whole signal at
-            once, None = the model's own.
+        run: How the signal is cut and computed; seconds are those of the rate that the model is
+            told.
         options: Noise levels and seed of the methods that have any.
         progress: Called with seconds done and seconds in all.
 
@@ -88,6 +87,7 @@ def run_method(
 
     Raises:
         ConfigError: There is no such method, or the model cannot work at this rate.
+        DeviceError: Not enough memory, even for short segments.
     """
     check_method(name)
     method = METHODS["native" if sample_rate == model.native_rate else name]
@@ -95,45 +95,62 @@ def run_method(
         model,
         mixture,
         sample_rate=sample_rate,
-        segment=segment,
+        run=run,
         options=options,
         progress=progress,
     )
 
 
-def separate_native(
+def run_stored(
+    name: MethodName,
     model: SeparationModel,
-    mixture: npt.NDArray[np.float32],
+    mixture: Store,
     *,
+    stores: Stores,
     sample_rate: int,
-    segment: float | None = None,
+    run: RunOptions = DEFAULT_RUN,
+    options: MethodOptions = DEFAULT_OPTIONS,
     progress: Progress | None = None,
-) -> npt.NDArray[np.float32]:
-    """Separate at the signal's own rate.
+) -> Store:
+    """Do what `run_method` does to a stored signal.
+
+    "native" needs memory for a few windows only. The methods that it is compared with hold the
+    signal and its stems in memory.
 
     Args:
+        name: One of `METHODS`.
         model: In evaluation mode, on its device.
-        mixture: Shape (channel, time).
-        sample_rate: Hz.
-        segment: Seconds of a segment; 0 = the whole signal at once, None = the model's own.
+        mixture: Shape (channel, time), any length from 0 on.
+        stores: Makes the store of the stems.
+        sample_rate: Of the mixture, in Hz.
+        run: How the signal is cut and computed.
+        options: Noise levels and seed of the methods that have any.
         progress: Called with seconds done and seconds in all.
 
     Returns:
-        Stems in the model's order, shape (source, channel, time).
+        Stems in the model's order, shape (source, channel, time), of the mixture's length.
 
     Raises:
-        ConfigError: The model cannot work at this rate.
+        AudioFileError: The disk has no room for the stems.
+        ConfigError: There is no such method, or the model cannot work at this rate.
+        DeviceError: Not enough memory, even for short segments.
     """
-    level = _level(mixture) if model.normalizes_level else None
-    signal = mixture if level is None else mixture / level
-    stems = _run_in_chunks(
-        model, signal, sample_rate=sample_rate, segment=segment, progress=progress
+    check_method(name)
+    if name == "native" or sample_rate == model.native_rate:
+        return separate_store(
+            model, mixture, stores=stores, sample_rate=sample_rate, run=run, progress=progress
+        )
+    return MemoryStore(
+        run_method(
+            name,
+            model,
+            mixture.read(0, mixture.frames),
+            sample_rate=sample_rate,
+            run=run,
+            options=options,
+            progress=progress,
+        )
     )
-    if level is not None:
-        stems *= level
-    if model.gain_rule == "mixture-consistent" and level is None:
-        return stems  # the model's own stems add up, and so do cross-fades of them
-    return apply_gain_rule(model.gain_rule, stems, mixture, sample_rate=sample_rate)
 
 
 def _native(
@@ -141,14 +158,12 @@ def _native(
     mixture: npt.NDArray[np.float32],
     *,
     sample_rate: int,
-    segment: float | None,
+    run: RunOptions,
     options: MethodOptions,
     progress: Progress | None,
 ) -> npt.NDArray[np.float32]:
     del options
-    return separate_native(
-        model, mixture, sample_rate=sample_rate, segment=segment, progress=progress
-    )
+    return separate_native(model, mixture, sample_rate=sample_rate, run=run, progress=progress)
 
 
 def _direct(
@@ -156,7 +171,7 @@ def _direct(
     mixture: npt.NDArray[np.float32],
     *,
     sample_rate: int,
-    segment: float | None,
+    run: RunOptions,
     options: MethodOptions,
     progress: Progress | None,
 ) -> npt.NDArray[np.float32]:
@@ -168,9 +183,7 @@ def _direct(
         if progress is not None:
             progress(done * stretch, total * stretch)
 
-    return separate_native(
-        model, mixture, sample_rate=model.native_rate, segment=segment, progress=report
-    )
+    return separate_native(model, mixture, sample_rate=model.native_rate, run=run, progress=report)
 
 
 def _resampled(there: RateChange, back: RateChange) -> Method:
@@ -181,7 +194,7 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
         mixture: npt.NDArray[np.float32],
         *,
         sample_rate: int,
-        segment: float | None,
+        run: RunOptions,
         options: MethodOptions,
         progress: Progress | None,
     ) -> npt.NDArray[np.float32]:
@@ -190,13 +203,15 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
             model,
             there(mixture, sample_rate, native_rate, options),
             sample_rate=native_rate,
-            segment=segment,
+            run=run,
             progress=progress,
         )
         # There and back is never shorter than the signal: both lengths are rounded up.
         stems = back(stems, native_rate, sample_rate, options)[..., :length]
         if model.gain_rule == "mixture-consistent":
-            stems = apply_gain_rule(model.gain_rule, stems, mixture, sample_rate=sample_rate)
+            apply_gain_rule(
+                model.gain_rule, MemoryStore(stems), MemoryStore(mixture), sample_rate=sample_rate
+            )
         return stems
 
     return separate
@@ -210,43 +225,3 @@ METHODS: dict[MethodName, Method] = {
     "post-noise": _resampled(change_with_post_noise, change_with_sinc),
     "direct": _direct,
 }
-
-
-@torch.inference_mode()
-def _run_in_chunks(
-    model: SeparationModel,
-    signal: npt.NDArray[np.float32],
-    *,
-    sample_rate: int,
-    segment: float | None,
-    progress: Progress | None,
-) -> npt.NDArray[np.float32]:
-    device = next(model.parameters()).device
-    rule = model.segments
-    fade = _FADE_SECONDS if rule.chunk_invariant else _FADE_SECONDS_NOT_INVARIANT
-    chunks = plan_chunks(
-        signal.shape[-1],
-        segment=math.ceil((rule.seconds if segment is None else segment) * sample_rate),
-        context=rule.context_seconds * sample_rate,
-        fade=round(fade * sample_rate),
-        alignment=model.chunk_alignment(sample_rate),
-    )
-    stems = np.zeros((len(model.sources), *signal.shape), dtype=np.float32)
-    joined, done = OverlapAdd(chunks), 0
-    for index, chunk in enumerate(chunks):
-        part = torch.from_numpy(np.ascontiguousarray(signal[:, chunk.start : chunk.stop]))
-        estimate = model(part.unsqueeze(0).to(device), sample_rate=sample_rate)[0]
-        final = joined.push(index, estimate.cpu().numpy())
-        stems[..., done : done + final.shape[-1]] = final
-        done += final.shape[-1]
-        if progress is not None:
-            progress(done / sample_rate, signal.shape[-1] / sample_rate)
-    return stems
-
-
-def _level(mixture: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Give each channel's standard deviation, shape (channel, 1); 1 where a channel is constant."""
-    if mixture.shape[-1] < 2:
-        return np.ones((mixture.shape[0], 1), dtype=np.float32)
-    deviation = mixture.std(axis=1, ddof=1, dtype=np.float64, keepdims=True).astype(np.float32)
-    return np.where(deviation > 0, deviation, np.float32(1.0))

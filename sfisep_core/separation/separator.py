@@ -1,37 +1,28 @@
 """The Python API: separate files and arrays."""
 
-import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from sfisep_core.audio.files import (
-    AudioWriter,
-    Encoding,
-    check_output_format,
-    read_audio,
-    read_info,
-)
+from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.resample import resample
+from sfisep_core.audio.stores import Store, Stores
 from sfisep_core.devices import find_device
-from sfisep_core.errors import AudioFileError, ConfigError
+from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.methods import MethodName, Progress, check_method, run_method
+from sfisep_core.separation.file_separation import Output, separate_file
+from sfisep_core.separation.methods import MethodName, check_method, run_method, run_stored
+from sfisep_core.separation.native import Precision, Progress, RunOptions
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 
-__all__ = ["ClipMode", "SeparatedFile", "Separation", "Separator"]
+__all__ = ["Output", "SeparatedFile", "Separation", "Separator"]
 
-ClipMode = Literal["rescale", "clamp", "none"]
-
-# The largest value that 16-bit samples hold, so that a rescaled peak is not clipped.
-_FULL_SCALE = 32767 / 32768
+DEFAULT_OUTPUT = Output()
 
 
 @dataclass(frozen=True)
@@ -56,6 +47,10 @@ class Separator:
         method: "native" runs the model at the recording's rate, "resample" converts to the
             model's training rate and back; the others are baselines (`separation.methods`).
         segment: Seconds that are separated at once; 0 = everything, None = the model's own choice.
+        overlap: Share of a window that it has in common with the next, 0 to below 1; None = the
+            model's own choice.
+        batch_size: Windows that are computed at once.
+        precision: Of the network: "fp32", "bf16" or, on GPUs, "fp16".
         method_options: Noise levels and seed of the baselines that have any.
 
     Raises:
@@ -76,16 +71,19 @@ class Separator:
         device: str = "auto",
         method: MethodName = "native",
         segment: float | None = None,
+        overlap: float | None = None,
+        batch_size: int = 1,
+        precision: Precision = "fp32",
         method_options: MethodOptions = DEFAULT_OPTIONS,
     ) -> None:
         check_method(method)
-        if segment is not None and not 0 <= segment < float("inf"):
-            msg = f"segment: expected seconds of 0 (the whole signal) or more, got {segment}"
-            raise ConfigError(msg)
         self._method: MethodName = method
-        self._segment = segment
+        self._run = RunOptions(segment, overlap, batch_size, precision)
         self._method_options = method_options
         self.device = find_device(device)
+        if precision == "fp16" and self.device.type == "cpu":
+            msg = "precision fp16: CPUs compute it slowly and with gaps: pass bf16, or a GPU"
+            raise ConfigError(msg)
         found = model if isinstance(model, SeparationModel) else resolve_model(str(model))
         self.model = found.to(self.device).eval().for_inference()
 
@@ -129,7 +127,7 @@ class Separator:
             self.model,
             mixture,
             sample_rate=target_rate,
-            segment=self._segment,
+            run=self._run,
             options=self._method_options,
             progress=progress,
         )
@@ -146,22 +144,16 @@ class Separator:
         *,
         out_dir: str | Path,
         sample_rate: int | None = None,
-        container: Literal["wav", "flac"] = "wav",
-        encoding: Encoding = "int24",
-        clip_mode: ClipMode = "rescale",
+        output: Output = DEFAULT_OUTPUT,
         progress: Progress | None = None,
     ) -> SeparatedFile:
-        """Separate a file into files `<out_dir>/<stem>.<container>`.
+        """Separate a file of any length into files, `<out_dir>/<stem>.wav` unless `output` differs.
 
         Args:
             path: Audio file.
-            out_dir: Folder for the stems; made if missing.
+            out_dir: Folder for the stems; made if missing. Temporary samples go to its disk.
             sample_rate: Rate in Hz to separate and write at; None = the file's own.
-            container: "wav" or "flac".
-            encoding: "int16", "int24" or "float32" (WAV only).
-            clip_mode: What to do when a stem exceeds full scale in an integer encoding: "rescale"
-                turns all stems down alike, "clamp" cuts peaks off, "none" leaves them to the
-                encoder, which cuts them off too. Floating-point output is never touched.
+            output: What is written, and how.
             progress: Called with seconds done and seconds in all.
 
         Returns:
@@ -169,57 +161,32 @@ class Separator:
 
         Raises:
             AudioFileError: A file cannot be read or written; no stem is left half written.
-            ConfigError: The format cannot hold this rate or channel count.
+            ConfigError: The format cannot hold this rate or channel count, or the model has no such
+                stem.
+            DeviceError: Not enough memory, even for short segments.
         """
-        started = time.monotonic()
-        path, out_dir = Path(path), Path(out_dir)
-        info = read_info(path)
-        target_rate = info.sample_rate if sample_rate is None else _checked_rate(sample_rate)
-        check_output_format(container, encoding, info.channels, target_rate)
-        mixture = read_audio(path)
-        _make_folder(out_dir)
-        result = self.separate(mixture, sample_rate=target_rate, progress=progress)
-        gain = 1.0
-        if encoding != "float32" and clip_mode == "rescale":
-            peak = max(float(np.abs(s).max(initial=0.0)) for s in result.stems.values())
-            gain = _FULL_SCALE / peak if peak > 1.0 else 1.0
-        files = {name: out_dir / f"{name}.{container}" for name in result.stems}
-        channels, frames = next(iter(result.stems.values())).shape
-        # No stem gets its final name before all are complete: an error on one leaves none behind.
-        with ExitStack() as stack:
-            for name, stem in result.stems.items():
-                writer = stack.enter_context(
-                    AudioWriter(
-                        files[name],
-                        sample_rate=target_rate,
-                        channels=channels,
-                        encoding=encoding,
-                        frames=frames,
-                    )
-                )
-                writer.write(stem if gain == 1.0 else stem * np.float32(gain))
-                writer.finish()
-        return SeparatedFile(
-            path=path,
-            stems=files,
-            sample_rate=target_rate,
-            channels=channels,
-            frames=frames,
-            seconds=frames / target_rate,
-            elapsed=time.monotonic() - started,
-            gain_db=20 * float(np.log10(gain)),
-        )
 
+        def separate(mixture: Store, *, stores: Stores, sample_rate: int) -> Store:
+            return run_stored(
+                self._method,
+                self.model,
+                mixture,
+                stores=stores,
+                sample_rate=sample_rate,
+                run=self._run,
+                options=self._method_options,
+                progress=progress,
+            )
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = (
-            f"output folder {folder}: expected a folder that can be made and written to, got "
-            f"{error.strerror}: choose another --out"
+        path = Path(path)
+        return separate_file(
+            path,
+            files=output.files(path, Path(out_dir), self.sources),
+            sources=self.model.sources,
+            sample_rate=None if sample_rate is None else _checked_rate(sample_rate),
+            output=output,
+            separate=separate,
         )
-        raise AudioFileError(msg) from error
 
 
 def _checked_array(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.native import save_model
-from sfisep_core.separation.methods import separate_native
+from sfisep_core.separation.native import separate_native
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME
 from sfisep_core.training.distributed import Processes
 from sfisep_core.training.run_log import RunLog

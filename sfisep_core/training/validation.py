@@ -14,7 +14,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import DatasetError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.separation.methods import separate_native
+from sfisep_core.separation.native import separate_native
 
 _Scores = dict[int, dict[str, float]]
 

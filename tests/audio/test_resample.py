@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sfisep_core.audio import resample as resample_module
-from sfisep_core.audio.resample import resample, resampled_length, sinc_resample
+from sfisep_core.audio.resample import (
+    resample,
+    resample_blocks,
+    resampled_length,
+    sinc_resample,
+)
 from sfisep_core.errors import ConfigError
 
 PAIRS = [
@@ -203,3 +208,17 @@ def test_sinc_filters_from_inference_serve_training() -> None:
     torch.testing.assert_close(
         audio.grad[100:-100], torch.full((241,), 160 / 441), rtol=2e-2, atol=0
     )
+
+
+@pytest.mark.parametrize(
+    ("orig_rate", "target_rate"),
+    [(44100, 8000), (8000, 44100), (44100, 44101), (48000, 32000), (4000, 384000), (8000, 8000)],
+)
+@pytest.mark.parametrize("frames", [0, 1, 7, 5000])
+def test_blocks_are_resampled_as_the_whole(orig_rate: int, target_rate: int, frames: int) -> None:
+    signal = np.random.default_rng(0).standard_normal((2, frames)).astype(np.float32)
+    blocks = [signal[:, start : start + 777] for start in range(0, frames, 777)]
+    blocks.insert(1, signal[:, :0])
+    found = list(resample_blocks(blocks, channels=2, orig_rate=orig_rate, target_rate=target_rate))
+    whole = resample(signal, orig_rate=orig_rate, target_rate=target_rate)
+    np.testing.assert_array_equal(np.concatenate(found, axis=1), whole)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
+from sfisep_core.separation.file_separation import Output
 
 Run = Callable[..., int]
 
@@ -85,9 +86,7 @@ def test_defaults(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
             {
                 "out_dir": Path("separated/default/song"),
                 "sample_rate": None,
-                "container": "wav",
-                "encoding": "int24",
-                "clip_mode": "rescale",
+                "output": Output("wav", "int24", "rescale"),
             },
         )
     ]
@@ -107,9 +106,7 @@ def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) 
             {
                 "out_dir": Path("o/my.v2/a b"),
                 "sample_rate": 8000,
-                "container": "flac",
-                "encoding": "int16",
-                "clip_mode": "none",
+                "output": Output("flac", "int16", "none"),
             },
         )
     ]
@@ -128,7 +125,9 @@ def test_every_method_can_be_chosen(run_sfisep: Run, separators: list[FakeSepara
 def test_encoding(encoding: str, run_sfisep: Run, separators: list[FakeSeparator]) -> None:
     touch("song.wav")
     assert run_sfisep("separate", "song.wav", f"--{encoding}") == 0
-    assert separators[0].calls[0][1]["encoding"] == encoding
+    output = separators[0].calls[0][1]["output"]
+    assert isinstance(output, Output)
+    assert output.encoding == encoding
 
 
 def test_encodings_exclude_each_other(

@@ -2,11 +2,22 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sfisep_core.audio.stores import MemoryStore
 from sfisep_core.models.contract import GainRule
 from sfisep_core.separation import gains
-from sfisep_core.separation.gains import apply_gain_rule, least_squares_gains
 
 Samples = npt.NDArray[np.float32]
+
+
+def least_squares_gains(stems: Samples, mixture: Samples) -> npt.NDArray[np.float64]:
+    return gains.least_squares_gains(MemoryStore(stems), MemoryStore(mixture))
+
+
+def apply_gain_rule(
+    rule: GainRule, stems: Samples, mixture: Samples, *, sample_rate: int
+) -> Samples:
+    gains.apply_gain_rule(rule, MemoryStore(stems), MemoryStore(mixture), sample_rate=sample_rate)
+    return stems
 
 
 def noise(*shape: int, seed: int = 0) -> Samples:
@@ -146,7 +157,7 @@ def test_blocks_change_nothing(rule: GainRule, block: int, monkeypatch: pytest.M
     stems[0, :, 2000:5000] = 0.0
     mixture = rng.standard_normal((2, 8001)).astype(np.float32)
     whole = apply_gain_rule(rule, stems.copy(), mixture, sample_rate=8000)
-    monkeypatch.setattr(gains, "_BLOCK", block)
+    monkeypatch.setattr(gains, "BLOCK_FRAMES", block)
     blocks = apply_gain_rule(rule, stems.copy(), mixture, sample_rate=8000)
     np.testing.assert_allclose(blocks, whole, atol=1e-5)
     if rule == "mixture-consistent":

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from sfisep_core.audio.resample import kernel_noise, resample, sinc_resample
+from sfisep_core.audio.stores import Store
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import GainRule
-from sfisep_core.separation import methods
+from sfisep_core.separation import methods, native
 from sfisep_core.separation.methods import METHODS, MethodName, run_method
+from sfisep_core.separation.native import RunOptions
 from sfisep_core.separation.rate_changes import MethodOptions
 from tests.separation.divider import SHARES, Divider, Samples, decibels, noise
 
@@ -22,7 +24,9 @@ ADDING: list[MethodName] = ["noisy-kernel", "post-noise"]
 def heard(name: MethodName, mixture: Samples, rate: int, **options: Any) -> Samples:
     """Give what the model is given when it separates all at once."""
     model = Divider()
-    run_method(name, model, mixture, sample_rate=rate, segment=0, options=MethodOptions(**options))
+    run_method(
+        name, model, mixture, sample_rate=rate, run=RunOptions(0), options=MethodOptions(**options)
+    )
     assert model.rates == [rate if name == "native" else NATIVE]
     return model.heard[0][0].numpy()
 
@@ -213,8 +217,8 @@ def test_channels_do_not_depend_on_each_other(name: MethodName) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_noise_does_not_depend_on_segments(name: MethodName) -> None:
     mixture, model = noise(1, 30_000), Divider()
-    whole = run_method(name, model, mixture, sample_rate=5000, segment=0)
-    cut = run_method(name, model, mixture, sample_rate=5000, segment=0.5)
+    whole = run_method(name, model, mixture, sample_rate=5000, run=RunOptions(0))
+    cut = run_method(name, model, mixture, sample_rate=5000, run=RunOptions(0.5))
     assert len(model.heard) >= 5
     np.testing.assert_allclose(cut, whole, atol=1e-5)
 
@@ -227,17 +231,18 @@ def test_gain_rule_comes_at_the_same_place(
 ) -> None:
     calls: list[tuple[Samples, int]] = []
 
-    def spy(rule: GainRule, stems: Samples, mixture: Samples, *, sample_rate: int) -> Samples:
+    def spy(rule: GainRule, stems: Store, mixture: Store, *, sample_rate: int) -> None:
         assert rule == gain_rule
-        calls.append((mixture.copy(), sample_rate))
-        return apply(rule, stems, mixture, sample_rate=sample_rate)
+        calls.append((mixture.read(0, mixture.frames).copy(), sample_rate))
+        apply(rule, stems, mixture, sample_rate=sample_rate)
 
     mixture = noise(2, 3000)
     model_input = heard(name, mixture, rate)
     apply = methods.apply_gain_rule
-    monkeypatch.setattr(methods, "apply_gain_rule", spy)
+    for module in (methods, native):
+        monkeypatch.setattr(module, "apply_gain_rule", spy)
     model = Divider(gain_rule=gain_rule, normalizes_level=True)
-    run_method(name, model, mixture, sample_rate=rate, segment=0)
+    run_method(name, model, mixture, sample_rate=rate, run=RunOptions(0))
     (at_separation, at_rate), *later = calls
     np.testing.assert_array_equal(at_separation, model_input)
     assert at_rate == model.rates[0] == (rate if name == "native" else NATIVE)

@@ -17,7 +17,7 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.separation.methods import METHODS, MethodName, run_method
 from sfisep_core.separation.rate_changes import MethodOptions
-from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.separator import Output, Separator
 
 Samples = npt.NDArray[np.float32]
 STEMS = ("vocals", "drums", "bass", "other")
@@ -344,8 +344,7 @@ def test_files(
     result = separator.separate_file(
         path,
         out_dir=tmp_path / "new/folder",
-        container=container,
-        encoding=encoding,
+        output=Output(container=container, encoding=encoding),
         progress=lambda done, total: progress.append((done, total)),
     )
     assert (result.path, result.sample_rate, result.channels) == (path, 44100, 2)
@@ -385,7 +384,9 @@ def test_file_at_another_rate(rate: int, target: int, separator: Separator, tmp_
 @pytest.mark.parametrize("frames", [0, 1])
 def test_file_with_hardly_any_samples(frames: int, separator: Separator, tmp_path: Path) -> None:
     path = write(tmp_path / "song.wav", noise(2, frames), 44100)
-    result = separator.separate_file(path, out_dir=tmp_path / "out", container="flac")
+    result = separator.separate_file(
+        path, out_dir=tmp_path / "out", output=Output(container="flac")
+    )
     assert {read_audio(file)[0].shape for file in result.stems.values()} == {(2, frames)}
 
 
@@ -406,7 +407,9 @@ def test_rescaling_turns_all_stems_down_alike(
     encoding: Any, loud: tuple[Separator, Path, Samples], tmp_path: Path
 ) -> None:
     separator, path, mixture = loud
-    result = separator.separate_file(path, out_dir=tmp_path / "out", encoding=encoding)
+    result = separator.separate_file(
+        path, out_dir=tmp_path / "out", output=Output(encoding=encoding)
+    )
     gain = 32767 / 32768 / 2.25
     assert result.gain_db == pytest.approx(20 * math.log10(gain), abs=1e-4)
     assert list(result.stems) == ["vocals", "solo"]
@@ -424,7 +427,7 @@ def test_other_clip_modes_cut_peaks_off(
 ) -> None:
     separator, path, mixture = loud
     result = separator.separate_file(
-        path, out_dir=tmp_path / "out", encoding="int16", clip_mode=clip_mode
+        path, out_dir=tmp_path / "out", output=Output(encoding="int16", clip_mode=clip_mode)
     )
     assert result.gain_db == 0.0
     solo = read_audio(result.stems["solo"])[0]
@@ -435,7 +438,9 @@ def test_floating_point_output_is_not_touched(
     loud: tuple[Separator, Path, Samples], tmp_path: Path
 ) -> None:
     separator, path, mixture = loud
-    result = separator.separate_file(path, out_dir=tmp_path / "out", encoding="float32")
+    result = separator.separate_file(
+        path, out_dir=tmp_path / "out", output=Output(encoding="float32")
+    )
     assert result.gain_db == 0.0
     np.testing.assert_allclose(read_audio(result.stems["solo"])[0], 3 * mixture, rtol=1e-6)
 
@@ -472,9 +477,11 @@ def test_unusable_output_is_noticed_before_the_work(
         separator.separate_file(path, out_dir=tmp_path / "file/out")
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match=r"1 to 8 channels in FLAC, got 9; choose WAV$"):
-        separator.separate_file(path, out_dir=out, container="flac")
+        separator.separate_file(path, out_dir=out, output=Output(container="flac"))
     with pytest.raises(ConfigError, match=r"expected int16 or int24 in FLAC, got float32"):
-        separator.separate_file(path, out_dir=out, container="flac", encoding="float32")
+        separator.separate_file(
+            path, out_dir=out, output=Output(container="flac", encoding="float32")
+        )
     with pytest.raises(ConfigError, match=r"^sampling frequency 0 Hz: expected a whole number"):
         separator.separate_file(path, out_dir=out, sample_rate=0)
     assert not out.exists()

@@ -1,0 +1,249 @@
+"""Signals that are written once and read in parts: in memory if they are short, else on disk."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfisep_core.errors import AudioFileError
+
+Samples = NDArray[np.float32]
+
+BLOCK_FRAMES = 2**18
+"""Frames that are worked on at once where a whole store is gone through."""
+
+# Larger stores go to the disk. A minute of stereo at 44.1 kHz has 21 MB, its four stems 85 MB.
+_LARGEST_IN_MEMORY = 2**24  # bytes
+
+
+class Store(Protocol):
+    """A float32 signal of shape (*leading, time) that grows at its end.
+
+    Attributes:
+        leading: All axes but time.
+        frames: Length so far.
+    """
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Give all axes but time."""
+
+    @property
+    def frames(self) -> int:
+        """Give the length so far."""
+
+    def append(self, block: Samples) -> None:
+        """Add samples, shape (*leading, frames), at the end."""
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Give the samples from `start` to before `stop`, both within the signal."""
+
+    def write(self, start: int, block: Samples) -> None:
+        """Replace samples that were appended before."""
+
+
+class MemoryStore:
+    """A store in an array.
+
+    Args:
+        array: Shape (*leading, time): the first samples; reading and writing work on it itself as
+            long as nothing is appended.
+    """
+
+    def __init__(self, array: Samples) -> None:
+        self._array = array
+        self._frames: int = array.shape[-1]
+
+    @classmethod
+    def empty(cls, leading: tuple[int, ...], frames: int) -> MemoryStore:
+        """Make an empty store with room for some frames; it grows beyond when it has to."""
+        store = cls(np.empty((*leading, frames), dtype=np.float32))
+        store._frames = 0
+        return store
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Give all axes but time."""
+        return tuple(self._array.shape[:-1])
+
+    @property
+    def frames(self) -> int:
+        """Give the length so far."""
+        return self._frames
+
+    @property
+    def array(self) -> Samples:
+        """Give the whole signal, shape (*leading, time)."""
+        return self._array[..., : self._frames]
+
+    def append(self, block: Samples) -> None:
+        """Add samples, shape (*leading, frames), at the end."""
+        needed = self._frames + block.shape[-1]
+        if needed > self._array.shape[-1]:
+            grown = np.empty((*self.leading, max(needed, 2 * self._frames)), dtype=np.float32)
+            grown[..., : self._frames] = self.array
+            self._array = grown
+        self._array[..., self._frames : needed] = block
+        self._frames = needed
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Give the samples from `start` to before `stop`, both within the signal."""
+        return self.array[..., start:stop]
+
+    def write(self, start: int, block: Samples) -> None:
+        """Replace samples that were appended before."""
+        self.array[..., start : start + block.shape[-1]] = block
+
+
+class DiskStore:
+    """A store in a file without a name, which is gone when the process is, however that ends.
+
+    Args:
+        leading: All axes but time.
+        folder: Where the disk has room.
+
+    Raises:
+        AudioFileError: No file can be made there.
+    """
+
+    def __init__(self, leading: tuple[int, ...], folder: Path) -> None:
+        self._leading = leading
+        self._row_bytes = 4 * math.prod(leading)
+        self._folder = folder
+        self._frames = 0
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._file.close()
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Give all axes but time."""
+        return self._leading
+
+    @property
+    def frames(self) -> int:
+        """Give the length so far."""
+        return self._frames
+
+    def append(self, block: Samples) -> None:
+        """Add samples, shape (*leading, frames), at the end.
+
+        Raises:
+            AudioFileError: The disk is full.
+        """
+        self._put(self._frames, block)
+        self._frames += block.shape[-1]
+
+    def read(self, start: int, stop: int) -> Samples:
+        """Give the samples from `start` to before `stop`, both within the signal.
+
+        Raises:
+            AudioFileError: The disk fails.
+        """
+        rows = np.empty((stop - start, *self._leading), dtype=np.float32)
+        if rows.size == 0:
+            return np.moveaxis(rows, 0, -1)
+        view, position = rows.data.cast("B"), start * self._row_bytes
+        try:
+            while view:
+                count = os.preadv(self._file.fileno(), [view], position)
+                if count == 0:
+                    raise EOFError
+                view, position = view[count:], position + count
+        except (OSError, EOFError) as error:
+            raise self._failed(error) from error
+        return np.ascontiguousarray(np.moveaxis(rows, 0, -1))
+
+    def write(self, start: int, block: Samples) -> None:
+        """Replace samples that were appended before.
+
+        Raises:
+            AudioFileError: The disk fails.
+        """
+        self._put(start, block)
+
+    def _put(self, start: int, block: Samples) -> None:
+        rows = np.ascontiguousarray(np.moveaxis(block, -1, 0), dtype=np.float32)
+        if rows.size == 0:
+            return
+        view, position = rows.data.cast("B"), start * self._row_bytes
+        try:
+            while view:
+                count = os.pwrite(self._file.fileno(), view, position)
+                view, position = view[count:], position + count
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError | EOFError) -> AudioFileError:
+        reason = getattr(error, "strerror", None) or "data that ended early"
+        return AudioFileError(
+            f"temporary samples in {str(self._folder)!r}: expected a folder with free space for "
+            f"them, found {reason}; free some space, or choose another place for the output"
+        )
+
+
+class Stores:
+    """Makes the stores of one piece of work, and gives their space back when it ends.
+
+    Args:
+        folder: For signals that would take much memory; None = all stay in memory.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._on_disk: list[DiskStore] = []
+
+    def __enter__(self) -> Self:
+        """Return the maker itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close all stores."""
+        for store in self._on_disk:
+            store.close()
+
+    def drop(self, store: Store) -> None:
+        """Give the space of a store back that is no longer needed."""
+        if isinstance(store, DiskStore):
+            self._on_disk.remove(store)
+            store.close()
+
+    def make(self, leading: tuple[int, ...], frames: int) -> Store:
+        """Make an empty store.
+
+        Args:
+            leading: All axes but time.
+            frames: Length that it is going to have, which may turn out to be wrong.
+
+        Raises:
+            AudioFileError: No file can be made in the folder.
+        """
+        if self._folder is None or 4 * math.prod(leading) * frames <= _LARGEST_IN_MEMORY:
+            return MemoryStore.empty(leading, frames)
+        store = DiskStore(leading, self._folder)
+        self._on_disk.append(store)
+        return store
+
+
+def walk(store: Store, block_frames: int = BLOCK_FRAMES) -> Iterator[Samples]:
+    """Give a store's samples in blocks, in order."""
+    for start in range(0, store.frames, block_frames):
+        yield store.read(start, min(start + block_frames, store.frames))

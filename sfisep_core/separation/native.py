@@ -1,0 +1,248 @@
+"""Run a model on a whole signal at the signal's own rate, window by window."""
+
+import logging
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sfisep_core.audio.chunks import Chunk, OverlapAdd, plan_chunks
+from sfisep_core.audio.stores import MemoryStore, Store, Stores, walk
+from sfisep_core.devices import is_out_of_memory
+from sfisep_core.errors import ConfigError, DeviceError
+from sfisep_core.models.contract import SeparationModel
+from sfisep_core.separation.gains import apply_gain_rule
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Progress = Callable[[float, float], None]
+
+# Neighbouring segments are cross-faded over this long. Where they agree a short fade is enough.
+_FADE_SECONDS = 0.05
+_FADE_SECONDS_NOT_INVARIANT = 1.0
+# Segments are not made shorter than this to save memory: the network then takes more than they do.
+_SHORTEST_SEGMENT = 1.0
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a signal is cut and computed.
+
+    Attributes:
+        segment: Seconds of a segment; 0 = the whole signal at once, None = the model's own.
+        overlap: Share of a window that it has in common with the next, 0 to below 1; None = the
+            model's own context. Half of that on either side is heard and thrown away.
+        batch_size: Windows that are computed at once.
+        precision: Of the network; samples, encoder and decoder always have 32 bits.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    segment: float | None = None
+    overlap: float | None = None
+    batch_size: int = 1
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.segment is not None and not 0 <= self.segment < math.inf:
+            msg = f"segment: expected seconds of 0 (the whole signal) or more, got {self.segment}"
+            raise ConfigError(msg)
+        if self.overlap is not None and not 0 <= self.overlap < 1:
+            msg = f"overlap: expected a share of a window of 0 to below 1, got {self.overlap}"
+            raise ConfigError(msg)
+        if self.batch_size < 1:
+            msg = f"batch size: expected 1 window or more, got {self.batch_size}"
+            raise ConfigError(msg)
+
+
+DEFAULT_RUN = RunOptions()
+
+
+def separate_native(
+    model: SeparationModel,
+    mixture: npt.NDArray[np.float32],
+    *,
+    sample_rate: int,
+    run: RunOptions = DEFAULT_RUN,
+    progress: Progress | None = None,
+) -> npt.NDArray[np.float32]:
+    """Separate at the signal's own rate.
+
+    Args:
+        model: In evaluation mode, on its device.
+        mixture: Shape (channel, time).
+        sample_rate: Hz.
+        run: How it is cut and computed.
+        progress: Called with seconds done and seconds in all.
+
+    Returns:
+        Stems in the model's order, shape (source, channel, time).
+
+    Raises:
+        ConfigError: The model cannot work at this rate.
+        DeviceError: Not enough memory, even for short segments.
+    """
+    with Stores() as stores:
+        stems = separate_store(
+            model,
+            MemoryStore(mixture),
+            stores=stores,
+            sample_rate=sample_rate,
+            run=run,
+            progress=progress,
+        )
+        return stems.read(0, stems.frames)
+
+
+def separate_store(
+    model: SeparationModel,
+    mixture: Store,
+    *,
+    stores: Stores,
+    sample_rate: int,
+    run: RunOptions = DEFAULT_RUN,
+    progress: Progress | None = None,
+) -> Store:
+    """Separate a signal of any length at its own rate, in memory that does not depend on it.
+
+    Args:
+        model: In evaluation mode, on its device.
+        mixture: Shape (channel, time).
+        stores: Makes the store of the stems.
+        sample_rate: Hz.
+        run: How the signal is cut and computed.
+        progress: Called with seconds done and seconds in all.
+
+    Returns:
+        Stems in the model's order, shape (source, channel, time).
+
+    Raises:
+        AudioFileError: The disk has no room for the stems.
+        ConfigError: The model cannot work at this rate.
+        DeviceError: Not enough memory, even for short segments.
+    """
+    level = _level(mixture) if model.normalizes_level else None
+    seconds = float(model.segments.seconds) if run.segment is None else run.segment
+    stems = stores.make((len(model.sources), *mixture.leading), mixture.frames)
+    while True:
+        windows = _Windows(model, mixture, level, sample_rate, run, seconds)
+        try:
+            windows.separate(stems, progress)
+            break
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            whole = seconds == 0 or seconds * sample_rate > mixture.frames
+            seconds = (mixture.frames / sample_rate if whole else seconds) / 2
+            if seconds < _SHORTEST_SEGMENT:
+                msg = (
+                    f"device {windows.device}: out of memory even for segments of "
+                    f"{2 * seconds:.1f} s at {sample_rate} Hz with {mixture.leading[0]} channels: "
+                    "close other programs, or pass --device cpu"
+                )
+                raise DeviceError(msg) from error
+            _logger.warning(
+                "device %s: out of memory; going on with segments of %.1f s (--segment %.1f "
+                "spares the first try)",
+                windows.device,
+                seconds,
+                seconds,
+            )
+        stores.drop(stems)
+        stems = stores.make((len(model.sources), *mixture.leading), mixture.frames)
+    if model.gain_rule != "mixture-consistent" or level is not None:
+        # Otherwise the model's own stems add up, and so do cross-fades of them.
+        apply_gain_rule(model.gain_rule, stems, mixture, sample_rate=sample_rate)
+    return stems
+
+
+class _Windows:
+    """A signal cut into windows, and the model that separates each."""
+
+    def __init__(
+        self,
+        model: SeparationModel,
+        mixture: Store,
+        level: npt.NDArray[np.float32] | None,
+        sample_rate: int,
+        run: RunOptions,
+        seconds: float,
+    ) -> None:
+        rule = model.segments
+        self.device = next(model.parameters()).device
+        self._model, self._mixture, self._level = model, mixture, level
+        self._sample_rate, self._run = sample_rate, run
+        context = float(rule.context_seconds)
+        if run.overlap is not None:
+            context = run.overlap * seconds / (2 * (1 - run.overlap))
+        fade = _FADE_SECONDS if rule.chunk_invariant else _FADE_SECONDS_NOT_INVARIANT
+        self._chunks = plan_chunks(
+            mixture.frames,
+            segment=math.ceil(seconds * sample_rate),
+            context=round(context * sample_rate),
+            fade=round(fade * sample_rate),
+            alignment=model.chunk_alignment(sample_rate),
+        )
+
+    @torch.inference_mode()
+    def separate(self, stems: Store, progress: Progress | None) -> None:
+        """Append the stems of the whole signal to a store."""
+        joined, done, batch_size = OverlapAdd(self._chunks), 0, self._run.batch_size
+        total = self._mixture.frames / self._sample_rate
+        # Only windows of one length fit into one batch; the last may be shorter.
+        for _, same in groupby(self._chunks, key=lambda chunk: chunk.stop - chunk.start):
+            waiting = list(same)
+            while waiting:
+                try:
+                    estimates = self._estimate(waiting[:batch_size])
+                except Exception as error:
+                    if batch_size == 1 or not is_out_of_memory(error):
+                        raise
+                    batch_size //= 2
+                    _logger.warning(
+                        "device %s: out of memory; going on with --batch-size %d",
+                        self.device,
+                        batch_size,
+                    )
+                    continue
+                waiting = waiting[batch_size:]
+                for estimate in estimates:
+                    stems.append(joined.push(done, estimate))
+                    done += 1
+                    if progress is not None:
+                        progress(stems.frames / self._sample_rate, total)
+
+    def _estimate(self, chunks: list[Chunk]) -> npt.NDArray[np.float32]:
+        """Separate windows of one length; shape (window, source, channel, time)."""
+        parts = np.stack([self._mixture.read(chunk.start, chunk.stop) for chunk in chunks])
+        if self._level is not None:
+            parts = parts / self._level
+        precision = self._run.precision
+        kind = torch.bfloat16 if precision == "bf16" else torch.float16
+        with torch.autocast(self.device.type, kind) if precision != "fp32" else nullcontext():
+            estimates = self._model(
+                torch.from_numpy(parts).to(self.device), sample_rate=self._sample_rate
+            )
+        found: npt.NDArray[np.float32] = estimates.float().cpu().numpy()
+        return found if self._level is None else found * self._level
+
+
+def _level(mixture: Store) -> npt.NDArray[np.float32]:
+    """Give each channel's standard deviation, shape (channel, 1); 1 where a channel is constant."""
+    frames = mixture.frames
+    if frames < 2:
+        return np.ones((*mixture.leading, 1), dtype=np.float32)
+    total = sum(block.sum(axis=1, dtype=np.float64) for block in walk(mixture))
+    mean = (total / frames)[:, None]
+    power = sum(np.square(block - mean).sum(axis=1) for block in walk(mixture))
+    deviation = np.sqrt(power / (frames - 1))[:, None].astype(np.float32)
+    return np.where(deviation > 0, deviation, np.float32(1.0))
