@@ -3,8 +3,12 @@
 The command modules import the core inside their functions, so that `--help` never waits for torch.
 """
 
-from collections.abc import Sequence
-from typing import Annotated
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -19,6 +23,9 @@ from sfisep_cli.commands import (
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import show_error
 from sfisep_core.errors import ConfigError, SfisepError
+
+# Windows has no SIGHUP.
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 app = typer.Typer(
     name="sfisep",
@@ -56,6 +63,24 @@ def sfisep(
     """Separate music into vocals, drums, bass and other, at whatever sampling frequency it has."""
 
 
+@contextmanager
+def _cleaned_up_after_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the process as an exception does: temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, _leave) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and leave by the one door: `SystemExit` with an `ExitCode`.
 
@@ -66,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: Always, with one of `ExitCode`.
     """
     try:
-        app(args=arguments, prog_name="sfisep", obj=arguments)
+        with _cleaned_up_after_signals():
+            app(args=arguments, prog_name="sfisep", obj=arguments)
     except ConfigError as error:
         show_error(str(error))
         raise SystemExit(ExitCode.USAGE) from error

@@ -1,32 +1,50 @@
 """`sfisep separate`: stems of audio files, at their own sampling frequency."""
 
-import os
-from collections import defaultdict
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sfisep_cli.exit_codes import ExitCode
-from sfisep_cli.options import Device, Model, Out, Quiet, SampleRate, Segment
-from sfisep_cli.render import console, progress_bar, show_error, show_table
-from sfisep_core.errors import ConfigError, SfisepError
+from sfisep_cli.inputs import (
+    STANDARD_STREAM,
+    check_outputs,
+    find_files,
+    temporary_folder,
+    track_name,
+)
+from sfisep_cli.options import AsJson, Device, Model, Quiet, SampleRate, Segment
+from sfisep_cli.render import console, show_error, show_table
+from sfisep_cli.separation import COLUMNS, json_report, run_all, table_row
+from sfisep_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sfisep_core.separation.separator import SeparatedFile
+    from sfisep_core.separation.jobs import Outcome
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"})
-
-_FORMAT = "Output format"
-_COLUMNS = ("input", "stems", "rate", "channels", "length", "took", "gain")
+_FORMAT = "What is written"
+_SPEED = "Speed and memory"
 
 
 def separate(
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Audio files, or folders: all audio files in them are taken."),
+        typer.Argument(
+            help="Audio files, patterns, or folders: all audio files in them are taken. - reads "
+            "standard input.",
+        ),
     ],
-    out: Out = Path("separated"),
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR|-",
+            help="Folder to write to; made where it does not exist. - writes one stem to standard "
+            "output.",
+        ),
+    ] = Path("separated"),
     model: Model = "default",
     sample_rate: SampleRate = None,
     device: Device = "auto",
@@ -36,10 +54,39 @@ def separate(
             help="native runs the model at the input's own rate; resample converts to the rate "
             "that the model was trained at, and back. The others are for comparisons: soxr is "
             "resample with a better filter; noisy-kernel and post-noise make up for the highs that "
-            "a lower rate lacks, with noise; direct feeds the input as it is."
+            "a lower rate lacks, with noise; direct feeds the input as it is. All but native hold "
+            "a file in memory."
         ),
     ] = "native",
-    segment: Segment = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the noise of noisy-kernel and post-noise.")
+    ] = 0,
+    stems: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Write these stems only; it takes as long as all.",
+            rich_help_panel=_FORMAT,
+            show_default="all",
+        ),
+    ] = None,
+    two_stems: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEM",
+            help="Write this stem, and the mixture without it as no_STEM; it takes as long as all.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = None,
+    residual: Annotated[
+        bool,
+        typer.Option(
+            "--residual",
+            help="Also write what the sum of the stems lacks of the mixture, as residual. With "
+            "the bundled model it is silence.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = False,
     container: Annotated[
         Literal["wav", "flac"],
         typer.Option("--format", help="File format of the stems.", rich_help_panel=_FORMAT),
@@ -64,10 +111,75 @@ def separate(
         typer.Option(
             help="What to do with a track of which a stem exceeds full scale: rescale turns all "
             "its stems down by one gain, so that they still sum to the (turned down) mixture; "
-            "clamp cuts the peaks off; none leaves them.",
+            "clamp cuts the peaks off; none leaves them, and the format cuts them off.",
             rich_help_panel=_FORMAT,
         ),
     ] = "rescale",
+    filename: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="Of each stem, below OUT/MODEL.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = "{track}/{stem}.{ext}",
+    skip_existing: Annotated[
+        bool,
+        typer.Option(
+            "--skip-existing/--overwrite",
+            help="Leave inputs alone whose stems are all there already.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = False,
+    segment: Segment = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            help="What neighbouring pieces have in common, as a share of a piece, below 1.",
+            rich_help_panel=_SPEED,
+            show_default="the model's own",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Pieces to compute at once: faster on a GPU, and takes N times the memory.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = 1,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"],
+        typer.Option(
+            help="Numbers to compute the network with. bf16 is faster on GPUs, and on the CPUs "
+            "that have it; stems differ by about -45 dB. fp16 is for GPUs.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = "fp32",
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            help="Files to separate at the same time, each in a process of its own.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = 1,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Separate every N-th file only, beginning with the I-th, so that N machines can "
+            "share the work.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Separate music into vocals, drums, bass and other.
@@ -80,56 +192,66 @@ def separate(
     if container == "flac" and encoding == "float32":
         msg = "--format flac has no floating-point samples: give --int24, or --format wav"
         raise ConfigError(msg)
-    model_folder = out / Path(model).name.removesuffix(".safetensors")
-    paths, failures = _find_files(inputs, outputs=(out, model_folder))
-    folders = _output_folders(paths, model_folder)
-    _refuse_own_inputs(folders, suffix=f".{container}")
-    for message in failures.values():
-        show_error(message)
+    chosen = tuple(name.strip() for name in stems.split(",")) if stems is not None else None
+    to_stdout = out == STANDARD_STREAM
+    if to_stdout:
+        _check_stdout(
+            inputs, one_stem=two_stems is not None or len(chosen or ()) == 1, json=as_json
+        )
+    with temporary_folder(wanted=to_stdout) as temporary:
+        out = temporary or out
+        folder = out / Path(model).name.removesuffix(".safetensors")
+        paths, failures = find_files(inputs, outputs=(out, folder))
+        check_outputs(paths, folder=folder, filename=filename, suffix=f".{container}")
+        if shard is not None:
+            from sfisep_core.data.splits import parse_shard
 
-    rows: list[tuple[str, ...]] = []
-    if folders:
-        from sfisep_core.separation.file_separation import Output
-        from sfisep_core.separation.separator import Separator
+            number, count = parse_shard(shard)
+            paths = paths[number - 1 :: count]
+        for message in failures.values():
+            show_error(message)
+        outcomes: list[Outcome] = []
+        sha256 = None
+        if paths:
+            from sfisep_core.evaluation.systems import model_file
+            from sfisep_core.separation.file_separation import Output
+            from sfisep_core.separation.jobs import Job, Settings
+            from sfisep_core.separation.rate_changes import MethodOptions
 
-        separator = Separator(model, device=device, method=method, segment=segment)
-        with progress_bar(quiet=quiet) as show_progress:
-            for path, folder in folders.items():
-
-                def report(done: float, total: float, label: str = path.name) -> None:
-                    show_progress(done, total, label)
-
-                try:
-                    result = separator.separate_file(
-                        path,
-                        out_dir=folder,
-                        sample_rate=sample_rate,
-                        output=Output(container, encoding, clip_mode),
-                        progress=report,
+            settings = Settings(
+                model,
+                device,
+                method,
+                segment,
+                overlap,
+                batch_size,
+                precision,
+                MethodOptions(seed=seed),
+            )
+            output = Output(container, encoding, clip_mode, chosen, two_stems, residual, filename)
+            outcomes = run_all(
+                [
+                    Job(
+                        path, settings, folder, track_name(path), sample_rate, output, skip_existing
                     )
-                except SfisepError as error:
-                    failures[path] = str(error)
-                    show_error(str(error))
-                    continue
-                rows.append(_row(path, folder, result))
-    if not quiet:
+                    for path in paths
+                ],
+                jobs=jobs,
+                quiet=quiet,
+            )
+            sha256 = model_file(model).sha256 if as_json else None
+        if to_stdout and outcomes and outcomes[0].result is not None:
+            first = next(iter(outcomes[0].result.stems.values()))
+            with first.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+    if as_json:
+        typer.echo(json_report(outcomes, failures=failures, model=model, model_sha256=sha256))
+    elif not quiet:
+        rows = [table_row(outcome, folder / track_name(outcome.path)) for outcome in outcomes]
         rows += [(str(path), "failed") for path in failures]
-        show_table(_COLUMNS, rows, target=console)
-    if failures:
+        show_table(COLUMNS, rows, target=console)
+    if failures or any(outcome.error for outcome in outcomes):
         raise typer.Exit(ExitCode.FAILED)
-
-
-def _row(path: Path, folder: Path, result: "SeparatedFile") -> tuple[str, ...]:
-    """Describe one separated file, in the order of `_COLUMNS`."""
-    return (
-        str(path),
-        str(folder),
-        f"{result.sample_rate} Hz",
-        str(result.channels),
-        f"{result.seconds:.1f} s",
-        f"{result.elapsed:.1f} s",
-        f"{result.gain_db:+.1f} dB",
-    )
 
 
 def _encoding(*, int16: bool, int24: bool, float32: bool) -> Literal["int16", "int24", "float32"]:
@@ -142,81 +264,11 @@ def _encoding(*, int16: bool, int24: bool, float32: bool) -> Literal["int16", "i
     return "float32" if float32 else "int24"
 
 
-def _find_files(
-    inputs: list[Path], *, outputs: tuple[Path, ...]
-) -> tuple[list[Path], dict[Path, str]]:
-    """Replace folders by the audio files in them.
-
-    Stems of an earlier run are no input: where an input folder holds one of the `outputs`, what is
-    in there is left out.
-
-    Returns:
-        The files, each once however often it was named, and the message for every input that
-        stands for no file.
-    """
-    files: dict[str, Path] = {}  # absolute -> as the user wrote it
-    failures: dict[Path, str] = {}
-    for path in inputs:
-        # os.path answers "no" where pathlib raises: a name too long, a folder that may not be read.
-        if os.path.isdir(path):
-            found = _audio_files_in(path, outputs=outputs)
-            if not found:
-                failures[path] = (
-                    f"{path}: no audio file in this folder or below; looked for "
-                    f"{' '.join(sorted(AUDIO_SUFFIXES))}"
-                )
-        elif os.path.exists(path):
-            found = [path]
-        else:
-            found = []
-            failures[path] = f"{path}: no such file or folder"
-        for file in found:
-            if file.stem in (".", ".."):
-                failures[file] = f"{file}: no folder can have the name {file.stem!r}: rename it"
-                continue
-            files.setdefault(os.path.abspath(file), file)
-    return list(files.values()), failures
-
-
-def _audio_files_in(folder: Path, *, outputs: tuple[Path, ...]) -> list[Path]:
-    """Return the audio files in a folder and below, sorted.
-
-    Those in its output folders are left out, and hidden ones: they are other programs' notes, or
-    files that are not yet complete.
-    """
-    root = folder.resolve()
-    skipped = [path for path in (output.resolve() for output in outputs) if root in path.parents]
-    return [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in AUDIO_SUFFIXES
-        and not file.name.startswith(".")
-        and os.path.isfile(file)
-        and not any(file.resolve().is_relative_to(path) for path in skipped)
-    ]
-
-
-def _output_folders(paths: list[Path], model_folder: Path) -> dict[Path, Path]:
-    """Give every input the folder of its stems, and refuse two inputs for one folder."""
-    by_folder = defaultdict(list)
-    for path in paths:
-        by_folder[model_folder / path.stem].append(path)
-    for folder, rivals in by_folder.items():
-        if len(rivals) > 1:
-            msg = (
-                f"{' and '.join(map(str, rivals))} would all write their stems to {folder}: "
-                "rename one of them, or separate them in runs with different --out"
-            )
-            raise ConfigError(msg)
-    return {paths[0]: folder for folder, paths in by_folder.items()}
-
-
-def _refuse_own_inputs(folders: dict[Path, Path], *, suffix: str) -> None:
-    """Refuse inputs that a stem could replace: those in a folder that stems are written to."""
-    written = {os.path.realpath(folder) for folder in folders.values()}
-    for path in folders:
-        places = {os.path.realpath(os.path.dirname(os.path.abspath(path)))}
-        places.add(os.path.dirname(os.path.realpath(path)))
-        if path.suffix.lower() == suffix and places & written:
-            msg = f"{path} lies where stems are to be written and may be replaced: change --out"
-            raise ConfigError(msg)
+def _check_stdout(inputs: list[Path], *, one_stem: bool, json: bool) -> None:
+    """Refuse to mix several things on standard output."""
+    if len(inputs) != 1 or inputs[0].is_dir() or not one_stem:
+        msg = "--out - writes one stem of one file: name one file, and --two-stems STEM"
+        raise ConfigError(msg)
+    if json:
+        msg = "--out - and --json both write to standard output: leave one of them out"
+        raise ConfigError(msg)

@@ -70,8 +70,13 @@ class Output:
             return [self.two_stems, f"no_{self.two_stems}"]
         return [name for name in sources if name in wanted] + [RESIDUAL] * self.residual
 
-    def files(self, path: Path, out_dir: Path, sources: Sequence[str]) -> dict[str, Path]:
+    def files(self, track: str, out_dir: Path, sources: Sequence[str]) -> dict[str, Path]:
         """Give the file of everything that is written of an input, by name.
+
+        Args:
+            track: Name of the input.
+            out_dir: Folder that `filename` starts from.
+            sources: Stems of the model, in order.
 
         Raises:
             ConfigError: As `names`; or `filename` has unknown fields, leads out of the folder, or
@@ -80,7 +85,7 @@ class Output:
         names = self.names(sources)
         try:
             files = {
-                name: out_dir / self.filename.format(track=path.stem, stem=name, ext=self.container)
+                name: out_dir / self.filename.format(track=track, stem=name, ext=self.container)
                 for name in names
             }
         except (LookupError, ValueError) as error:

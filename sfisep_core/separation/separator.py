@@ -143,6 +143,7 @@ class Separator:
         path: str | Path,
         *,
         out_dir: str | Path,
+        track: str | None = None,
         sample_rate: int | None = None,
         output: Output = DEFAULT_OUTPUT,
         progress: Progress | None = None,
@@ -152,6 +153,7 @@ class Separator:
         Args:
             path: Audio file.
             out_dir: Folder for the stems; made if missing. Temporary samples go to its disk.
+            track: What `output.filename` calls it; None = the file's name without suffix.
             sample_rate: Rate in Hz to separate and write at; None = the file's own.
             output: What is written, and how.
             progress: Called with seconds done and seconds in all.
@@ -181,7 +183,7 @@ class Separator:
         path = Path(path)
         return separate_file(
             path,
-            files=output.files(path, Path(out_dir), self.sources),
+            files=output.files(track or path.stem, Path(out_dir), self.sources),
             sources=self.model.sources,
             sample_rate=None if sample_rate is None else _checked_rate(sample_rate),
             output=output,

@@ -20,8 +20,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # decision that this list makes visible.
 OPTIONS = {
     "sfisep": "--version --install-completion --show-completion",
-    "sfisep separate": "--out --model --name --sr --device --method --segment --format --int16 "
-    "--int24 --float32 --clip-mode --quiet",
+    "sfisep separate": "--out --model --name --sr --device --method --seed --stems --two-stems "
+    "--residual --format --int16 "
+    "--int24 --float32 --clip-mode --filename --skip-existing --segment --overlap "
+    "--batch-size --precision --jobs --shard --json --quiet",
     "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "
     "--jobs --shard --verify --demo --tracks --seconds --seed --quiet",
     "sfisep train": "--data --out --config --set --show-config --resume --init --precision "

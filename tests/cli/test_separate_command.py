@@ -1,12 +1,19 @@
-import sys
+import io
+import json
+import logging
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
+from sfisep_core.results import SeparatedFile
+from sfisep_core.separation import jobs as job_module
 from sfisep_core.separation.file_separation import Output
+from sfisep_core.separation.jobs import Settings
+from sfisep_core.separation.rate_changes import MethodOptions
 
 Run = Callable[..., int]
 
@@ -15,22 +22,23 @@ class FakeSeparator:
     """Notes how it is called, writes one stem, and fails for inputs named `bad*`."""
 
     made: list["FakeSeparator"]
+    sources = ("vocals", "drums")
+    device = "cpu"
 
-    def __init__(self, model: str, **settings: object) -> None:
-        if model == "damaged":
+    def __init__(self, settings: Settings) -> None:
+        if settings.model == "damaged":
             msg = "damaged: not a model"
             raise CheckpointError(msg)
-        if settings["device"] == "nowhere":
+        if settings.device == "nowhere":
             msg = "device 'nowhere': expected auto"
             raise ConfigError(msg)
-        self.model = model
         self.settings = settings
         self.calls: list[tuple[Path, dict[str, object]]] = []
         FakeSeparator.made.append(self)
 
     def separate_file(
         self, path: Path, *, progress: Callable[[float, float], None], **settings: object
-    ) -> SimpleNamespace:
+    ) -> SeparatedFile:
         self.calls.append((path, settings))
         progress(0.5, 1.0)
         if path.name.startswith("interrupt"):
@@ -38,21 +46,24 @@ class FakeSeparator:
         if path.name.startswith("bad"):
             msg = f"{path}: [not] audio"
             raise AudioFileError(msg)
-        folder = settings["out_dir"]
-        assert isinstance(folder, Path)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "vocals.wav").touch()
-        return SimpleNamespace(
-            path=path, sample_rate=8000, channels=2, seconds=1.5, elapsed=0.25, gain_db=-1.25
-        )
+        output, out_dir, track = settings["output"], settings["out_dir"], settings["track"]
+        assert isinstance(output, Output)
+        assert isinstance(out_dir, Path)
+        assert isinstance(track, str)
+        files = output.files(track, out_dir, self.sources)
+        for name, file in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{name} of {path.read_text()}")
+        if path.name.startswith("worn"):
+            logging.getLogger("sfisep_core").warning("%s is damaged", path.name)
+        return SeparatedFile(path, files, 8000, 2, 12000, 1.5, 0.25, -1.25)
 
 
 @pytest.fixture(autouse=True)
 def separators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FakeSeparator]:
     """The separators that the command has made; it runs in a folder of its own."""
     FakeSeparator.made = []
-    module = SimpleNamespace(Separator=FakeSeparator)
-    monkeypatch.setitem(sys.modules, "sfisep_core.separation.separator", module)
+    monkeypatch.setattr(job_module, "separator_for", lru_cache(maxsize=1)(FakeSeparator))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return FakeSeparator.made
@@ -78,38 +89,60 @@ def test_defaults(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
     touch("song.wav")
     assert run_sfisep("separate", "song.wav") == 0
     (separator,) = separators
-    assert separator.model == "default"
-    assert separator.settings == {"device": "auto", "method": "native", "segment": None}
+    assert separator.settings == Settings()
     assert separator.calls == [
         (
             Path("song.wav"),
             {
-                "out_dir": Path("separated/default/song"),
+                "out_dir": Path("separated/default"),
+                "track": "song",
                 "sample_rate": None,
-                "output": Output("wav", "int24", "rescale"),
+                "output": Output(filename="{track}/{stem}.{ext}"),
             },
         )
     ]
+    assert written() == ["separated/default/song/vocals.wav"]
 
 
 def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
     touch("a b.wav")
     options = "--out o --name weights/my.v2.safetensors --sr 8000 --device cuda:1 --segment 0 "
-    options += "--format flac --int16 --clip-mode none --method resample --quiet"
+    options += "--format flac --int16 --clip-mode none --method resample --quiet --seed 5 "
+    options += "--overlap 0.25 --batch-size 3 --precision bf16 --stems drums,vocals --residual "
+    options += "--filename {stem}/x/{track}.{ext}"
     assert run_sfisep("separate", "a b.wav", *options.split()) == 0
     (separator,) = separators
-    assert separator.model == "weights/my.v2.safetensors"
-    assert separator.settings == {"device": "cuda:1", "method": "resample", "segment": 0.0}
+    assert separator.settings == Settings(
+        "weights/my.v2.safetensors",
+        "cuda:1",
+        "resample",
+        0.0,
+        0.25,
+        3,
+        "bf16",
+        MethodOptions(seed=5),
+    )
     assert separator.calls == [
         (
             Path("a b.wav"),
             {
-                "out_dir": Path("o/my.v2/a b"),
+                "out_dir": Path("o/my.v2"),
+                "track": "a b",
                 "sample_rate": 8000,
-                "output": Output("flac", "int16", "none"),
+                "output": Output(
+                    "flac",
+                    "int16",
+                    "none",
+                    ("drums", "vocals"),
+                    None,
+                    residual=True,
+                    filename="{stem}/x/{track}.{ext}",
+                ),
             },
         )
     ]
+    names = sorted(str(path) for path in Path("o").rglob("*.flac"))
+    assert names == [f"o/my.v2/{name}/x/a b.flac" for name in ("drums", "residual", "vocals")]
 
 
 def test_every_method_can_be_chosen(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
@@ -118,7 +151,7 @@ def test_every_method_can_be_chosen(run_sfisep: Run, separators: list[FakeSepara
     touch("song.wav")
     for method in METHODS:
         assert run_sfisep("separate", "song.wav", "--method", method) == 0
-    assert [separator.settings["method"] for separator in separators] == list(METHODS)
+    assert [separator.settings.method for separator in separators] == list(METHODS)
 
 
 @pytest.mark.parametrize("encoding", ["int16", "int24", "float32"])
@@ -156,9 +189,9 @@ def test_failing_file_does_not_stop_the_others(
     numbers = ["8000 Hz", "2", "1.5 s", "0.2 s", "-1.2 dB"]
     assert table_rows(captured.err) == [
         ["a.wav", "separated/default/a", *numbers],
+        ["bad.wav", "failed", "", "", "", "", ""],
         ["c.wav", "separated/default/c", *numbers],
         ["missing.wav", "failed", "", "", "", "", ""],
-        ["bad.wav", "failed", "", "", "", "", ""],
     ]
 
 
@@ -242,7 +275,7 @@ def test_folder_without_audio_fails(run_sfisep: Run, capsys: pytest.CaptureFixtu
     assert written() == ["separated/default/a/vocals.wav"]
     assert capsys.readouterr().err == (
         "error: x: no audio file in this folder or below; looked for "
-        ".aif .aiff .flac .mp3 .ogg .opus .wav\n"
+        ".aif .aiff .flac .m4a .mkv .mp3 .mp4 .ogg .opus .wav .webm\n"
     )
 
 
@@ -341,4 +374,162 @@ def test_model_name_too_long_for_a_file(run_sfisep: Run, separators: list[FakeSe
     touch("bad.wav")
     name = "n" * 300
     assert run_sfisep("separate", ".", "-m", name) == 1
-    assert [separator.model for separator in separators] == [name]
+    assert [separator.settings.model for separator in separators] == [name]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ("--stems vocals", ["vocals"]),
+        ("--stems drums,vocals", ["drums", "vocals"]),
+        ("--two-stems drums", ["drums", "no_drums"]),
+        ("--residual", ["drums", "residual", "vocals"]),
+        ("--stems vocals --residual", ["residual", "vocals"]),
+    ],
+)
+def test_what_is_written(options: str, names: list[str], run_sfisep: Run) -> None:
+    touch("song.wav")
+    assert run_sfisep("separate", "song.wav", *options.split()) == 0
+    assert sorted(path.stem for path in Path("separated/default/song").iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--stems horns", "stem 'horns': expected one of this model's, vocals, drums"),
+        ("--stems vocals,", "stem '': expected one of this model's, vocals, drums"),
+        ("--two-stems horns", "stem 'horns': expected one of this model's, vocals, drums"),
+        ("--two-stems drums --stems vocals", "two stems are one stem and the rest"),
+        ("--two-stems drums --residual", "two stems are one stem and the rest"),
+        ("--filename {title}.{ext}", "--filename '{title}.{ext}': expected {track}"),
+        ("--filename {track.{ext}", "--filename '{track.{ext}': expected {track}"),
+        ("--filename {track}.{ext}", "a name of its own for every stem"),
+        ("--filename {track}/{stem}.mp3", "that ends in .{ext}"),
+        ("--filename ../{track}/{stem}.{ext}", "inside the output folder"),
+        ("--filename /tmp/{track}/{stem}.{ext}", "inside the output folder"),
+        ("--shard 3/2", "shard '3/2': expected I/N"),
+        ("--out -", "--out - writes one stem of one file"),
+        ("--out - --stems vocals,drums", "--out - writes one stem of one file"),
+        ("--out - --two-stems vocals --json", "--out - and --json both write"),
+    ],
+)
+def test_contradictions_are_refused_before_any_work(
+    options: str,
+    message: str,
+    run_sfisep: Run,
+    separators: list[FakeSeparator],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    touch("song.wav")
+    assert run_sfisep("separate", "song.wav", *options.split()) == 2
+    assert message in capsys.readouterr().err
+    assert not any(separator.calls for separator in separators)
+
+
+def test_file_names_that_meet_are_refused(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("a.wav", "b.wav")
+    assert run_sfisep("separate", "a.wav", "b.wav", "--filename", "{stem}.{ext}") == 2
+    assert capsys.readouterr().err.startswith(
+        "error: a.wav and b.wav would all write their stems to separated/default: "
+    )
+    assert run_sfisep("separate", "a.wav", "b.wav", "--filename", "{stem}-{track}.{ext}") == 0
+
+
+def test_what_exists_is_skipped_if_it_is_all_there(
+    run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("a.wav", "b.wav")
+    touch("separated/default/a/vocals.wav", "separated/default/a/drums.wav")
+    touch("separated/default/b/vocals.wav")
+    assert run_sfisep("separate", "a.wav", "b.wav", "--skip-existing") == 0
+    assert [path.name for path, _ in separators[0].calls] == ["b.wav"]
+    rows = table_rows(capsys.readouterr().err)
+    assert rows[0][:2] == ["a.wav", "separated/default/a: there already"]
+    assert run_sfisep("separate", "a.wav", "--overwrite") == 0
+    assert Path("separated/default/a/vocals.wav").read_text() == "vocals of "
+
+
+def test_patterns_stand_for_files(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
+    touch("x/a.wav", "x/b.wav", "x/y/c.wav", "x/[1].wav")
+    assert run_sfisep("separate", "x/?.wav", "x/**/c.wav", "x/[1].wav") == 0
+    found = [str(path) for path, _ in separators[0].calls]
+    assert found == ["x/a.wav", "x/b.wav", "x/y/c.wav", "x/[1].wav"]
+    assert run_sfisep("separate", "x/*.mp3", "-q") == 1
+
+
+def test_shards_share_the_files(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
+    names = [f"{number}.wav" for number in range(7)]
+    touch(*names)
+    shares = []
+    for shard in ("1/3", "2/3", "3/3"):
+        separators.clear()
+        job_module.separator_for.cache_clear()
+        assert run_sfisep("separate", ".", "--shard", shard, "--out", "elsewhere/o") == 0
+        shares.append([path.name for path, _ in separators[0].calls])
+    assert shares == [names[::3], names[1::3], names[2::3]]
+
+
+def test_report_in_json(run_sfisep: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    touch("worn.wav", "bad.wav", "done.wav")
+    touch("separated/default/done/vocals.wav", "separated/default/done/drums.wav")
+    arguments = ["worn.wav", "bad.wav", "done.wav", "missing.wav", "--json", "--skip-existing"]
+    assert run_sfisep("separate", *arguments) == 1
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report["schema"] == "sfisep-separation-1"
+    assert report["failed"] == 2
+    assert report["model"]["name"] == "default"
+    assert len(report["model"]["sha256"]) == 64
+    assert report["files"] == [
+        {
+            "path": "worn.wav",
+            "status": "separated",
+            "error": None,
+            "warnings": ["worn.wav is damaged"],
+            "device": "cpu",
+            "stems": {name: f"separated/default/worn/{name}.wav" for name in ("vocals", "drums")},
+            "sample_rate": 8000,
+            "channels": 2,
+            "frames": 12000,
+            "seconds": 1.5,
+            "elapsed_seconds": 0.25,
+            "real_time_factor": 6.0,
+            "gain_db": -1.25,
+        },
+        {
+            "path": "bad.wav",
+            "status": "failed",
+            "error": "bad.wav: [not] audio",
+            "warnings": [],
+            "device": "cpu",
+        },
+        {"path": "done.wav", "status": "skipped", "error": None, "warnings": [], "device": "cpu"},
+        {
+            "path": "missing.wav",
+            "status": "failed",
+            "error": "missing.wav: no such file or folder",
+            "warnings": [],
+        },
+    ]
+    assert "│" not in captured.err  # no table
+
+
+def test_standard_input_and_output(
+    run_sfisep: Run,
+    separators: list[FakeSeparator],
+    capsysbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stdin = SimpleNamespace(buffer=io.BytesIO(b"music"))
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert run_sfisep("separate", "-", "--two-stems", "drums", "-o", "-", "-q") == 0
+    assert capsysbinary.readouterr().out == b"drums of music"
+    ((path, settings),) = separators[0].calls
+    assert settings["track"] == "stdin"
+    assert not path.exists()
+    assert list(Path().iterdir()) == []
+    stdin.buffer = io.BytesIO(b"song")
+    assert run_sfisep("separate", "-") == 0
+    assert Path("separated/default/stdin/vocals.wav").read_text() == "vocals of song"

@@ -1,0 +1,156 @@
+"""From the inputs that a user names to files, and to places for what becomes of them."""
+
+import glob
+import os
+import shutil
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sfisep_core.errors import AudioFileError, ConfigError
+
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".mp4", ".mkv", ".webm"}
+)
+STANDARD_STREAM = Path("-")
+
+STDIN_TRACK = "stdin"
+
+
+def find_files(
+    inputs: Sequence[Path], *, outputs: tuple[Path, ...]
+) -> tuple[list[Path], dict[Path, str]]:
+    """Replace folders by the audio files in them, and patterns by what they stand for.
+
+    Stems of an earlier run are no input: where an input folder holds one of the `outputs`, what is
+    in there is left out.
+
+    Args:
+        inputs: Files, folders, patterns with `*`, `?` or `[...]`, and "-" for standard input.
+        outputs: Folders to write to.
+
+    Returns:
+        The files, each once however often it was named, and the message for every input that
+        stands for no file.
+    """
+    files: dict[str, Path] = {}  # absolute -> as the user wrote it
+    failures: dict[Path, str] = {}
+    for path in inputs:
+        # os.path answers "no" where pathlib raises: a name too long, a folder that may not be read.
+        if os.path.isdir(path):
+            found = _audio_files_in(path, outputs=outputs)
+            if not found:
+                failures[path] = (
+                    f"{path}: no audio file in this folder or below; looked for "
+                    f"{' '.join(sorted(AUDIO_SUFFIXES))}"
+                )
+        elif os.path.exists(path) or path == STANDARD_STREAM:
+            found = [path]
+        else:
+            found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+            found = [file for file in found if os.path.isfile(file)]
+            if not found:
+                failures[path] = f"{path}: no such file or folder"
+        for file in found:
+            if file.stem in (".", ".."):
+                failures[file] = f"{file}: no folder can have the name {file.stem!r}: rename it"
+                continue
+            files.setdefault(os.path.abspath(file), file)
+    return list(files.values()), failures
+
+
+def _audio_files_in(folder: Path, *, outputs: tuple[Path, ...]) -> list[Path]:
+    """Return the audio files in a folder and below, sorted.
+
+    Those in its output folders are left out, and hidden ones: they are other programs' notes, or
+    files that are not yet complete.
+    """
+    root = folder.resolve()
+    skipped = [path for path in (output.resolve() for output in outputs) if root in path.parents]
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in AUDIO_SUFFIXES
+        and not file.name.startswith(".")
+        and os.path.isfile(file)
+        and not any(file.resolve().is_relative_to(path) for path in skipped)
+    ]
+
+
+def track_name(path: Path) -> str:
+    """Give the name that the stems of an input go under."""
+    return STDIN_TRACK if path == STANDARD_STREAM else path.stem
+
+
+def check_outputs(paths: Sequence[Path], *, folder: Path, filename: str, suffix: str) -> None:
+    """Refuse inputs of which one would replace the other's stems, or be replaced by stems.
+
+    Args:
+        paths: The inputs.
+        folder: Where all stems go.
+        filename: Pattern of a stem's file in there, with {track}, {stem} and {ext}.
+        suffix: Of the stems, with its dot.
+
+    Raises:
+        ConfigError: Such inputs, or a pattern that is none.
+    """
+    by_place = defaultdict(list)
+    for path in paths:
+        try:
+            name = filename.format(track=track_name(path), stem="*", ext=suffix[1:])
+        except (LookupError, ValueError) as error:
+            msg = f"--filename {filename!r}: expected {{track}}, {{stem}} and {{ext}}, got {error}"
+            raise ConfigError(msg) from error
+        by_place[folder / name].append(path)
+    for place, rivals in by_place.items():
+        if len(rivals) > 1:
+            where = place.parent if place.name == f"*{suffix}" else place
+            msg = (
+                f"{' and '.join(map(str, rivals))} would all write their stems to {where}: rename "
+                "one of them, or separate them in runs with different --out"
+            )
+            raise ConfigError(msg)
+    written = {os.path.realpath(place.parent) for place in by_place}
+    for path in paths:
+        places = {os.path.realpath(os.path.dirname(os.path.abspath(path)))}
+        places.add(os.path.dirname(os.path.realpath(path)))
+        if path.suffix.lower() == suffix and places & written:
+            msg = f"{path} lies where stems are to be written and may be replaced: change --out"
+            raise ConfigError(msg)
+
+
+@contextmanager
+def temporary_folder(*, wanted: bool) -> Iterator[Path | None]:
+    """Give a folder that is gone afterwards, if it is wanted."""
+    if not wanted:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def on_disk(path: Path) -> Iterator[Path]:
+    """Give the file to read an input from: standard input is first copied to a temporary one.
+
+    Raises:
+        AudioFileError: There is no room for it.
+    """
+    if path != STANDARD_STREAM:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
+        copy = Path(folder) / STDIN_TRACK
+        try:
+            with copy.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        except OSError as error:
+            msg = (
+                f"standard input: expected room for a copy in {folder}, got {error.strerror}: free "
+                "some, or set TMPDIR to another folder"
+            )
+            raise AudioFileError(msg) from error
+        yield copy

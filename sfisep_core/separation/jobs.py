@@ -1,0 +1,175 @@
+"""Files to separate, each on its own: here, in several processes, or on other machines."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from sfisep_core.errors import SfisepError
+from sfisep_core.results import SeparatedFile
+from sfisep_core.separation.file_separation import Output
+from sfisep_core.separation.methods import MethodName
+from sfisep_core.separation.native import Precision, Progress
+from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
+from sfisep_core.separation.separator import Separator
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How all files are separated; see `Separator`.
+
+    Attributes:
+        threads: Of PyTorch; None = as they are.
+    """
+
+    model: str = "default"
+    device: str = "auto"
+    method: MethodName = "native"
+    segment: float | None = None
+    overlap: float | None = None
+    batch_size: int = 1
+    precision: Precision = "fp32"
+    options: MethodOptions = DEFAULT_OPTIONS
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file.
+
+    Attributes:
+        path: The input.
+        settings: How it is separated.
+        out_dir: Folder for the stems.
+        track: Its name in theirs.
+        sample_rate: Rate in Hz to separate and write at; None = the file's own.
+        output: What is written, and how.
+        skip_existing: Leave the file alone where everything is there that would be written.
+    """
+
+    path: Path
+    settings: Settings
+    out_dir: Path
+    track: str
+    sample_rate: int | None = None
+    output: Output = field(default_factory=Output)
+    skip_existing: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a file.
+
+    Attributes:
+        path: The input.
+        result: What was written; None where it failed or was skipped.
+        error: Why it failed; None where it did not.
+        warnings: What was found on the way.
+        device: Where it was computed.
+    """
+
+    path: Path
+    result: SeparatedFile | None
+    error: str | None
+    warnings: tuple[str, ...]
+    device: str
+
+    @property
+    def skipped(self) -> bool:
+        """Whether everything was there already."""
+        return self.result is None and self.error is None
+
+
+@lru_cache(maxsize=1)
+def separator_for(settings: Settings) -> Separator:
+    """Make a separator; the last one is kept for the files to come.
+
+    Raises:
+        CheckpointError: The model cannot be found or read.
+        ConfigError: A device that is not there, or a setting out of range.
+    """
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    return Separator(
+        settings.model,
+        device=settings.device,
+        method=settings.method,
+        segment=settings.segment,
+        overlap=settings.overlap,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+        method_options=settings.options,
+    )
+
+
+def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
+    """Refuse, before any work is done, what none of the jobs can do; share out the processor.
+
+    Args:
+        jobs: With the same settings.
+        processes: How many work on them at the same time.
+
+    Returns:
+        The jobs as they are to be run.
+
+    Raises:
+        CheckpointError: The model cannot be found or read.
+        ConfigError: A device that is not there, a setting out of range, or stems that the model
+            does not have.
+    """
+    separator = separator_for(jobs[0].settings)
+    for job in jobs:
+        job.output.files(job.track, job.out_dir, separator.sources)
+    if processes <= 1:
+        return list(jobs)
+    # The device was chosen, and named in the log, once.
+    settings = replace(
+        jobs[0].settings,
+        device=str(separator.device),
+        threads=max(1, torch.get_num_threads() // processes),
+    )
+    return [replace(job, settings=settings) for job in jobs]
+
+
+def run_job(job: Job, progress: Progress | None = None) -> Outcome:
+    """Separate a file; what is wrong with it is part of the outcome.
+
+    Raises:
+        CheckpointError: The model cannot be found or read.
+        ConfigError: A device that is not there, or a setting out of range.
+    """
+    separator = separator_for(job.settings)
+    result, error = None, None
+    with _warnings() as warnings:
+        try:
+            files = job.output.files(job.track, job.out_dir, separator.sources)
+            if not (job.skip_existing and all(file.is_file() for file in files.values())):
+                result = separator.separate_file(
+                    job.path,
+                    out_dir=job.out_dir,
+                    track=job.track,
+                    sample_rate=job.sample_rate,
+                    output=job.output,
+                    progress=progress,
+                )
+        except SfisepError as caught:
+            error = str(caught)
+    return Outcome(job.path, result, error, tuple(warnings), str(separator.device))
+
+
+@contextmanager
+def _warnings() -> Iterator[Sequence[str]]:
+    """Collect what is logged as a warning or worse."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("sfisep_core")
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)

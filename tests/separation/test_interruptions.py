@@ -1,0 +1,137 @@
+"""Processes that are ended in the middle of a file, and processes that write the same files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.native import save_model
+
+STEMS = ("vocals", "drums", "bass", "other")
+RATE, SECONDS = 11025, 60
+
+# Forks a process for every kill, so that libraries are loaded once; one thread forks well.
+KILLER = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+from sfisep_core.separation.separator import Separator
+
+folder, model, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+torch.set_num_threads(1)
+separator = Separator(model, device="cpu", segment=5)
+draw = random.Random(0)
+
+def start(out):
+    pid = os.fork()
+    if pid == 0:
+        separator.separate_file(folder / "song.wav", out_dir=out)
+        os._exit(0)
+    return pid
+
+begun = time.monotonic()
+os.waitpid(start(folder / "whole"), 0)
+whole = time.monotonic() - begun
+found = []
+for number in range(kills):
+    out = folder / str(number)
+    pid = start(out)
+    time.sleep(draw.uniform(0, 1.1 * whole))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    found.append(sorted(p.name for p in out.glob("[!.]*")) if out.is_dir() else [])
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a song and a small model."""
+    torch.manual_seed(0)
+    tcn = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 1, "num_stacks": 1}
+    settings = {"num_filters": 16, "mask": "free", "gain_rule": "mixture-consistent"}
+    model = build_model("sfi-conv-tasnet", {**settings, "tcn": {**tcn, "norm": "window"}})
+    save_model(model, tmp_path / "model.safetensors")
+    music = np.random.default_rng(0).uniform(-0.5, 0.5, (RATE * SECONDS, 2))
+    soundfile.write(tmp_path / "song.wav", music, RATE, subtype="PCM_16")
+    return tmp_path
+
+
+def start(folder: Path, *options: str, inputs: str = "song.wav") -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "sfisep_cli", "separate", inputs, "-m", "model.safetensors"]
+    return subprocess.Popen(
+        [*command, "--segment", "5", "-q", *options],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_killed_processes_leave_no_part_under_a_final_name(folder: Path) -> None:
+    kills = 20
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, str(folder), str(folder / "model.safetensors"), str(kills)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    found = json.loads(done.stdout)
+    assert len(found) == kills
+    assert any(not names for names in found)  # some were in the middle
+    for number, names in enumerate(found):
+        for name in names:
+            whole = (folder / "whole" / name).read_bytes()
+            assert (folder / str(number) / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_clean_up(number: signal.Signals, code: int, folder: Path) -> None:
+    # So many files that the end is far away when the first is complete.
+    for copy in range(40):
+        (folder / f"song {copy}.wav").hardlink_to(folder / "song.wav")
+    process = start(folder, inputs=".")
+    first = folder / "separated/model/song 0/other.wav"
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert errors == b""
+    left = [path for path in (folder / "separated").rglob("*") if path.is_file()]
+    assert {path.name for path in left} == {f"{name}.wav" for name in STEMS}
+    assert {soundfile.info(path).frames for path in left} == {RATE * SECONDS}
+
+
+def test_two_processes_may_write_the_same_files(folder: Path) -> None:
+    processes = [start(folder), start(folder)]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (0, b"")
+    alone = start(folder, "-o", "alone")
+    alone.communicate(timeout=120)
+    for name in STEMS:
+        both = (folder / f"separated/model/song/{name}.wav").read_bytes()
+        assert both == (folder / f"alone/model/song/{name}.wav").read_bytes()
+    assert len(list((folder / "separated/model/song").iterdir())) == len(STEMS)
+
+
+def test_several_processes_share_the_files(folder: Path) -> None:
+    for copy in range(3):
+        (folder / f"song {copy}.wav").hardlink_to(folder / "song.wav")
+    (folder / "bad.wav").write_text("no music")
+    process = start(folder, "--jobs", "2", "--stems", "bass", inputs=".")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors.count(b"error: ") == errors.count(b"bad.wav") == 1
+    left = sorted(path.parent.name for path in (folder / "separated").rglob("*.wav"))
+    assert left == ["song", "song 0", "song 1", "song 2"]
