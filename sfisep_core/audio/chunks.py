@@ -46,6 +46,70 @@ class Chunk:
     keep_stop: int
 
 
+class ChunkGrid:
+    """Where the windows of a signal lie, as far as its length does not matter.
+
+    Attributes:
+        window: Length of a window in samples; 0 = the whole signal.
+    """
+
+    window: int
+
+    def __init__(self, *, segment: int, context: int, fade: int, alignment: int) -> None:
+        """Check and round the lengths.
+
+        Args:
+            segment: Distance between window starts in samples, rounded up to a multiple of
+                `alignment`; 0 means one window for the whole signal.
+            context: Samples around each segment that the model hears in addition, on each side,
+                rounded up to a multiple of `alignment`; 0 or more.
+            fade: Length of the cross-fades in samples, 0 or more. A fade longer than the segment or
+                than twice the context has no room and is cut to that.
+            alignment: Every window starts at a multiple of this, in samples (a model's hop); 1 or
+                more.
+
+        Raises:
+            ConfigError: If an argument is out of range.
+        """
+        for name, value in {"segment": segment, "context": context, "fade": fade}.items():
+            _check_not_negative(name, value)
+        if alignment < 1:
+            msg = (
+                f"chunk plan: alignment must be 1 sample or more, got {alignment}; "
+                "pass a model's hop"
+            )
+            raise ConfigError(msg)
+        self._alignment = alignment
+        self._segment = _round_up(segment, alignment)
+        self._context = _round_up(context, alignment)
+        self._fade = min(fade, self._segment, 2 * self._context)
+        self.window = self._segment + 2 * self._context if self._segment else 0
+
+    def inner(self, index: int) -> Chunk:
+        """Give a window that has another one behind it."""
+        start = index * self._segment
+        rise = start + self._context - self._fade // 2
+        return Chunk(
+            start=start,
+            stop=start + self.window,
+            keep_start=0 if index == 0 else rise,
+            keep_stop=rise + self._segment + self._fade,
+        )
+
+    def last(self, frames: int) -> tuple[int, Chunk]:
+        """Give number and place of the window with which a signal ends.
+
+        Args:
+            frames: Length of the signal in samples, 1 or more.
+        """
+        if self.window == 0 or frames <= self.window:
+            return 0, Chunk(start=0, stop=frames, keep_start=0, keep_stop=frames)
+        index = -(-(frames - self.window) // self._segment)
+        start = _round_up(frames - self.window, self._alignment)
+        stop = min(start + self.window, frames)
+        return index, Chunk(start, stop, self.inner(index).keep_start, keep_stop=frames)
+
+
 def plan_chunks(
     frames: int, *, segment: int, context: int, fade: int, alignment: int
 ) -> list[Chunk]:
@@ -53,13 +117,10 @@ def plan_chunks(
 
     Args:
         frames: Length of the signal in samples, 0 or more.
-        segment: Distance between window starts in samples, rounded up to a multiple of
-            `alignment`; 0 means one window for the whole signal.
-        context: Samples around each segment that the model hears in addition, on each side, rounded
-            up to a multiple of `alignment`; 0 or more.
-        fade: Length of the cross-fades in samples, 0 or more. A fade longer than the segment or
-            than twice the context has no room and is cut to that.
-        alignment: Every window starts at a multiple of this, in samples (a model's hop); 1 or more.
+        segment: See `ChunkGrid`, as all that follow.
+        context: Samples around each segment.
+        fade: Length of the cross-fades.
+        alignment: Of the starts.
 
     Returns:
         The windows in order. All have `segment + 2 * context` samples, but the last may have up to
@@ -69,39 +130,12 @@ def plan_chunks(
     Raises:
         ConfigError: If an argument is out of range.
     """
-    numbers = {"frames": frames, "segment": segment, "context": context, "fade": fade}
-    for name, value in numbers.items():
-        if value < 0:
-            msg = f"chunk plan: {name} must be 0 samples or more, got {value}; pass a larger {name}"
-            raise ConfigError(msg)
-    if alignment < 1:
-        msg = f"chunk plan: alignment must be 1 sample or more, got {alignment}; pass a model's hop"
-        raise ConfigError(msg)
-    segment = _round_up(segment, alignment)
-    context = _round_up(context, alignment)
-    window = segment + 2 * context
+    _check_not_negative("frames", frames)
+    grid = ChunkGrid(segment=segment, context=context, fade=fade, alignment=alignment)
     if frames == 0:
         return []
-    if segment == 0 or frames <= window:
-        return [Chunk(start=0, stop=frames, keep_start=0, keep_stop=frames)]
-
-    fade = min(fade, segment, 2 * context)
-    last = -(-(frames - window) // segment)
-    chunks = []
-    for index in range(last + 1):
-        start = index * segment
-        rise = start + context - fade // 2
-        if index == last:
-            start = _round_up(frames - window, alignment)
-        chunks.append(
-            Chunk(
-                start=start,
-                stop=min(start + window, frames),
-                keep_start=0 if index == 0 else rise,
-                keep_stop=frames if index == last else rise + segment + fade,
-            )
-        )
-    return chunks
+    number, last = grid.last(frames)
+    return [*(grid.inner(index) for index in range(number)), last]
 
 
 class OverlapAdd:
@@ -154,6 +188,12 @@ class OverlapAdd:
         final = self._chunks[self._next].keep_start - chunk.keep_start
         self._tail = kept[..., final:]
         return kept[..., :final]
+
+
+def _check_not_negative(name: str, value: int) -> None:
+    if value < 0:
+        msg = f"chunk plan: {name} must be 0 samples or more, got {value}; pass a larger {name}"
+        raise ConfigError(msg)
 
 
 def _round_up(value: int, multiple: int) -> int:

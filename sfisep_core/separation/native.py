@@ -23,7 +23,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Progress = Callable[[float, float], None]
 
 # Neighbouring segments are cross-faded over this long. Where they agree a short fade is enough.
-_FADE_SECONDS = 0.05
+FADE_SECONDS = 0.05
 _FADE_SECONDS_NOT_INVARIANT = 1.0
 # Segments are not made shorter than this to save memory: the network then takes more than they do.
 _SHORTEST_SEGMENT = 1.0
@@ -184,7 +184,7 @@ class _Windows:
         context = float(rule.context_seconds)
         if run.overlap is not None:
             context = run.overlap * seconds / (2 * (1 - run.overlap))
-        fade = _FADE_SECONDS if rule.chunk_invariant else _FADE_SECONDS_NOT_INVARIANT
+        fade = FADE_SECONDS if rule.chunk_invariant else _FADE_SECONDS_NOT_INVARIANT
         self._chunks = plan_chunks(
             mixture.frames,
             segment=math.ceil(seconds * sample_rate),

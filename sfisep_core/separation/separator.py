@@ -1,5 +1,6 @@
 """The Python API: separate files and arrays."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from sfisep_core.separation.file_separation import Output, separate_file
 from sfisep_core.separation.methods import MethodName, check_method, run_method, run_stored
 from sfisep_core.separation.native import Precision, Progress, RunOptions
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
+from sfisep_core.separation.streaming import separate_stream, stream_latency
 
 __all__ = ["Output", "SeparatedFile", "Separation", "Separator"]
 
@@ -137,6 +139,61 @@ class Separator:
             stems={name: by_name[name].reshape(shape) for name in self.sources},
             sample_rate=target_rate,
         )
+
+    def stream(
+        self, blocks: Iterable[npt.ArrayLike], *, sample_rate: int, segment: float = 1.0
+    ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+        """Separate a signal while it comes in, at its own sampling frequency.
+
+        The stems are those of the whole signal, to 60 dB and better, and come `stream_latency`
+        behind it. Only for chunk-invariant, mixture-consistent models, as the bundled one is.
+
+        Args:
+            blocks: Floating-point samples of shape (time,) or (channel, time), any length each;
+                they are not changed.
+            sample_rate: Hz.
+            segment: Seconds between two windows, above 0: less gives less latency and takes more
+                computing.
+
+        Yields:
+            Samples by stem, shape (time,) or (channel, time) as the blocks have; together they are
+            as long as the signal.
+
+        Raises:
+            ConfigError: Samples or rate are not usable, blocks differ in their channels, or the
+                model cannot do it.
+
+        >>> separator = Separator("default", device="cpu")
+        >>> blocks = (np.zeros((2, 800), dtype=np.float32) for _ in range(100))  # ten seconds
+        >>> sum(stems["bass"].shape[-1] for stems in separator.stream(blocks, sample_rate=8000))
+        80000
+        """
+        rate = _checked_rate(sample_rate)
+        if self._method != "native":
+            msg = f"method {self._method}: only native can separate a stream"
+            raise ConfigError(msg)
+        leading: tuple[int, ...] | None = None
+
+        def checked() -> Iterator[npt.NDArray[np.float32]]:
+            nonlocal leading
+            for block in blocks:
+                audio = _checked_array(block)
+                leading = audio.shape[:-1] if leading is None else leading
+                if audio.shape[:-1] != leading:
+                    msg = (
+                        f"blocks: expected the channels of the first, {leading}, got {audio.shape}"
+                    )
+                    raise ConfigError(msg)
+                yield np.atleast_2d(audio)
+
+        for stems in separate_stream(self.model, checked(), sample_rate=rate, segment=segment):
+            assert leading is not None
+            by_name = dict(zip(self.model.sources, stems, strict=True))
+            yield {name: by_name[name].reshape(*leading, stems.shape[-1]) for name in self.sources}
+
+    def stream_latency(self, *, sample_rate: int, segment: float = 1.0) -> float:
+        """Give the most seconds by which `stream` is behind, computing time left aside."""
+        return stream_latency(self.model, sample_rate=sample_rate, segment=segment)
 
     def separate_file(
         self,
