@@ -20,19 +20,20 @@ SCHEMA = "sfisep-separation-1"
 COLUMNS = ("input", "stems", "rate", "channels", "length", "took", "gain")
 
 
-def run_all(files: Sequence["Job"], *, jobs: int, quiet: bool) -> list["Outcome"]:
+def run_all(files: Sequence["Job"], *, jobs: int, on_ray: bool, quiet: bool) -> list["Outcome"]:
     """Separate files with a progress bar, and show what is wrong with any as soon as it is known.
 
     Args:
         files: One job each.
         jobs: Processes.
+        on_ray: Whether they are workers of a Ray cluster.
         quiet: Without the bar.
 
     Returns:
         What came of each, in their order.
     """
-    from sfisep_core.data.workers import run_in_workers
-    from sfisep_core.separation.jobs import check_jobs, run_job
+    from sfisep_core.separation.jobs import check_jobs, run_in_processes, run_job
+    from sfisep_core.separation.ray_engine import run_on_ray
 
     files = check_jobs(files, processes=min(jobs, len(files)))
     outcomes: dict[Path, Outcome] = {}
@@ -55,14 +56,16 @@ def run_all(files: Sequence["Job"], *, jobs: int, quiet: bool) -> list["Outcome"
 
         others = []
         for job in files:
-            if job.path == STANDARD_STREAM or jobs == 1 or len(files) == 1:
+            if job.path == STANDARD_STREAM or (not on_ray and min(jobs, len(files)) == 1):
                 run_here(job)
             else:
                 others.append(job)
-        with closing(run_in_workers(run_job, others, jobs=jobs)) as work:
-            for _, outcome in work:
-                take(outcome)
-                show_progress(len(outcomes), len(files), outcome.path.name)
+        if others:
+            run = run_on_ray if on_ray else run_in_processes
+            with closing(run(others, workers=jobs)) as work:
+                for outcome in work:
+                    take(outcome)
+                    show_progress(len(outcomes), len(files), outcome.path.name)
     return [outcomes[job.path] for job in files]
 
 

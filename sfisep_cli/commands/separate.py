@@ -170,6 +170,14 @@ def separate(
             rich_help_panel=_SPEED,
         ),
     ] = 1,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="ray: let --jobs workers of the Ray cluster at RAY_ADDRESS do it, or of one that "
+            "is started here. Needs the extra: ray.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = "local",
     shard: Annotated[
         str | None,
         typer.Option(
@@ -229,16 +237,11 @@ def separate(
                 MethodOptions(seed=seed),
             )
             output = Output(container, encoding, clip_mode, chosen, two_stems, residual, filename)
-            outcomes = run_all(
-                [
-                    Job(
-                        path, settings, folder, track_name(path), sample_rate, output, skip_existing
-                    )
-                    for path in paths
-                ],
-                jobs=jobs,
-                quiet=quiet,
-            )
+            files = [
+                Job(path, settings, folder, track_name(path), sample_rate, output, skip_existing)
+                for path in paths
+            ]
+            outcomes = run_all(files, jobs=jobs, on_ray=engine == "ray", quiet=quiet)
             sha256 = model_file(model).sha256 if as_json else None
         if to_stdout and outcomes and outcomes[0].result is not None:
             first = next(iter(outcomes[0].result.stems.values()))

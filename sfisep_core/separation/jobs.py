@@ -1,14 +1,15 @@
 """Files to separate, each on its own: here, in several processes, or on other machines."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
+from sfisep_core.data.workers import run_in_workers
 from sfisep_core.errors import SfisepError
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.file_separation import Output
@@ -159,6 +160,24 @@ def run_job(job: Job, progress: Progress | None = None) -> Outcome:
         except SfisepError as caught:
             error = str(caught)
     return Outcome(job.path, result, error, tuple(warnings), str(separator.device))
+
+
+def run_in_processes(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None, None]:
+    """Separate files in several processes, in any order.
+
+    Args:
+        jobs: The files.
+        workers: Processes.
+
+    Yields:
+        What came of each file.
+
+    Raises:
+        DatasetError: A process was killed.
+    """
+    with closing(run_in_workers(run_job, jobs, jobs=workers)) as work:
+        for _, outcome in work:
+            yield outcome
 
 
 @contextmanager

@@ -23,7 +23,7 @@ OPTIONS = {
     "sfisep separate": "--out --model --name --sr --device --method --seed --stems --two-stems "
     "--residual --format --int16 "
     "--int24 --float32 --clip-mode --filename --skip-existing --segment --overlap "
-    "--batch-size --precision --jobs --shard --json --quiet",
+    "--batch-size --precision --jobs --engine --shard --json --quiet",
     "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "
     "--jobs --shard --verify --demo --tracks --seconds --seed --quiet",
     "sfisep train": "--data --out --config --set --show-config --resume --init --precision "

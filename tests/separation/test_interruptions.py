@@ -66,11 +66,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path, *options: str, inputs: str = "song.wav") -> "subprocess.Popen[bytes]":
+def start(
+    folder: Path, *options: str, inputs: str = "song.wav", stdout: int | None = None
+) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "sfisep_cli", "separate", inputs, "-m", "model.safetensors"]
     return subprocess.Popen(
         [*command, "--segment", "5", "-q", *options],
         cwd=folder,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
@@ -133,5 +136,21 @@ def test_several_processes_share_the_files(folder: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert errors.count(b"error: ") == errors.count(b"bad.wav") == 1
+    left = sorted(path.parent.name for path in (folder / "separated").rglob("*.wav"))
+    assert left == ["song", "song 0", "song 1", "song 2"]
+
+
+def test_ray_workers_share_the_files(folder: Path) -> None:
+    pytest.importorskip("ray")
+    for copy in range(3):
+        (folder / f"song {copy}.wav").hardlink_to(folder / "song.wav")
+    (folder / "bad.wav").write_text("no music")
+    options = ["--engine", "ray", "--jobs", "2", "--stems", "bass", "--json"]
+    process = start(folder, *options, inputs=".", stdout=subprocess.PIPE)
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 1, errors
+    report = json.loads(output)
+    assert [file["status"] for file in report["files"]] == ["failed", *["separated"] * 4]
+    assert b"bad.wav" in errors
     left = sorted(path.parent.name for path in (folder / "separated").rglob("*.wav"))
     assert left == ["song", "song 0", "song 1", "song 2"]

@@ -1,0 +1,101 @@
+"""Separate files on the machines of a Ray cluster."""
+
+import logging
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sfisep_core.errors import ConfigError, DeviceError
+from sfisep_core.separation.jobs import Job, Outcome, run_job
+
+# A file whose worker dies is tried once more: the machine may have gone, or the file may kill it.
+_TRIES = 2
+
+
+def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None, None]:
+    """Separate files with Ray, in any order; each worker keeps one model.
+
+    Inputs and outputs are read and written by the workers: their paths have to mean the same on all
+    machines. The cluster is that of the environment variable RAY_ADDRESS; without it, one is
+    started on this machine, and ended afterwards. Closing the generator ends the workers.
+
+    Args:
+        jobs: The files.
+        workers: How many work at the same time. A worker takes a GPU where the device is "cuda",
+            else a CPU.
+
+    Yields:
+        What came of each file; one that twice ended its worker has failed.
+
+    Raises:
+        ConfigError: Ray is not installed.
+        DeviceError: There is no such cluster.
+        CheckpointError: The model cannot be found or read on a worker.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayActorError, RayError, RayTaskError
+    except ImportError as error:
+        msg = "engine ray: Ray is not installed: pip install 'sfisep[ray]', or leave --engine out"
+        raise ConfigError(msg) from error
+    started = not ray.is_initialized()
+    if started:
+        try:
+            ray.init(
+                address=os.environ.get("RAY_ADDRESS"),
+                num_cpus=None if os.environ.get("RAY_ADDRESS") else workers,
+                include_dashboard=None if os.environ.get("RAY_ADDRESS") else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
+        except (ConnectionError, OSError, ValueError, RayError) as error:
+            msg = f"engine ray: expected a cluster at RAY_ADDRESS, got {error}"
+            raise DeviceError(msg) from error
+    on_gpu = jobs[0].settings.device.startswith("cuda")
+    # Ray gives every worker GPUs of its own, which are its only ones.
+    jobs = (
+        [replace(j, settings=replace(j.settings, device="cuda")) for j in jobs] if on_gpu else jobs
+    )
+    actor = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=0)(_Worker)
+    waiting = [(job, 1) for job in reversed(jobs)]
+    busy: dict[Any, tuple[Any, Job, int]] = {}
+    idle: list[Any] = []
+    try:
+        idle += [actor.remote() for _ in range(min(workers, len(jobs)))]
+        while waiting or busy:
+            while waiting and idle:
+                worker, (job, tries) = idle.pop(), waiting.pop()
+                busy[worker.run.remote(job)] = (worker, job, tries)
+            (done,), _ = ray.wait(list(busy), num_returns=1)
+            worker, job, tries = busy.pop(done)
+            try:
+                outcome = ray.get(done)
+            except RayActorError:
+                idle.append(actor.remote())
+                if tries < _TRIES:
+                    waiting.append((job, tries + 1))
+                    continue
+                error_text = (
+                    f"{job.path}: its worker was ended {tries} times, as where memory runs out"
+                )
+                outcome = Outcome(job.path, None, error_text, (), job.settings.device)
+            except RayTaskError as error:
+                raise error.cause from error
+            else:
+                idle.append(worker)
+            yield outcome
+    finally:
+        if started:
+            ray.shutdown()
+        else:
+            for worker, _, _ in busy.values():
+                ray.kill(worker)
+
+
+class _Worker:
+    """Has one model at a time, see `jobs.separator_for`."""
+
+    def run(self, job: Job) -> Outcome:
+        return run_job(job)
