@@ -1,0 +1,66 @@
+"""Windows against whole files, on music."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+import torch
+
+from sfisep_core.audio.resample import resample
+from sfisep_core.models.registry import build_model
+from sfisep_core.separation.native import FADE_SECONDS
+from sfisep_core.separation.separator import Separator
+from tests.separation.divider import Samples, decibels
+
+STEMS = ("vocals", "drums", "bass", "other")
+
+
+@pytest.fixture(scope="module")
+def music(shared_dir: Path) -> Samples:
+    """Twelve seconds of a real song, shape (2, time), at 48 kHz."""
+    folder = shared_dir / "music/real/train/francium"
+    if not folder.is_dir():
+        pytest.skip("no music beside the checkout")
+    parts = [
+        soundfile.read(folder / f"{name}.opus", start=48000 * 40, frames=48000 * 12)[0]
+        for name in STEMS
+    ]
+    return np.ascontiguousarray(sum(parts).T.astype(np.float32))
+
+
+def largest_step(stems: Samples, where: npt.NDArray[np.bool_]) -> float:
+    return float(np.abs(np.diff(stems, axis=-1))[..., where].max())
+
+
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_default_model_gives_the_same_in_windows(rate: int, music: Samples) -> None:
+    mixture = resample(music, orig_rate=48000, target_rate=rate)
+    whole = Separator("default", device="cpu", segment=0).separate((mixture, rate)).stems
+    parts = Separator("default", device="cpu", segment=3).separate((mixture, rate)).stems
+    for name in STEMS:
+        assert decibels(parts[name] - whole[name], whole[name]) < -60
+
+
+@pytest.mark.parametrize("kind", ["default", "global"])
+def test_seams_hold_no_larger_steps_than_music(kind: str, music: Samples) -> None:
+    rate = 16000
+    mixture = resample(music, orig_rate=48000, target_rate=rate)
+    model: Any = "default"
+    if kind == "global":  # a network whose windows do not agree
+        torch.manual_seed(0)
+        tcn = {"bottleneck_channels": 16, "hidden_channels": 16, "num_layers": 3, "num_stacks": 2}
+        model = build_model("sfi-conv-tasnet", {"num_filters": 32, "tcn": tcn, "mask": "free"})
+    separator = Separator(model, device="cpu", segment=3)
+    stems = np.stack(list(separator.separate((mixture, rate)).stems.values()))
+    rule = separator.model.segments
+    fade = FADE_SECONDS if rule.chunk_invariant else 1.0
+    seams = np.zeros(mixture.shape[-1] - 1, dtype=bool)
+    middle = (3 + rule.context_seconds) * rate
+    while middle < mixture.shape[-1] - (3 + rule.context_seconds) * rate:
+        seams[int(middle - fade * rate / 2) - 2 : int(middle + fade * rate / 2) + 2] = True
+        middle += 3 * rate
+    assert seams.any()
+    assert largest_step(stems, seams) <= largest_step(stems, ~seams)
