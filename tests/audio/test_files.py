@@ -725,8 +725,9 @@ def test_formats_at_their_limits_are_written(
 @pytest.mark.parametrize(
     ("container", "encoding", "channels", "sample_rate", "message"),
     [
-        ("mp3", "int16", 2, 44100, "ends in .wav or .flac, got '.mp3'; write WAV and convert"),
-        ("", "int16", 2, 44100, "ends in .wav or .flac, got '.'; write WAV and convert"),
+        ("m4a", "int16", 2, 44100, ".mp3, .ogg or .opus, got '.m4a'; write WAV and convert"),
+        ("", "int16", 2, 44100, ".wav, .flac, .mp3, .ogg or .opus, got '.'; write WAV and convert"),
+        ("mp3", "int16", 2, 44100, "no encoding with MP3, which has no sample format, got int16;"),
         ("wav", "int8", 2, 44100, "int16, int24 or float32, got 'int8'; choose one of them"),
         ("flac", "float32", 2, 44100, "int16 or int24 in FLAC, got float32; choose int24, or WAV"),
         ("flac", "int16", 9, 44100, "1 to 8 channels in FLAC, got 9; choose WAV"),
