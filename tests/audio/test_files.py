@@ -315,11 +315,15 @@ def test_text_renamed_to_wav(tmp_path: Path) -> None:
         ("x.WMA", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
     ],
 )
-def test_formats_that_need_ffmpeg(tmp_path: Path, name: str, content: bytes) -> None:
+def test_formats_that_need_ffmpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / name).write_bytes(content + bytes(1000))
     message = refused(tmp_path / name)
     assert message.endswith(
-        "found a format that needs ffmpeg (m4a, mp4, aac, wma, ...); "
+        "found a format that needs ffmpeg (m4a, mp4, aac, wma, ...), which is not installed; "
+        "install it (apt-get install ffmpeg, brew install ffmpeg, conda install ffmpeg), or "
         "convert it first: ffmpeg -i INPUT OUTPUT.wav"
     )
 
