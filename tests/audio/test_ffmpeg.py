@@ -22,9 +22,6 @@ from sfisep_core.errors import AudioFileError
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 posix = pytest.mark.skipif(os.name != "posix", reason="a shell script stands in for ffmpeg")
 
-TONES = (300, 500, 700, 60, 900, 1100)
-SIX = "|".join(f"0.1*sin(2*PI*{tone}*t)" for tone in TONES)
-
 
 def generate(path: Path, *options: str, source: str = "sine=f=440:r=44100:d=2") -> Path:
     command = ["ffmpeg", "-v", "error", "-nostdin", "-f", "lavfi", "-i", source]
@@ -47,13 +44,6 @@ def refused(path: Path) -> str:
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(f"cannot read {str(path)!r}: expected ")
     return str(error.value)
-
-
-def tone_snr(audio: np.ndarray, frequency: float, sample_rate: int) -> float:
-    """Return in dB how much of a signal is a tone in the phase that `sine` has."""
-    tone = np.sin(2 * np.pi * frequency * np.arange(len(audio)) / sample_rate)
-    tone *= (audio @ tone) / (tone @ tone)
-    return float(10 * np.log10((tone @ tone) / np.sum((audio - tone) ** 2)))
 
 
 @needs_ffmpeg
@@ -83,7 +73,6 @@ def test_formats(tmp_path: Path, name: str, options: list[str], container: str, 
     if codec != "aac":
         assert info.frames == 88200
     if path.suffix != ".aac":
-        assert tone_snr(audio[0, 2000:86000], 440, 44100) < 80 or codec != "aac"
         tone = np.sin(2 * np.pi * 440 * np.arange(88200) / 44100) / 8
         error = audio[0, :88200] - tone
         snr = 10 * np.log10(np.mean(tone**2) / np.mean(error[2000:-2000] ** 2))
@@ -112,24 +101,30 @@ def test_parts_of_a_file(tmp_path: Path) -> None:
 
 
 @needs_ffmpeg
-def test_surround_sound_has_the_order_of_wav(tmp_path: Path) -> None:
-    source = f"aevalsrc={SIX}:c=5.1:s=48000:d=1"
-    for name, codec in [("x.m4a", "aac"), ("x.ogg", "libvorbis"), ("x.opus", "libopus")]:
-        path = generate(tmp_path / name, "-c:a", codec, "-b:a", "600k", source=source)
-        audio, _ = read_audio(path)
-        assert audio.shape[0] == 6
-        spectrum = np.abs(np.fft.rfft(audio[:, :48000]))
-        assert tuple(np.argmax(spectrum, axis=1)) == TONES
+@pytest.mark.parametrize(
+    ("name", "codec"), [("x.m4a", "aac"), ("x.ogg", "libvorbis"), ("x.opus", "libopus")]
+)
+@pytest.mark.parametrize("layout", ["3.0", "4.0", "5.0", "5.1", "6.1", "7.1"])
+def test_surround_sound_has_the_order_of_wav(
+    tmp_path: Path, name: str, codec: str, layout: str
+) -> None:
+    if (codec, layout) in [("libvorbis", "4.0"), ("libopus", "4.0"), ("aac", "6.1")]:
+        pytest.skip("ffmpeg has no such encoder")
+    channels = sum(map(int, layout.split(".")))
+    tones = (300, 500, 700, 60 if layout[-1] == "1" else 800, 900, 1100, 1300, 1500)[:channels]
+    expressions = "|".join(f"0.1*sin(2*PI*{tone}*t)" for tone in tones)
+    source = f"aevalsrc={expressions}:c={layout}:s=48000:d=1"
+    audio, _ = read_audio(generate(tmp_path / name, "-c:a", codec, source=source))
+    assert audio.shape[0] == channels
+    assert tuple(np.argmax(np.abs(np.fft.rfft(audio[:, :48000])), axis=1)) == tones
 
 
 @needs_ffmpeg
 def test_first_audio_track_of_a_video(tmp_path: Path) -> None:
-    path = tmp_path / "x.mp4"
-    inputs = ["-f", "lavfi", "-i", "testsrc=d=1", "-f", "lavfi", "-i", "sine=f=440:d=1:r=48000"]
+    inputs = ["-f", "lavfi", "-i", "sine=f=440:d=1:r=48000"]
     inputs += ["-f", "lavfi", "-i", "sine=f=1000:d=1:r=32000"]
-    maps = ["-map", "0:v", "-map", "1:a", "-map", "2:a"]
-    codecs = ["-c:v", "mpeg4", "-c:a", "alac"]
-    subprocess.run(["ffmpeg", "-v", "error", *inputs, *maps, *codecs, path], check=True)
+    maps = ["-map", "0:v", "-map", "1:a", "-map", "2:a", "-c:v", "mpeg4", "-c:a", "alac"]
+    path = generate(tmp_path / "x.mp4", *inputs, *maps, source="testsrc=d=1")
     audio, rate = read_audio(path)
     assert (audio.shape, rate) == ((1, 48000), 48000)
     assert np.argmax(np.abs(np.fft.rfft(audio[0]))) == 440
@@ -176,7 +171,7 @@ def test_truncated_m4a(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     np.testing.assert_array_equal(cut[:, : frames - 1024], whole[:, : frames - 1024])
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.WARNING, "sfisep_core.audio.file_reader")
-    assert f"is damaged: ffmpeg says " in record.getMessage()
+    assert "is damaged: ffmpeg says " in record.getMessage()
     assert f"{frames} frames could be decoded" in record.getMessage()
     # The index at the end is lost: nothing can be decoded.
     path = generate(tmp_path / "y.m4a", "-c:a", "aac")
@@ -199,18 +194,23 @@ def test_truncated_m4a(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
         "</Representation></AdaptationSet></Period></MPD>",
     ],
 )
-def test_playlists_open_no_other_file(tmp_path: Path, suffix: str, script: str) -> None:
+def test_playlists_open_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, script: str
+) -> None:
     generate(tmp_path / "secret.m4a", "-c:a", "aac")
     path = tmp_path / f"x{suffix}"
     path.write_text(script.format("secret.m4a"))
     refused(path)
+    if script.startswith("ffconcat"):  # which does work where it is allowed
+        monkeypatch.setattr(ffmpeg, "_DEMUXERS", "concat,mov")
+        assert read_info(path).frames > 88000
 
 
 @needs_ffmpeg
 def test_the_temporary_file_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = generate(tmp_path / "x.m4a", "-c:a", "aac")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    assert f"space for its decoded samples, found No such file or directory in" in refused(path)
+    assert "space for its decoded samples, found No such file or directory in" in refused(path)
     (tmp_path / "tmp").mkdir()
     with AudioReader(path):
         if sys.platform == "linux":
@@ -230,8 +230,8 @@ def test_no_space_for_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert message.endswith(
-        f"expected space for its decoded samples, found {os.strerror(errno.EFBIG)} in the temporary "
-        f"folder {str(tmp_path)!r}; free some space, or set TMPDIR to a folder that has more"
+        f"expected space for its decoded samples, found {os.strerror(errno.EFBIG)} in the "
+        f"temporary folder {str(tmp_path)!r}; free some space, or set TMPDIR to a folder that has more"
     )
     assert list(tmp_path.iterdir()) == [path]
 
@@ -266,7 +266,8 @@ def test_last_messages_are_shown_and_bounded(
 ) -> None:
     script = (
         "i=0; while [ $i -lt 20000 ]; do echo '[error] one of many messages' >&2; i=$((i+1)); done;"
-        "echo '[mov,mp4 @ 0x55] [error] first \\033[31m' >&2; head -c 1000000 /dev/zero >&2; echo >&2;"
+        "echo '[mov,mp4 @ 0x55] [error] first \\033[31m' >&2;"
+        "head -c 1000000 /dev/zero >&2; echo >&2;"
         f"echo '[fatal] file:{m4a}: {'x' * 500}' >&2; exit 7"
     )
     stand_in(tmp_path, monkeypatch, script)
