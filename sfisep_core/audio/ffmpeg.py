@@ -121,16 +121,10 @@ def decode(program: str, path: Path) -> Decoding:
         except OSError as error:
             raise TemporarySpaceError(error) from error
         decoding = Decoding(samples, name.decode("utf-8", "backslashreplace"))
-        process = stack.enter_context(
-            subprocess.Popen(  # noqa: S603  # no shell, and the name is guarded above
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
+        process = subprocess.Popen(  # noqa: S603  # no shell, and the name is guarded above
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        # Runs first on the way out: Popen waits for the end of the process.
-        stack.callback(process.kill)
+        stack.callback(_end, process)
         assert process.stdout is not None
         assert process.stderr is not None
         listener = threading.Thread(target=decoding.listen, args=(process.stderr,), daemon=True)
@@ -143,9 +137,14 @@ def decode(program: str, path: Path) -> Decoding:
         decoding.failed = process.wait() != 0
         listener.join()
         stack.pop_all()
-        process.stdout.close()
-        process.stderr.close()
+        _end(process)
     return decoding
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()  # nothing happens if it has ended
+    with process:
+        pass
 
 
 def _write_all(file: IO[bytes], block: bytes) -> None:

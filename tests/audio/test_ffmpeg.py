@@ -2,13 +2,10 @@ import errno
 import logging
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -231,7 +228,8 @@ def test_no_space_for_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert message.endswith(
         f"expected space for its decoded samples, found {os.strerror(errno.EFBIG)} in the "
-        f"temporary folder {str(tmp_path)!r}; free some space, or set TMPDIR to a folder that has more"
+        f"temporary folder {str(tmp_path)!r}; free some space, or set TMPDIR to a folder that has "
+        "more"
     )
     assert list(tmp_path.iterdir()) == [path]
 
@@ -310,14 +308,14 @@ def test_program_that_does_not_start(
 
 @posix
 def test_ctrl_c_ends_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, m4a: Path) -> None:
-    stand_in(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid; exec sleep 100")
+    stand_in(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid; echo samples; exec sleep 600")
 
-    def interrupt() -> None:
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
 
-    threading.Thread(target=interrupt).start()
+    # In the middle of the samples, and not by a signal, which may come at any other place.
+    monkeypatch.setattr(ffmpeg, "_write_all", interrupt)
+    monkeypatch.setattr(ffmpeg, "_COPY_BYTES", 8)
     with pytest.raises(KeyboardInterrupt):
         read_audio(m4a)
     with pytest.raises(ProcessLookupError):

@@ -214,7 +214,8 @@ def test_more_than_4_gib(tmp_path: Path) -> None:
     assert path.stat().st_size > 4.7e9
     if path.stat().st_blocks * 512 > 1e8:
         pytest.fail("the file has no hole")
-    content = path.open("rb").read(80)
+    with path.open("rb") as file:
+        content = file.read(80)
     assert (content[:4], content[8:16]) == (b"RF64", b"WAVEds64")
     assert struct.unpack_from("<Q", content, 28)[0] == 8 * (far + 5000)
     assert read_info(path) == AudioInfo(path, 48_000, 2, far + 5000, "wav", "float32")
