@@ -107,6 +107,8 @@ def test_surround_sound_has_the_order_of_wav(
 ) -> None:
     if (codec, layout) in [("libvorbis", "4.0"), ("libopus", "4.0"), ("aac", "6.1")]:
         pytest.skip("ffmpeg has no such encoder")
+    if (codec, layout) in [("libopus", "5.0"), ("libopus", "6.1")]:
+        pytest.skip("ffmpeg mixes up the channels: it does not read back its own files either")
     channels = sum(map(int, layout.split(".")))
     tones = (300, 500, 700, 60 if layout[-1] == "1" else 800, 900, 1100, 1300, 1500)[:channels]
     expressions = "|".join(f"0.1*sin(2*PI*{tone}*t)" for tone in tones)

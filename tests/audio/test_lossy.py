@@ -108,7 +108,8 @@ def test_every_channel_keeps_its_place(tmp_path: Path, container: str, channels:
     audio = tones(channels, 48_000, 48_000)
     write_audio(path, audio, sample_rate=48_000)
     again, _ = read_audio(path)
-    assert all(snr(audio[i], again[i]) > 25 for i in range(channels))
+    # Opus keeps energies rather than waveforms; another channel would give less than 0 dB.
+    assert all(snr(audio[i], again[i]) > 15 for i in range(channels))
     # In the file they stand in the order of Ogg.
     stored, _ = soundfile.read(path, dtype="float32")
     order = OGG_ORDER.get(channels, list(range(channels)))
