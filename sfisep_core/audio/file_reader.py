@@ -1,4 +1,4 @@
-"""Read audio files in blocks with soundfile; what can be decoded is never lost."""
+"""Read audio files in blocks with soundfile or ffmpeg; what can be decoded is never lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from sfisep_core.errors import AudioFileError
+from sfisep_core.audio.formats import OGG_ORDER
+from sfisep_core.audio.source_files import decode_foreign, open_regular_file, unreadable
 
 MIN_SAMPLE_RATE = 4_000
 MAX_SAMPLE_RATE = 384_000
@@ -34,9 +35,6 @@ _LINEAR_ENCODINGS = {
     "DOUBLE": "float64",
 }
 _CODECS = {"MPEG_LAYER_III": "mp3"}
-_FFMPEG_SUFFIXES = {".m4a", ".m4b", ".mp4", ".aac", ".wma", ".mov", ".mkv", ".mka", ".webm"}
-_READABLE = "WAV, FLAC, OGG, Opus or MP3"
-
 # What libsndfile answers where the header does not tell the length (FLAC written to a pipe).
 _UNKNOWN_FRAMES = 2**63 - 1
 # Programs that write WAV to a pipe announce the largest length they can.
@@ -78,6 +76,7 @@ class AudioReader:
     """
 
     info: AudioInfo
+    _raw: io.FileIO
     _position: int
     _ended: bool
 
@@ -91,9 +90,17 @@ class AudioReader:
             AudioFileError: If the file is missing or is not audio that can be read.
         """
         self._path = Path(path)
+        self._complaint = ""
         with contextlib.ExitStack() as stack:
-            self._raw = stack.enter_context(_open_regular_file(self._path))
-            self._file = self._start()
+            self._raw = stack.enter_context(open_regular_file(self._path))
+            foreign = None
+            try:
+                self._file = self._start()
+            except soundfile.LibsndfileError as error:
+                foreign = decode_foreign(self._path, self._raw, error)
+                self._raw = stack.enter_context(foreign.samples)
+                self._complaint = foreign.complaint
+                self._file = self._start()
             stack.callback(lambda: self._file.close())
             self._promised = _promised_frames(self._file)
             if self._promised == _UNKNOWN_FRAMES:
@@ -103,11 +110,11 @@ class AudioReader:
                 sample_rate=self._file.samplerate,
                 channels=self._file.channels,
                 frames=min(self._promised, self._file.frames),
-                container=_CONTAINERS.get(self._file.format, self._file.format.lower()),
-                encoding={**_LINEAR_ENCODINGS, **_CODECS}.get(
-                    self._file.subtype, self._file.subtype.lower()
-                ),
+                container=foreign.container if foreign else self._container(),
+                encoding=foreign.codec if foreign else self._encoding(),
             )
+            ogg = self._file.format == "OGG"
+            self._order = OGG_ORDER.get(self.info.channels) if ogg else None
             self._check_header()
             self._stack = stack.pop_all()
 
@@ -148,6 +155,8 @@ class AudioReader:
         """
         start = self._position
         block = self._decode(frames)
+        if self._order:
+            block = block[:, self._order]
         finite = np.isfinite(block)
         if not finite.all():
             frame, channel = np.argwhere(~finite)[0]
@@ -157,7 +166,7 @@ class AudioReader:
                 f"{self.info.channels}"
             )
             advice = "repair that place, or export the file again"
-            raise _unreadable(self._path, "finite samples", found, advice)
+            raise unreadable(self._path, "finite samples", found, advice)
         return np.ascontiguousarray(block.T)
 
     def skip(self, frames: int) -> None:
@@ -187,18 +196,16 @@ class AudioReader:
         self._position = 0
         self._faults = 0
         self._ended = False
-        try:
-            return _SequentialFile(self._raw.fileno(), closefd=False)
-        except soundfile.LibsndfileError as error:
-            self._raw.seek(0)
-            head = self._raw.read(16)
-            advice = "convert it first: ffmpeg -i INPUT OUTPUT.wav"
-            if head[4:8] == b"ftyp" or self._path.suffix.lower() in _FFMPEG_SUFFIXES:
-                found = "a format that needs ffmpeg (m4a, mp4, aac, wma, ...)"
-            else:
-                found = f"data that begin with {head!r} ({error.error_string.strip()})"
-                advice = f"if it plays elsewhere, {advice}"
-            raise _unreadable(self._path, _READABLE, found, advice) from error
+        # libsndfile gets the descriptor: it then judges the content and never the name.
+        return _SequentialFile(self._raw.fileno(), closefd=False)
+
+    def _container(self) -> str:
+        name: str = self._file.format
+        return _CONTAINERS.get(name, name.lower())
+
+    def _encoding(self) -> str:
+        name: str = self._file.subtype
+        return {**_LINEAR_ENCODINGS, **_CODECS}.get(name, name.lower())
 
     def _count(self) -> int:
         self._promised = 0
@@ -232,26 +239,36 @@ class AudioReader:
         if not MIN_SAMPLE_RATE <= self.info.sample_rate <= MAX_SAMPLE_RATE:
             expected = f"a sample rate of {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
             advice = "resample the file first, or correct its header"
-            raise _unreadable(self._path, expected, f"{self.info.sample_rate} Hz", advice)
+            raise unreadable(self._path, expected, f"{self.info.sample_rate} Hz", advice)
         file_bytes = os.fstat(self._raw.fileno()).st_size
         if self.info.container == "wav" and self.info.frames == 0 < file_bytes - _EMPTY_WAV_BYTES:
             found = f"0 frames announced in a file of {file_bytes} bytes"
             advice = "if a recorder crashed, rebuild it: ffmpeg -ignore_length 1 -i INPUT OUTPUT"
-            raise _unreadable(self._path, "a header that tells the length", found, advice)
+            raise unreadable(self._path, "a header that tells the length", found, advice)
 
     def _check_end(self) -> None:
         if self._position == 0 < self._promised:
             expected = f"{self._promised} frames as its header announces"
             advice = "the file is damaged, copy or download it again"
-            raise _unreadable(self._path, expected, "none that can be decoded", advice)
-        if self._faults > 0 or self._position < self._promised:
+            raise unreadable(self._path, expected, "none that can be decoded", advice)
+        seconds = self._position / self._file.samplerate
+        if self._complaint:
+            _logger.warning(
+                "%r is damaged: ffmpeg says %r, %d frames could be decoded (%.3f s) and are used; "
+                "copy or download it again if something is missing",
+                str(self._path),
+                self._complaint,
+                self._position,
+                seconds,
+            )
+        elif self._faults > 0 or self._position < self._promised:
             _logger.warning(
                 "%r is damaged: its header announces %d frames, %d could be decoded (%.3f s) and "
                 "are used; copy or download it again if something is missing",
                 str(self._path),
                 self._promised,
                 self._position,
-                self._position / self._file.samplerate,
+                seconds,
             )
 
 
@@ -266,25 +283,6 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile s
         return False
 
 
-def _open_regular_file(path: Path) -> io.FileIO:
-    # libsndfile gets the descriptor: it then judges the content and never the name.
-    advice = "check the path"
-    try:
-        if path.is_file():
-            raw = io.FileIO(path)
-            if os.fstat(raw.fileno()).st_size > 0:
-                return raw
-            raw.close()
-            found, advice = "an empty file (0 bytes)", "copy or download it again"
-        elif path.is_dir():
-            found = "a folder"
-        else:
-            found = "no regular file" if path.exists() else "no such file"
-    except OSError as error:
-        found, advice = f"an error ({error.strerror})", "check its permissions and the disk"
-    raise _unreadable(path, f"an audio file ({_READABLE})", found, advice)
-
-
 def _promised_frames(file: soundfile.SoundFile) -> int:
     """Return the frames that the header announces; libsndfile corrects those of a cut WAV."""
     size = re.search(r"^data *: (\d+) \(should be \d+\)", file.extra_info, re.MULTILINE)
@@ -292,9 +290,3 @@ def _promised_frames(file: soundfile.SoundFile) -> int:
     if size and align and int(size[1]) < _STREAMED_WAV_BYTES:
         return max(int(file.frames), int(size[1]) // int(align[1]))
     return int(file.frames)
-
-
-def _unreadable(path: Path, expected: str, found: str, advice: str) -> AudioFileError:
-    return AudioFileError(
-        f"cannot read {str(path)!r}: expected {expected}, found {found}; {advice}"
-    )

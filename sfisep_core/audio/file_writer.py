@@ -8,28 +8,33 @@ import io
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from sfisep_core.audio import mending
+from sfisep_core.audio.formats import (
+    BITS,
+    CODECS,
+    OGG_ORDER,
+    SUBTYPES,
+    Encoding,
+    check_output_format,
+)
 from sfisep_core.errors import AudioFileError, ConfigError
 
-Encoding = Literal["int16", "int24", "float32"]
-
-_SUBTYPES = {"int16": "PCM_16", "int24": "PCM_24", "float32": "FLOAT"}
-_BITS = {"int16": 16, "int24": 24, "float32": 32}
+__all__ = ["AudioWriter", "Encoding", "check_output_format"]
 
 # One long write overflows the stack of some of libsndfile's encoders; short ones cost nothing.
 _BLOCK_FRAMES = 4096
 # A WAV header counts bytes in 32 bits, and the header itself is part of the count.
 _WAV_MAX_BYTES = 2**32 - 2**16
-_WAV_MAX_CHANNELS = 1024
-_FLAC_MAX_CHANNELS = 8
-# A FLAC frame header has 16 bits for a rate in Hz or in tens of Hz; libsndfile needs one to fit.
-_FLAC_MAX_RATE = 2**16 - 1
-_FLAC_MAX_ROUND_RATE = 10 * _FLAC_MAX_RATE
+# At these rates and the bit rates they allow, LAME turns the signal down by a constant 0.95.
+_MP3_QUIET_RATES = range(32_000)
+_MP3_QUIET_GAIN = np.float32(0.95)
+_OPUS_CLOCK = 48_000
 
 
 class AudioWriter:
@@ -37,6 +42,12 @@ class AudioWriter:
 
     The samples go to a hidden temporary file in the same folder. Leaving the `with` block renames
     it to its final name; leaving it by an exception, Ctrl-C included, removes it.
+
+    WAV and FLAC hold the samples as they are, in the encoding asked for. The lossy containers are
+    written at a transparent quality, with the exact length and no delay, and clip at full scale:
+    .mp3 at the codec's highest constant bit rate (320 kbit/s; 160 below 32 kHz; 64 below 16 kHz),
+    .ogg as Vorbis of quality 9 (about 320 kbit/s for stereo at 44.1 kHz), .opus at about 156 kbit/s
+    per channel. Equal samples give equal files.
     """
 
     def __init__(
@@ -45,16 +56,18 @@ class AudioWriter:
         *,
         sample_rate: int,
         channels: int,
-        encoding: Encoding,
+        encoding: Encoding | None = None,
         frames: int | None = None,
     ) -> None:
         """Check the format; nothing is written yet.
 
         Args:
-            path: File to write, .wav or .flac, in a folder that exists; replaced if it exists.
+            path: File to write, .wav, .flac, .mp3, .ogg or .opus, in a folder that exists; replaced
+                if it exists.
             sample_rate: In Hz.
-            channels: Number of channels.
-            encoding: Sample format. The integers clip at full scale and round, without dither.
+            channels: Number of channels, in the order of WAV.
+            encoding: Sample format of WAV or FLAC. The integers clip at full scale and round,
+                without dither. None = int24, and the only choice in the lossy containers.
             frames: Expected length in samples, by which a WAV of 4 GiB or more becomes RF64. None
                 means unknown; a WAV that reaches 4 GiB is then refused.
 
@@ -66,10 +79,11 @@ class AudioWriter:
         check_output_format(container, encoding, channels, sample_rate)
         self._sample_rate = sample_rate
         self._channels = channels
-        self._encoding = encoding
+        self._encoding: Encoding = encoding or "int24"
+        self._codec = CODECS.get(container)
         self._frames = 0
-        self._max_frames = _WAV_MAX_BYTES // (channels * _BITS[encoding] // 8)
-        self._format = container.upper()
+        self._max_frames = _WAV_MAX_BYTES // (channels * BITS[self._encoding] // 8)
+        self._format = self._codec.format if self._codec else container.upper()
         if container == "wav" and (frames or 0) > self._max_frames:
             self._format = "RF64"
         # Cut, because a name of 255 bytes has no room for the additions.
@@ -95,7 +109,9 @@ class AudioWriter:
                 samplerate=self._sample_rate,
                 channels=self._channels,
                 format=self._format,
-                subtype=_SUBTYPES[self._encoding],
+                subtype=self._codec.subtype if self._codec else SUBTYPES[self._encoding],
+                compression_level=self._codec.compression_level if self._codec else None,
+                bitrate_mode=self._codec.bitrate_mode if self._codec else None,
                 closefd=False,
             )
             stack.callback(self._abandon)
@@ -125,8 +141,12 @@ class AudioWriter:
         if self._raw.closed:
             return
         with _disk_errors(self._path):
+            # Without a first sample libsndfile writes MP3 and Opus that it does not open again.
+            surplus = int(self._codec is not None and self._frames == 0)
+            if surplus:
+                self._file.write(np.zeros((surplus, self._channels), dtype=np.float32))
             self._file.close()
-            self._mend()
+            self._mend(surplus)
             self._check_complete()
             self._raw.close()
 
@@ -162,9 +182,15 @@ class AudioWriter:
     def _encode(self, block: NDArray[np.float32]) -> NDArray[Any]:
         # soundfile's own conversion rounds down in WAV and to the nearest in FLAC. This one is the
         # inverse of reading, which divides by 2**(bits - 1): what was read is written unchanged.
-        if self._encoding == "float32":
+        if self._codec:
+            block = np.clip(block, -1, 1)
+            if self._codec.name == "MP3" and self._sample_rate in _MP3_QUIET_RATES:
+                block = block / _MP3_QUIET_GAIN
+            if self._format == "OGG" and self._channels in OGG_ORDER:
+                block = block[np.argsort(OGG_ORDER[self._channels])]
+        if self._codec or self._encoding == "float32":
             return block.astype(np.float32, copy=False)
-        full_scale = 1 << (_BITS[self._encoding] - 1)
+        full_scale = 1 << (BITS[self._encoding] - 1)
         steps = np.minimum(np.rint(np.clip(block, -1, 1) * full_scale), full_scale - 1)
         if self._encoding == "int16":
             return steps.astype(np.int16)
@@ -175,19 +201,19 @@ class AudioWriter:
         with contextlib.suppress(soundfile.LibsndfileError):
             self._file.close()
 
-    def _mend(self) -> None:
-        """Correct two things that libsndfile writes."""
-        self._raw.seek(0)
-        if self._format == "FLAC" and self._frames == 0:
-            # Without a first sample it writes no header either.
-            self._raw.write(_empty_flac(self._sample_rate, self._channels, _BITS[self._encoding]))
+    def _mend(self, surplus: int) -> None:
+        if self._format == "OGG":
+            # Opus counts at one rate, whatever that of the signal.
+            opus = self._codec is not None and self._codec.subtype == "OPUS"
+            mending.mend_ogg(self._raw, surplus * (_OPUS_CLOCK // self._sample_rate if opus else 1))
+        elif self._format == "MP3":
+            mending.mend_mp3(self._raw, surplus)
+        elif self._format == "FLAC" and self._frames == 0:
+            bits = BITS[self._encoding]
+            self._raw.seek(0)
+            self._raw.write(mending.empty_flac(self._sample_rate, self._channels, bits))
         elif self._format == "WAV" and self._encoding == "float32":
-            # The PEAK chunk holds the time of day; zeros make equal samples equal files.
-            header = self._raw.read(256)
-            peak = header[: header.find(b"data")].find(b"PEAK")
-            if peak > 0:
-                self._raw.seek(peak + 12)
-                self._raw.write(bytes(4))
+            mending.clear_peak_time(self._raw)
 
     def _check_complete(self) -> None:
         # libsndfile reports no error when the last block of a FLAC does not fit on the disk.
@@ -196,56 +222,6 @@ class AudioWriter:
             with soundfile.SoundFile(self._raw.fileno(), closefd=False) as file:
                 if file.frames != self._frames:
                     raise OSError(errno.ENOSPC, f"a file cut short of its {self._frames} frames")
-
-
-def check_output_format(container: str, encoding: str, channels: int, sample_rate: int) -> None:
-    """Refuse, before any work is done, what a container cannot hold.
-
-    Args:
-        container: wav or flac.
-        encoding: int16, int24 or float32; FLAC has no float32.
-        channels: 1 to 1024, in FLAC 1 to 8.
-        sample_rate: In Hz, 1 or more; in FLAC up to 65535 Hz, or a multiple of 10 up to 655350 Hz.
-
-    Raises:
-        ConfigError: If the combination cannot be written.
-    """
-    flac = container == "flac"
-    max_channels = _FLAC_MAX_CHANNELS if flac else _WAV_MAX_CHANNELS
-    if container not in ("wav", "flac"):
-        expected, got = "a file that ends in .wav or .flac", f"'.{container}'"
-        advice = "write WAV and convert it with ffmpeg"
-    elif encoding not in get_args(Encoding):
-        expected, got, advice = "int16, int24 or float32", repr(encoding), "choose one of them"
-    elif flac and encoding == "float32":
-        expected, got, advice = "int16 or int24 in FLAC", encoding, "choose int24, or WAV"
-    elif not 1 <= channels <= max_channels:
-        expected, got = f"1 to {max_channels} channels in {container.upper()}", str(channels)
-        advice = "choose WAV" if flac else "write fewer channels"
-    elif sample_rate < 1:
-        expected, got, advice = "a sample rate of 1 Hz or more", f"{sample_rate} Hz", "correct it"
-    elif flac and not (
-        sample_rate <= _FLAC_MAX_RATE
-        or (sample_rate <= _FLAC_MAX_ROUND_RATE and sample_rate % 10 == 0)
-    ):
-        expected = (
-            f"a sample rate of up to {_FLAC_MAX_RATE} Hz, or a multiple of 10 Hz up to "
-            f"{_FLAC_MAX_ROUND_RATE} Hz, in FLAC"
-        )
-        got, advice = f"{sample_rate} Hz", "choose WAV"
-    else:
-        return
-    msg = f"cannot write this audio format: expected {expected}, got {got}; {advice}"
-    raise ConfigError(msg)
-
-
-def _empty_flac(sample_rate: int, channels: int, bits: int) -> bytes:
-    # "fLaC" and the STREAMINFO block: block sizes, frame sizes (unknown), 20 bits of rate, 3 of
-    # channels - 1, 5 of bits - 1, 36 of total samples, MD5 (unknown). RFC 9639, section 8.2.
-    packed = sample_rate << 44 | (channels - 1) << 41 | (bits - 1) << 36
-    block_sizes = (4096).to_bytes(2, "big") * 2
-    info = block_sizes + bytes(6) + packed.to_bytes(8, "big") + bytes(16)
-    return b"fLaC" + b"\x80" + len(info).to_bytes(3, "big") + info
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfisep_core.audio.file_reader import BLOCK_FRAMES, AudioInfo, AudioReader
-from sfisep_core.audio.file_writer import AudioWriter, Encoding, check_output_format
+from sfisep_core.audio.file_writer import AudioWriter
+from sfisep_core.audio.formats import Encoding, check_output_format
 from sfisep_core.errors import ConfigError
 
 __all__ = [
@@ -77,15 +78,17 @@ def read_audio(
 
 
 def write_audio(
-    path: Path, audio: NDArray[np.float32], *, sample_rate: int, encoding: Encoding
+    path: Path, audio: NDArray[np.float32], *, sample_rate: int, encoding: Encoding | None = None
 ) -> None:
     """Write a whole signal to an audio file.
 
     Args:
-        path: File to write, .wav or .flac, in a folder that exists; replaced if it exists.
+        path: File to write, .wav, .flac, .mp3, .ogg or .opus, in a folder that exists; replaced if
+            it exists.
         audio: Shape (channels, frames), full scale at 1.0.
         sample_rate: In Hz.
-        encoding: Sample format. The integers clip at full scale and round, without dither.
+        encoding: Sample format of WAV or FLAC. The integers clip at full scale and round, without
+            dither. None = int24, and the only choice in the lossy containers.
 
     Raises:
         AudioFileError: If the file cannot be written, or the samples are not finite.

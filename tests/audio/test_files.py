@@ -315,11 +315,15 @@ def test_text_renamed_to_wav(tmp_path: Path) -> None:
         ("x.WMA", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
     ],
 )
-def test_formats_that_need_ffmpeg(tmp_path: Path, name: str, content: bytes) -> None:
+def test_formats_that_need_ffmpeg(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / name).write_bytes(content + bytes(1000))
     message = refused(tmp_path / name)
     assert message.endswith(
-        "found a format that needs ffmpeg (m4a, mp4, aac, wma, ...); "
+        "found a format that needs ffmpeg (m4a, mp4, aac, wma, ...), which is not installed; "
+        "install it (apt-get install ffmpeg, brew install ffmpeg, conda install ffmpeg), or "
         "convert it first: ffmpeg -i INPUT OUTPUT.wav"
     )
 
@@ -725,8 +729,9 @@ def test_formats_at_their_limits_are_written(
 @pytest.mark.parametrize(
     ("container", "encoding", "channels", "sample_rate", "message"),
     [
-        ("mp3", "int16", 2, 44100, "ends in .wav or .flac, got '.mp3'; write WAV and convert"),
-        ("", "int16", 2, 44100, "ends in .wav or .flac, got '.'; write WAV and convert"),
+        ("m4a", "int16", 2, 44100, ".mp3, .ogg or .opus, got '.m4a'; write WAV and convert"),
+        ("", "int16", 2, 44100, ".wav, .flac, .mp3, .ogg or .opus, got '.'; write WAV and convert"),
+        ("mp3", "int16", 2, 44100, "no encoding with MP3, which has no sample format, got int16;"),
         ("wav", "int8", 2, 44100, "int16, int24 or float32, got 'int8'; choose one of them"),
         ("flac", "float32", 2, 44100, "int16 or int24 in FLAC, got float32; choose int24, or WAV"),
         ("flac", "int16", 9, 44100, "1 to 8 channels in FLAC, got 9; choose WAV"),
