@@ -88,15 +88,24 @@ def separate(
         ),
     ] = False,
     container: Annotated[
-        Literal["wav", "flac"],
-        typer.Option("--format", help="File format of the stems.", rich_help_panel=_FORMAT),
+        Literal["wav", "flac", "mp3", "ogg", "opus"],
+        typer.Option(
+            "--format",
+            help="File format of the stems; ogg is Vorbis. Only in wav and flac do they sum to the "
+            "mixture.",
+            rich_help_panel=_FORMAT,
+        ),
     ] = "wav",
     int16: Annotated[
         bool, typer.Option("--int16", help="Write 16-bit samples.", rich_help_panel=_FORMAT)
     ] = False,
     int24: Annotated[
         bool,
-        typer.Option("--int24", help="Write 24-bit samples: the default.", rich_help_panel=_FORMAT),
+        typer.Option(
+            "--int24",
+            help="Write 24-bit samples, the default.",
+            rich_help_panel=_FORMAT,
+        ),
     ] = False,
     float32: Annotated[
         bool,
@@ -200,6 +209,9 @@ def separate(
     if container == "flac" and encoding == "float32":
         msg = "--format flac has no floating-point samples: give --int24, or --format wav"
         raise ConfigError(msg)
+    if container not in ("wav", "flac") and encoding is not None:
+        msg = f"--format {container} has no sample format: leave --{encoding} out, or choose wav"
+        raise ConfigError(msg)
     chosen = tuple(name.strip() for name in stems.split(",")) if stems is not None else None
     to_stdout = out == STANDARD_STREAM
     if to_stdout:
@@ -257,14 +269,18 @@ def separate(
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _encoding(*, int16: bool, int24: bool, float32: bool) -> Literal["int16", "int24", "float32"]:
-    """Return the one encoding that was asked for, or the default."""
+def _encoding(
+    *, int16: bool, int24: bool, float32: bool
+) -> Literal["int16", "int24", "float32"] | None:
+    """Return the one encoding that was asked for, or None for the default."""
     if int16 + int24 + float32 > 1:
         msg = "--int16, --int24 and --float32 exclude each other: give one of them"
         raise ConfigError(msg)
     if int16:
         return "int16"
-    return "float32" if float32 else "int24"
+    if int24:
+        return "int24"
+    return "float32" if float32 else None
 
 
 def _check_stdout(inputs: list[Path], *, one_stem: bool, json: bool) -> None:

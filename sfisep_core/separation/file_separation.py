@@ -17,7 +17,7 @@ from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.results import SeparatedFile
 
 ClipMode = Literal["rescale", "clamp", "none"]
-Container = Literal["wav", "flac"]
+Container = Literal["wav", "flac", "mp3", "ogg", "opus"]
 
 RESIDUAL = "residual"
 
@@ -31,10 +31,11 @@ class Output:
 
     Attributes:
         container: File format.
-        encoding: "int16", "int24" or "float32" (WAV only).
-        clip_mode: What to do when a stem exceeds full scale in an integer encoding: "rescale" turns
-            all files down alike, "clamp" cuts peaks off, "none" leaves them to the encoder, which
-            cuts them off too. Floating-point output is never touched.
+        encoding: "int16", "int24" or "float32" (WAV only); None = 24 bit in WAV and FLAC, and what
+            the codec has in the others.
+        clip_mode: What to do when a stem exceeds full scale: "rescale" turns all files down alike,
+            "clamp" cuts peaks off, "none" leaves them to the encoder, which cuts them off too.
+            Floating-point output is never touched.
         stems: The stems to write; None = all.
         two_stems: Write this stem and `no_<stem>`, the mixture without it, and nothing else.
         residual: Also write `residual`, what the sum of all stems lacks of the mixture.
@@ -42,7 +43,7 @@ class Output:
     """
 
     container: Container = "wav"
-    encoding: Encoding = "int24"
+    encoding: Encoding | None = None
     clip_mode: ClipMode = "rescale"
     stems: tuple[str, ...] | None = None
     two_stems: str | None = None

@@ -407,6 +407,7 @@ def test_what_is_written(options: str, names: list[str], run_sfisep: Run) -> Non
         ("--filename {track}/{stem}.mp3", "that ends in .{ext}"),
         ("--filename ../{track}/{stem}.{ext}", "inside the output folder"),
         ("--filename /tmp/{track}/{stem}.{ext}", "inside the output folder"),
+        ("--format mp3 --int16", "--format mp3 has no sample format: leave --int16 out"),
         ("--shard 3/2", "shard '3/2': expected I/N"),
         ("--out -", "--out - writes one stem of one file"),
         ("--out - --stems vocals,drums", "--out - writes one stem of one file"),
