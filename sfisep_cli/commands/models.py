@@ -41,7 +41,6 @@ def list_(as_json: AsJson = False) -> None:
     rows = (
         (
             entry.name,
-            entry.kind,
             entry.state,
             f"{entry.native_rate} Hz" if entry.native_rate else "",
             entry.licence,
@@ -49,7 +48,7 @@ def list_(as_json: AsJson = False) -> None:
         )
         for entry in entries
     )
-    columns = ("name", "kind", "state", "trained at", "licence", "description")
+    columns = ("name", "state", "trained at", "licence", "description")
     show_table(columns, rows, target=output)
 
 

@@ -54,7 +54,12 @@ def _released() -> dict[str, ReleasedWeights]:
     }
     return {
         name if seed == _SEEDS[0] else f"{name}-{seed}": ReleasedWeights(
-            repository, revision, seed, f"{description}; MUSDB18-HQ at 32 kHz, seed {seed}"
+            repository,
+            revision,
+            seed,
+            f"{description}; MUSDB18-HQ at 32 kHz; seed {seed}"
+            if seed == _SEEDS[0]
+            else f"the same from seed {seed}",
         )
         for name, (repository, revision, description) in models.items()
         for seed in _SEEDS

@@ -236,8 +236,8 @@ def test_models_list_shows_the_entries_on_stdout(
 ) -> None:
     entry = SimpleNamespace(
         name="tiny",
-        kind="bundled",
-        state="bundled",
+        kind="released",
+        state="cached",
         family="f",
         native_rate=8000,
         sources=("a", "b"),
@@ -249,7 +249,7 @@ def test_models_list_shows_the_entries_on_stdout(
     assert run_sfisep("models", "list") == 0
     captured = capsys.readouterr()
     cells = [cell.strip() for cell in captured.out.splitlines()[3].strip("│").split("│")]
-    assert cells == ["tiny", "bundled", "bundled", "8000 Hz", "MIT", "[x]"]
+    assert cells == ["tiny", "cached", "8000 Hz", "MIT", "[x]"]
     assert captured.err == ""
 
 
