@@ -95,15 +95,13 @@ def verify(
 
     The exit code is 1 if one is damaged or missing.
     """
-    from sfisep_core.pretrained.fetch import check_model
-    from sfisep_core.pretrained.registry import list_models
+    from sfisep_core.pretrained.fetch import check_model, local_models
 
     def check(name: str) -> None:
         check_model(name)
         typer.echo(f"{name}: sound")
 
-    here = [entry.name for entry in list_models() if entry.state != "not downloaded"]
-    _for_each(names or here, check)
+    _for_each(names or local_models(), check)
 
 
 @app.command()

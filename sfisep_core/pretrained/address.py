@@ -3,6 +3,7 @@
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from sfisep_core.errors import CheckpointError
@@ -55,7 +56,13 @@ def fetch_address(url: str, sha256: str | None, path: Path, progress: Progress) 
     from pooch import HTTPDownloader
 
     counter = transfer.ByteCounter(progress, urlsplit(url).path.rpartition("/")[2] or url)
-    downloader = HTTPDownloader(progressbar=counter, chunk_size=_CHUNK, timeout=transfer.TIMEOUT)
+    responses: list[Any] = []  # the library leaves them open after errors
+    downloader = HTTPDownloader(
+        progressbar=counter,
+        chunk_size=_CHUNK,
+        timeout=transfer.TIMEOUT,
+        hooks={"response": lambda response, *_, **__: responses.append(response)},
+    )
 
     def download() -> None:
         counter.reset()
@@ -68,6 +75,9 @@ def fetch_address(url: str, sha256: str | None, path: Path, progress: Progress) 
         if status is not None:
             raise CheckpointError(transfer.describe_status(status, url)) from error
         raise CheckpointError(transfer.describe_connection(error, url)) from error
+    finally:
+        for response in responses:
+            response.close()
     digest = file_sha256(path)
     if sha256 is not None and digest != sha256:
         msg = (

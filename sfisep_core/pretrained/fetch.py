@@ -5,9 +5,16 @@ import re
 import zipfile
 from pathlib import Path
 
-from sfisep_core.errors import CheckpointError
+from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.pretrained.address import address_key, fetch_address, is_address
-from sfisep_core.pretrained.cache import CachedModel, cached_model, file_sha256, keep, locked
+from sfisep_core.pretrained.cache import (
+    CachedModel,
+    cached_model,
+    cached_models,
+    file_sha256,
+    keep,
+    locked,
+)
 from sfisep_core.pretrained.hub import fetch_checkpoint
 from sfisep_core.pretrained.native import load_model
 from sfisep_core.pretrained.official import convert_official_checkpoint
@@ -38,6 +45,11 @@ def find_downloadable(name: str) -> CachedModel:
             "(https://...): known are "
         ) + ", ".join((*BUNDLED, *RELEASED))
     raise CheckpointError(msg)
+
+
+def local_models() -> list[str]:
+    """List the names and addresses of the models that are bundled or downloaded."""
+    return [*BUNDLED, *(model.name for model in cached_models())]
 
 
 def local_file(name: str) -> Path:
@@ -92,6 +104,7 @@ def fetch_model(
 
     Raises:
         CheckpointError: The model is unknown, cannot be downloaded or kept, or is damaged.
+        ConfigError: `sha256` is no digest, or the model is not an address.
     """
     model = find_downloadable(name)
     if sha256 is not None:
@@ -112,10 +125,10 @@ def fetch_model(
 def _checked_digest(name: str, sha256: str) -> str:
     if name in RELEASED:
         msg = f"model {name}: a sha256 can be given for an address only: the hub lists its own"
-        raise CheckpointError(msg)
+        raise ConfigError(msg)
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         msg = f"sha256 {sha256!r}: expected 64 hexadecimal digits"
-        raise CheckpointError(msg)
+        raise ConfigError(msg)
     return sha256.lower()
 
 

@@ -20,6 +20,7 @@ from sfisep_core.pretrained.transfer import Progress
 VARIABLE = "SFISEP_WEIGHTS_URL"
 
 _FILE = "best_checkpoint"
+_CHUNK = 2**20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _logger = logging.getLogger(__name__)
@@ -250,17 +251,22 @@ def _own_settings() -> Iterator[None]:
 
     log = logging.getLogger("huggingface_hub")
     handlers, propagate, forward = list(log.handlers), log.propagate, _Forward(logging.WARNING)
-    # The library's own protocol for large files (Xet) keeps a cache of its own in the user's home.
-    flags = ("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET")
-    values = [getattr(constants, flag) for flag in flags]
+    ours = {
+        "HF_HUB_DISABLE_TELEMETRY": True,
+        # The library's own protocol for large files keeps a cache of its own in the user's home.
+        "HF_HUB_DISABLE_XET": True,
+        # What is written at once, and not lost when the connection is cut: 10 MB otherwise.
+        "DOWNLOAD_CHUNK_SIZE": _CHUNK,
+    }
+    theirs = {name: getattr(constants, name) for name in ours}
     try:
-        for flag in flags:
-            setattr(constants, flag, True)
+        for name, value in ours.items():
+            setattr(constants, name, value)
         set_client_factory(limited)
         log.handlers[:], log.propagate = [forward], False
         yield
     finally:
         log.handlers[:], log.propagate = handlers, propagate
         set_client_factory(before)
-        for flag, value in zip(flags, values, strict=True):
-            setattr(constants, flag, value)
+        for name, value in theirs.items():
+            setattr(constants, name, value)

@@ -16,8 +16,6 @@ TIMEOUT = 15.0
 
 ATTEMPTS = 4
 
-_LOGGED_STEP = 0.2
-
 _logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
@@ -27,13 +25,14 @@ class LoggedProgress:
     """Log how far a download is, for callers that show no progress of their own."""
 
     def __init__(self) -> None:
-        self._next = 0.0
+        self._next = 0
 
     def __call__(self, done: float, total: float, label: str) -> None:
         """Log the first call, and then every fifth of the whole."""
-        if total and done / total >= self._next:
+        fifths = int(5 * done / total) if total else 0
+        if fifths >= self._next:
             _logger.info("%s: %.1f of %.1f MB", label, done / 1e6, total / 1e6)
-            self._next = (done / total // _LOGGED_STEP + 1) * _LOGGED_STEP
+            self._next = fifths + 1
 
 
 class ByteCounter:
