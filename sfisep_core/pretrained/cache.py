@@ -121,9 +121,9 @@ def cached_model(name: str, key: str) -> CachedModel:
 
 
 def cached_models() -> list[CachedModel]:
-    """List the models in the cache that have a record, sorted by file name."""
+    """List the models in the cache that have a record, sorted by the names of their files."""
     found = []
-    for path in sorted(cache_folder().glob("*.json")):
+    for path in sorted(cache_folder().glob("*.json"), key=lambda path: path.stem):
         model = CachedModel("", path.with_suffix(".safetensors"))
         record = model.record()
         if record is not None:

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import logging
@@ -450,6 +451,20 @@ def test_an_interrupted_download_leaves_nothing(cache: Path) -> None:
         fetch_model(NAME, progress=interrupt)
     assert files_in(cache) == []
     fetch_model(NAME)
+
+
+@pytest.mark.usefixtures("native")
+def test_a_full_disk_is_not_taken_for_the_network(
+    hub: Hub, cache: Path, waits: list[float]
+) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in (NAME, f"{hub.address}/plain/my.model.safetensors"):
+        with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left on device"):
+            fetch_model(name, progress=fill)
+    assert waits == []
+    assert files_in(cache) == []
 
 
 @pytest.mark.usefixtures("hub")
