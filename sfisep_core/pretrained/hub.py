@@ -132,7 +132,7 @@ def _find(repository: str, revision: str, seed: int, endpoint: str | None) -> Re
             if isinstance(entry, RepoFile)
         ]
     except Exception as error:
-        raise _explained(error, "listing", endpoint) from error
+        raise _explained(error, "list of its files", endpoint) from error
     return choose(files, seed, f"{repository} at revision {revision}")
 
 
@@ -165,6 +165,8 @@ def _download(
     try:
         # The library itself goes on after a cut or a stall; an error of the server ends it.
         return Path(transfer.persist(download, lasting=_is_lasting))
+    except TypeError:
+        raise  # a library of another version than this is written for: no server's fault
     except Exception as error:
         raise _explained(error, file.path, endpoint) from error
 
@@ -224,7 +226,9 @@ class _Forward(logging.Handler):
     """Show what the library logs about its own retries as our own news."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _logger.info("%s", record.getMessage().splitlines()[0])
+        line = (record.getMessage().splitlines() or [""])[-1]
+        if line.startswith(("Retrying", "Trying", "Rate limited")):  # the others name addresses
+            _logger.info("%s", line)
 
 
 @contextmanager

@@ -331,13 +331,16 @@ def test_a_cut_download_goes_on_where_it_was(
     waits: list[float],
     checkpoints: dict[int, bytes],
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "sfisep_core")
     monkeypatch.setattr(hub_module, "_CHUNK", 1000)
     hub.faults["file"] = ["cut"]
     fetch_model(NAME)
     ranges = [headers.get("range") for headers in hub.headers]
     assert ranges[-2:] == [None, f"bytes={len(checkpoints[40]) // 2000 * 1000}-"]
     assert waits == [1]
+    assert "Trying to resume download..." in caplog.messages
 
 
 def test_other_bytes_of_the_right_length_are_refused(
