@@ -1,32 +1,132 @@
-"""`sfisep models`: the models that can be used by name."""
+"""`sfisep models`: the models that can be used by name, and the folder of downloaded ones."""
 
+import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sfisep_cli.render import output, show_message, show_table
+from sfisep_cli.exit_codes import ExitCode
+from sfisep_cli.options import AsJson, Quiet
+from sfisep_cli.render import output, progress_bar, show_error, show_message, show_table
+from sfisep_core.errors import CheckpointError, ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="List the models, and convert released ones.")
+app = typer.Typer(
+    no_args_is_help=True, help="List, download, check and remove models; convert released ones."
+)
+
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="NAME|URL...", help="Names from `sfisep models list`, or addresses (https://...)."
+    ),
+]
 
 
 @app.command("list")
-def list_() -> None:
-    """Show the models that `--model` knows by name."""
+def list_(as_json: AsJson = False) -> None:
+    """Show the models that `--model` knows by name, and those downloaded from an address.
+
+    Each released model was trained four times: NAME is the run of seed 40; NAME-42, NAME-44 and
+    NAME-47 are the others.
+    """
     from sfisep_core.pretrained.registry import list_models
 
+    entries = list_models()
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+        return
     rows = (
         (
             entry.name,
-            entry.kind,
-            f"{entry.native_rate} Hz",
+            entry.state,
+            f"{entry.native_rate} Hz" if entry.native_rate else "",
             entry.licence,
             entry.description,
         )
-        for entry in list_models()
+        for entry in entries
     )
-    columns = ("name", "kind", "trained at", "licence", "description")
+    columns = ("name", "state", "trained at", "licence", "description")
     show_table(columns, rows, target=output)
+
+
+@app.command()
+def download(
+    names: Names,
+    sha256: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEX",
+            help="What the file at an address must have as its SHA-256. Without it the first "
+            "download is taken as it is, and later ones must equal it.",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Download models, and replace damaged ones; those that are there already stay.
+
+    A model that fails does not stop the others; the exit code is 1 then.
+    """
+    if sha256 is not None and len(names) > 1:
+        msg = f"--sha256: expected one address to download, got {len(names)}"
+        raise ConfigError(msg)
+    from sfisep_core.pretrained.fetch import fetch_model
+
+    with progress_bar(quiet=quiet) as show_progress:
+
+        def fetch(name: str) -> None:
+            path = fetch_model(name, sha256=sha256, progress=show_progress, mend=True)
+            if not quiet:
+                show_message(f"{name}: {path}")
+
+        _for_each(names, fetch)
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME|URL...]", help="Models to check.", show_default="all"),
+    ] = None,
+) -> None:
+    """Compare the files of bundled and downloaded models with their known SHA-256.
+
+    The exit code is 1 if one is damaged or missing.
+    """
+    from sfisep_core.pretrained.fetch import check_model, local_models
+
+    def check(name: str) -> None:
+        check_model(name)
+        typer.echo(f"{name}: sound")
+
+    _for_each(names or local_models(), check)
+
+
+@app.command()
+def path(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|URL", help="A model that is bundled or downloaded.")
+    ],
+) -> None:
+    """Print the path of a model's safetensors file."""
+    from sfisep_core.pretrained.fetch import local_file
+
+    typer.echo(local_file(name))
+
+
+@app.command()
+def remove(names: Names) -> None:
+    """Remove downloaded models, without asking."""
+    from sfisep_core.pretrained.cache import remove as remove_cached
+    from sfisep_core.pretrained.fetch import find_downloadable
+
+    def remove_one(name: str) -> None:
+        freed = remove_cached(find_downloadable(name))
+        show_message(f"{name}: removed, {freed} bytes freed")
+
+    _for_each(names, remove_one)
 
 
 @app.command()
@@ -51,3 +151,16 @@ def convert(
 
     convert_official_checkpoint(checkpoint, out)
     show_message(f"written: {out}")
+
+
+def _for_each(names: list[str], action: Callable[[str], None]) -> None:
+    """Do something for every name, each once; a failure is shown and does not stop the others."""
+    failed = False
+    for name in dict.fromkeys(names):
+        try:
+            action(name)
+        except CheckpointError as error:
+            show_error(str(error))
+            failed = True
+    if failed:
+        raise typer.Exit(ExitCode.FAILED)

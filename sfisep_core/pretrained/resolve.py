@@ -6,40 +6,53 @@ from pathlib import Path
 
 from sfisep_core.errors import CheckpointError
 from sfisep_core.models.contract import SeparationModel
+from sfisep_core.pretrained.address import is_address
+from sfisep_core.pretrained.fetch import fetch_model
 from sfisep_core.pretrained.native import load_model
 from sfisep_core.pretrained.official import load_official_model
 from sfisep_core.pretrained.registry import BUNDLED, RELEASED
+from sfisep_core.pretrained.transfer import Progress
 
 
-def resolve_model(name: str) -> SeparationModel:
-    """Load a model by name or path.
+def resolve_model(name: str, *, progress: Progress | None = None) -> SeparationModel:
+    """Load a model by name, path or address; one that is not there yet is downloaded.
 
     Args:
-        name: A bundled model's name, a native model file (.safetensors), or a checkpoint of the
-            published SFI Conv-TasNet program.
+        name: As `model_path` takes it.
+        progress: Of a download: called with bytes done, bytes in all, and a label; None logs.
 
     Returns:
         The model in evaluation mode, on the CPU.
 
     Raises:
-        CheckpointError: Unknown name, missing file, or a file that is no model.
+        CheckpointError: Unknown name, missing file, a file that is no model or is damaged, or a
+            failed download.
+    """
+    path = model_path(name, progress=progress)
+    return load_official_model(path) if zipfile.is_zipfile(path) else load_model(path)
+
+
+def model_path(name: str, *, progress: Progress | None = None) -> Path:
+    """Give the file of a model; one that is not there yet is downloaded.
+
+    Args:
+        name: A bundled model's name, a native model file (.safetensors), a checkpoint of the
+            published SFI Conv-TasNet program, a released model's name, or an address
+            (https://...) of either kind of file.
+        progress: Of a download: called with bytes done, bytes in all, and a label; None logs.
+
+    Raises:
+        CheckpointError: Unknown name, missing file, a damaged download, or a failed one.
     """
     if name in BUNDLED:
-        return load_model(BUNDLED[name])
-    path = Path(name)
-    if os.path.isfile(path):  # where pathlib raises on a name too long, it answers no
-        return load_official_model(path) if zipfile.is_zipfile(path) else load_model(path)
-    if name in RELEASED:
-        entry = RELEASED[name]
-        msg = (
-            f"model {name}: published weights that this version cannot fetch by itself: download a "
-            f"`best_checkpoint` file of {entry.repository} at revision {entry.revision} from the "
-            "Hugging Face hub and pass its path as --model"
-        )
-        raise CheckpointError(msg)
-    bundled = ", ".join(BUNDLED)
+        return BUNDLED[name]
+    if os.path.isfile(name):  # where pathlib raises on a name too long, it answers no
+        return Path(name)
+    if name in RELEASED or is_address(name):
+        return fetch_model(name, progress=progress)
     msg = (
-        f"model {name}: expected a bundled model ({bundled}) or the path of a model file; "
+        f"model {name}: expected a bundled model ({', '.join(BUNDLED)}), a released one "
+        "(`sfisep models list` shows them), an address (https://...) or the path of a model file; "
         "found no such file"
     )
     raise CheckpointError(msg)

@@ -36,7 +36,11 @@ OPTIONS = {
     "--kernel-noise --post-noise --metrics --allow-upsampled --example --example-sr --no-report "
     "--segment --device --jobs --json --quiet",
     "sfisep models": "",
-    "sfisep models list": "",
+    "sfisep models list": "--json",
+    "sfisep models download": "--sha256 --quiet",
+    "sfisep models verify": "",
+    "sfisep models path": "",
+    "sfisep models remove": "",
     "sfisep models convert": "",
 }
 
@@ -234,7 +238,8 @@ def test_models_list_shows_the_entries_on_stdout(
 ) -> None:
     entry = SimpleNamespace(
         name="tiny",
-        kind="bundled",
+        kind="released",
+        state="cached",
         family="f",
         native_rate=8000,
         sources=("a", "b"),
@@ -246,7 +251,7 @@ def test_models_list_shows_the_entries_on_stdout(
     assert run_sfisep("models", "list") == 0
     captured = capsys.readouterr()
     cells = [cell.strip() for cell in captured.out.splitlines()[3].strip("│").split("│")]
-    assert cells == ["tiny", "bundled", "8000 Hz", "MIT", "[x]"]
+    assert cells == ["tiny", "cached", "8000 Hz", "MIT", "[x]"]
     assert captured.err == ""
 
 

@@ -1,0 +1,241 @@
+"""The user's folder of downloaded models.
+
+Every model is two files: the weights, and a small record that is written last. Weights without
+their record do not count, and weights that differ from it are not loaded.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from sfisep_core.atomic import written_whole
+from sfisep_core.errors import CheckpointError
+
+VARIABLE = "SFISEP_CACHE"
+
+_LONGEST_WAIT = 3600.0  # seconds for another process to fetch the same model
+_BLOCK = 2**20
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known about a cached model.
+
+    Attributes:
+        name: Name or address that the user asks for it by.
+        source: File that it was made from: its address, or repository and path.
+        revision: Commit of the repository; None for an address.
+        source_sha256: Digest of that file.
+        sha256: Digest of the cached safetensors file.
+        size: Bytes of the cached file.
+    """
+
+    name: str
+    source: str
+    revision: str | None
+    source_sha256: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class CachedModel:
+    """Where the files of one model are, whether they exist or not.
+
+    Attributes:
+        name: Name or address that the user asks for it by.
+        path: The safetensors file.
+    """
+
+    name: str
+    path: Path
+
+    @property
+    def record_path(self) -> Path:
+        """The record, which is written after the weights."""
+        return self.path.with_suffix(".json")
+
+    def record(self) -> Record | None:
+        """Read the record; None where there is none that can be used."""
+        try:
+            found = Record(**json.loads(self.record_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None
+        sound = isinstance(found.name, str) and isinstance(found.source_sha256, str)
+        return found if sound else None
+
+    def looks_sound(self) -> bool:
+        """Tell whether the file has the recorded size, without reading it."""
+        record = self.record()
+        return record is not None and _size(self.path) == record.size
+
+    def check(self) -> None:
+        """Compare the file with its record: about 0.1 s for 70 MB.
+
+        Raises:
+            CheckpointError: The file is gone, or not what was downloaded.
+        """
+        record = self.record()
+        if record is None:
+            found = "found no record of what was downloaded"
+        elif (size := _size(self.path)) != record.size:
+            is_there = "found no file" if size is None else f"found {size}"
+            found = f"expected {record.size} bytes, {is_there}"
+        elif (digest := file_sha256(self.path)) != record.sha256:
+            found = f"expected sha256 {record.sha256}, found {digest}"
+        else:
+            return
+        msg = (
+            f"model {self.name}: its file in the cache, {self.path}, is damaged: {found}: run "
+            f"`sfisep models download {self.name}` to replace it"
+        )
+        raise CheckpointError(msg)
+
+
+def cache_folder() -> Path:
+    """Give the folder of downloaded models; it need not exist."""
+    root = os.environ.get(VARIABLE)
+    return Path(root or platformdirs.user_cache_dir("sfisep")).absolute() / "models"
+
+
+def cached_model(name: str, key: str) -> CachedModel:
+    """Give the place of a model.
+
+    Args:
+        name: Name or address that the user asks for it by.
+        key: Its name for files, without a dot.
+    """
+    return CachedModel(name, cache_folder() / f"{key}.safetensors")
+
+
+def cached_models() -> list[CachedModel]:
+    """List the models in the cache that have a record, sorted by the names of their files."""
+    found = []
+    for path in sorted(cache_folder().glob("*.json"), key=lambda path: path.stem):
+        model = CachedModel("", path.with_suffix(".safetensors"))
+        record = model.record()
+        if record is not None:
+            found.append(CachedModel(record.name, model.path))
+    return found
+
+
+@contextmanager
+def locked(model: CachedModel) -> Iterator[Path]:
+    """Keep other processes from the model's files, and give a folder for what is not yet complete.
+
+    Args:
+        model: The model to fetch or to remove.
+
+    Yields:
+        An empty folder beside the model's files; it is gone afterwards.
+
+    Raises:
+        CheckpointError: The cache cannot be written, or another process does not come to an end.
+    """
+    folder = model.path.parent
+    prefix = f".{model.path.stem}."
+    lock = FileLock(folder / f"{prefix}lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            _logger.info("waiting for another process that fetches %s", model.name)
+            lock.acquire(timeout=_LONGEST_WAIT)
+        try:
+            for left in folder.glob(f"{prefix}*.part"):  # of a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            with TemporaryDirectory(prefix=prefix, suffix=".part", dir=folder) as temporary:
+                yield Path(temporary)
+        finally:
+            lock.release()
+    except Timeout as error:
+        msg = (
+            f"model {model.name}: another process has held {lock.lock_file} for over "
+            f"{_LONGEST_WAIT:.0f} s: end it, and try again"
+        )
+        raise CheckpointError(msg) from error
+    except OSError as error:
+        msg = (
+            f"model {model.name}: the cache {folder} cannot be written: {error}: make room or "
+            f"give access there, or set {VARIABLE} to another folder"
+        )
+        raise CheckpointError(msg) from error
+
+
+def keep(
+    model: CachedModel, weights: Path, *, source: str, revision: str | None, source_sha256: str
+) -> None:
+    """Move weights into the cache; to be called under the model's lock.
+
+    Raises:
+        OSError: The files cannot be written.
+    """
+    record = Record(
+        name=model.name,
+        source=source,
+        revision=revision,
+        source_sha256=source_sha256,
+        sha256=file_sha256(weights),
+        size=weights.stat().st_size,
+    )
+    # In this order, whatever happens in between: weights never lie beside another file's record.
+    model.record_path.unlink(missing_ok=True)
+    weights.replace(model.path)
+    with written_whole(model.record_path) as temporary:
+        temporary.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+
+
+def remove(model: CachedModel) -> int:
+    """Remove a model from the cache.
+
+    Returns:
+        Bytes freed.
+
+    Raises:
+        CheckpointError: It is not in the cache, or cannot be removed.
+    """
+    if not (model.record_path.exists() or model.path.exists()):
+        msg = f"model {model.name}: is not downloaded: there is nothing to remove"
+        raise CheckpointError(msg)
+    with locked(model):
+        freed = sum(_size(path) or 0 for path in (model.record_path, model.path))
+        model.record_path.unlink(missing_ok=True)
+        model.path.unlink(missing_ok=True)
+    return freed
+
+
+def file_sha256(path: Path) -> str:
+    """Give the sha256 of a file in hexadecimal digits.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        msg = f"model file {path}: cannot be read: {error.strerror}"
+        raise CheckpointError(msg) from error
+    return digest.hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

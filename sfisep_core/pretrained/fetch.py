@@ -1,0 +1,207 @@
+"""From a model's name or address to its file, which is downloaded once."""
+
+import logging
+import re
+import zipfile
+from pathlib import Path
+
+from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.pretrained.address import address_key, fetch_address, is_address
+from sfisep_core.pretrained.cache import (
+    CachedModel,
+    cached_model,
+    cached_models,
+    file_sha256,
+    keep,
+    locked,
+)
+from sfisep_core.pretrained.hub import fetch_checkpoint
+from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.official import convert_official_checkpoint
+from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED, ReleasedWeights
+from sfisep_core.pretrained.transfer import LoggedProgress, Progress
+
+_logger = logging.getLogger(__name__)
+
+
+def find_downloadable(name: str) -> CachedModel:
+    """Give the place of a model that can be downloaded, whether it is there or not.
+
+    Args:
+        name: Name of a released model, or an address.
+
+    Raises:
+        CheckpointError: Neither of the two.
+    """
+    if name in RELEASED:
+        return cached_model(name, name)
+    if is_address(name):
+        return cached_model(name, address_key(name))
+    if name in BUNDLED:
+        msg = f"model {name}: comes with this program: it is neither downloaded nor removed"
+    else:
+        msg = (
+            f"model {name}: expected a name from `sfisep models list`, or an address "
+            "(https://...): known are "
+        ) + ", ".join((*BUNDLED, *RELEASED))
+    raise CheckpointError(msg)
+
+
+def local_models() -> list[str]:
+    """List the names and addresses of the models that are bundled or downloaded."""
+    return [*BUNDLED, *(model.name for model in cached_models())]
+
+
+def local_file(name: str) -> Path:
+    """Give the file of a bundled or downloaded model, without any request.
+
+    Raises:
+        CheckpointError: Unknown, or not downloaded.
+    """
+    if name in BUNDLED:
+        return BUNDLED[name]
+    model = find_downloadable(name)
+    if model.record() is None:
+        msg = f"model {name}: is not downloaded: run `sfisep models download {name}`"
+        raise CheckpointError(msg)
+    return model.path
+
+
+def check_model(name: str) -> None:
+    """Compare the file of a bundled or downloaded model with its known digest.
+
+    Raises:
+        CheckpointError: Unknown, not downloaded, or damaged; the message says what to do.
+    """
+    path = local_file(name)
+    if name not in BUNDLED:
+        find_downloadable(name).check()
+    elif (digest := file_sha256(path)) != BUNDLED_SHA256[name]:
+        msg = (
+            f"model {name}: its file in the installed package, {path}, is damaged: expected "
+            f"sha256 {BUNDLED_SHA256[name]}, found {digest}: install sfisep anew"
+        )
+        raise CheckpointError(msg)
+
+
+def fetch_model(
+    name: str, *, sha256: str | None = None, progress: Progress | None = None, mend: bool = False
+) -> Path:
+    """Give the file of a released model or of an address, and download it where it is not cached.
+
+    No request is made for a model that is cached. Two processes that want one model download it
+    once.
+
+    Args:
+        name: Name of a released model, or an address.
+        sha256: Of an address: the digest that the file there must have, 64 hexadecimal digits.
+            None takes the digest of the first download.
+        progress: Called with bytes done, bytes in all, and a label; None logs instead.
+        mend: Replace a damaged file instead of refusing it.
+
+    Returns:
+        The safetensors file in the cache, its digest checked.
+
+    Raises:
+        CheckpointError: The model is unknown, cannot be downloaded or kept, or is damaged.
+        ConfigError: `sha256` is no digest, or the model is not an address.
+    """
+    model = find_downloadable(name)
+    if sha256 is not None:
+        sha256 = _checked_digest(name, sha256)
+    if _is_ready(model, sha256, mend=mend):
+        return model.path
+    with locked(model) as folder:
+        if _is_ready(model, sha256, mend=mend):  # another process was faster
+            return model.path
+        progress = progress or LoggedProgress()
+        if name in RELEASED:
+            _fetch_released(model, RELEASED[name], folder, progress)
+        else:
+            _fetch_address(model, sha256, folder, progress)
+    return model.path
+
+
+def _checked_digest(name: str, sha256: str) -> str:
+    if name in RELEASED:
+        msg = f"model {name}: a sha256 can be given for an address only: the hub lists its own"
+        raise ConfigError(msg)
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        msg = f"sha256 {sha256!r}: expected 64 hexadecimal digits"
+        raise ConfigError(msg)
+    return sha256.lower()
+
+
+def _is_ready(model: CachedModel, sha256: str | None, *, mend: bool) -> bool:
+    record = model.record()
+    if record is None or (sha256 is not None and record.source_sha256 != sha256):
+        return False
+    try:
+        model.check()
+    except CheckpointError:
+        if not mend:
+            raise
+        return False
+    return True
+
+
+def _fetch_released(
+    model: CachedModel, released: ReleasedWeights, folder: Path, progress: Progress
+) -> None:
+    _logger.info("downloading model %s from %s", model.name, released.repository)
+    try:
+        checkpoint, remote = fetch_checkpoint(
+            released.repository, released.revision, released.seed, folder, progress
+        )
+    except CheckpointError as error:
+        msg = (
+            f"model {model.name}: cannot be downloaded from {released.repository}: {error}. To do "
+            f"without: fetch the `best_checkpoint` of seed {released.seed} from that repository at "
+            f"revision {released.revision} elsewhere, and pass its path as --model"
+        )
+        raise CheckpointError(msg) from error
+    weights = folder / "model.safetensors"
+    convert_official_checkpoint(checkpoint, weights)
+    keep(
+        model,
+        weights,
+        source=f"{released.repository}/{remote.path}",
+        revision=released.revision,
+        source_sha256=remote.sha256,
+    )
+
+
+def _fetch_address(
+    model: CachedModel, sha256: str | None, folder: Path, progress: Progress
+) -> None:
+    record = model.record()
+    if sha256 is None and record is not None:
+        sha256 = record.source_sha256  # what the address gave at first
+    known = sha256 is not None
+    _logger.info("downloading %s", model.name)
+    downloaded = folder / "download"
+    try:
+        sha256 = fetch_address(model.name, sha256, downloaded, progress)
+    except CheckpointError as error:
+        msg = (
+            f"model {model.name}: cannot be downloaded: {error}. To do without: fetch the file "
+            "elsewhere, and pass its path as --model"
+        )
+        raise CheckpointError(msg) from error
+    weights = downloaded
+    try:
+        if zipfile.is_zipfile(downloaded):
+            weights = folder / "model.safetensors"
+            convert_official_checkpoint(downloaded, weights)
+        load_model(weights)
+    except CheckpointError as error:
+        reason = str(error).replace(str(downloaded), "(as downloaded)")
+        msg = f"model {model.name}: the file there is no model, and was not kept: {reason}"
+        raise CheckpointError(msg) from error
+    if not known:
+        _logger.warning(
+            "%s was taken without a sha256 to check it against; from now on it must be %s",
+            model.name,
+            sha256,
+        )
+    keep(model, weights, source=model.name, revision=None, source_sha256=sha256)
