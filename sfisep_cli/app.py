@@ -14,6 +14,7 @@ import typer
 
 from sfisep_cli.commands import (
     compare_resampling,
+    env,
     evaluate,
     models,
     prepare_data,
@@ -41,6 +42,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare-resampling")(compare_resampling.compare_resampling)
 app.add_typer(models.app, name="models")
+app.command("env")(env.env)
 
 
 def _show_version(wanted: bool) -> None:

@@ -25,9 +25,10 @@ Model = Annotated[
         "-m",
         "--name",
         "-n",
-        metavar="NAME|FILE",
-        help="A name from `sfisep models list`, a .safetensors file, or a checkpoint as the "
-        "authors of SFI Conv-TasNet released it.",
+        metavar="NAME|FILE|URL",
+        help="A name from `sfisep models list`, a .safetensors file, a checkpoint as the authors "
+        "of SFI Conv-TasNet released it, or the address of one of these. What is not on this "
+        "machine is downloaded once.",
     ),
 ]
 

@@ -17,8 +17,7 @@ from sfisep_core.evaluation.oracle import ideal_ratio_mask
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
-from sfisep_core.pretrained.registry import BUNDLED
-from sfisep_core.pretrained.resolve import resolve_model
+from sfisep_core.pretrained.resolve import model_path, resolve_model
 from sfisep_core.separation.methods import METHODS, MethodName, run_method
 from sfisep_core.separation.native import RunOptions
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
@@ -103,7 +102,7 @@ def model_file(name: str) -> ModelFile:
         CheckpointError: It cannot.
     """
     resolve_model(name)
-    return ModelFile(name, _sha256(BUNDLED.get(name, Path(name))))
+    return ModelFile(name, _sha256(model_path(name)))
 
 
 @lru_cache(maxsize=1)

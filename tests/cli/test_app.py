@@ -35,6 +35,7 @@ OPTIONS = {
     "sfisep compare-resampling": "--data --split --track --sr --out --model --name --method "
     "--kernel-noise --post-noise --metrics --allow-upsampled --example --example-sr --no-report "
     "--segment --device --jobs --json --quiet",
+    "sfisep env": "--json",
     "sfisep models": "",
     "sfisep models list": "--json",
     "sfisep models download": "--sha256 --quiet",
@@ -131,7 +132,7 @@ def test_version_is_the_one_of_the_project(
         pytest.param(["separate"], id="no input"),
         pytest.param(["separate", "a.wav", "--nope"], id="unknown option of a command"),
         pytest.param(["separate", "a.wav", "--sr", "0"], id="rate out of range"),
-        pytest.param(["separate", "a.wav", "--format", "mp3"], id="unknown format"),
+        pytest.param(["separate", "a.wav", "--format", "mp4"], id="unknown format"),
         pytest.param(["prepare-data"], id="neither source nor demo"),
         pytest.param(["prepare-data", ".", "--demo", "x"], id="source and demo"),
         pytest.param(["prepare-data", ".", "--out", "x", "--tracks", "3"], id="tracks, no demo"),

@@ -1,0 +1,37 @@
+"""`sfisep env`: what it runs on."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from sfisep_cli.render import output, show_table
+
+
+def env(
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Show versions, devices, ffmpeg and the folder of models: what a report of a problem needs."""
+    from sfisep_core.separation.environment import describe_environment
+
+    found = describe_environment()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    cpu, models, ffmpeg = found["cpu"], found["models"], found["ffmpeg"]
+    rows = [
+        *((name, version or "not installed") for name, version in found["packages"].items()),
+        ("libsndfile", found["libsndfile"]),
+        ("Python", found["python"]),
+        ("system", found["system"]),
+        ("CPU", f"{cpu['cores']} cores, {cpu['threads']} threads, {cpu['capability']}"),
+        *(
+            (gpu["device"], f"{gpu['name']}, {gpu['memory_gib']} GiB{', bf16' * gpu['bf16']}")
+            for gpu in found["gpus"]
+        ),
+        *([] if found["gpus"] else [("CUDA", "no GPU found")]),
+        ("ffmpeg", f"{ffmpeg['version']} ({ffmpeg['path']})" if ffmpeg else "not found"),
+        ("models", f"{models['folder']}: {', '.join(models['available'])}"),
+        *found["variables"].items(),
+    ]
+    show_table(("what", "found"), rows, target=output)
