@@ -46,7 +46,7 @@ def test_environment_as_a_table(run_sfisep: Run, capsys: pytest.CaptureFixture[s
         torch.__version__,
         "ffmpeg version 77",
         "no GPU found",
-        "none downloaded",
+        "default",
     ):
         assert part in text
     assert "secret" not in text
