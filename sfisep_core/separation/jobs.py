@@ -122,6 +122,7 @@ def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
         ConfigError: A device that is not there, a setting out of range, or stems that the model
             does not have.
     """
+    separator_for.cache_clear()  # the model's file may be another one than in an earlier run
     separator = separator_for(jobs[0].settings)
     for job in jobs:
         job.output.files(job.track, job.out_dir, separator.sources)

@@ -466,7 +466,6 @@ def test_shards_share_the_files(run_sfisep: Run, separators: list[FakeSeparator]
     shares = []
     for shard in ("1/3", "2/3", "3/3"):
         separators.clear()
-        job_module.separator_for.cache_clear()
         assert run_sfisep("separate", ".", "--shard", shard, "--out", "elsewhere/o") == 0
         shares.append([path.name for path, _ in separators[0].calls])
     assert shares == [names[::3], names[1::3], names[2::3]]
