@@ -12,9 +12,14 @@ os.environ["TERM"] = "dumb"
 
 
 @pytest.fixture
-def run_sfisep() -> Iterator[Callable[..., int]]:
-    """Run the command line in this process and return its exit code."""
+def run_sfisep(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
+    """Run the command line in this process and return its exit code; its lines may be long."""
+    from sfisep_cli import render
     from sfisep_cli.app import main
+
+    # They look for the width of the terminal when they are made, in whichever test that is.
+    for console in (render.console, render.output):
+        monkeypatch.setattr(console, "_width", 300)
 
     logger = logging.getLogger("sfisep_core")
     level, handlers, hook = logger.level, list(logger.handlers), sys.excepthook

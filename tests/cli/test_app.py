@@ -248,7 +248,6 @@ def test_models_list_shows_the_entries_on_stdout(
         description="[x]",
     )
     give_models(monkeypatch, lambda: [entry])
-    monkeypatch.setenv("COLUMNS", "200")
     assert run_sfisep("models", "list") == 0
     captured = capsys.readouterr()
     cells = [cell.strip() for cell in captured.out.splitlines()[3].strip("│").split("│")]

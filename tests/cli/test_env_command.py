@@ -19,7 +19,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(ffmpeg.parent))
     monkeypatch.setenv("SFISEP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HTTPS_PROXY", "user:secret@proxy")
-    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     return ffmpeg
 

@@ -34,7 +34,6 @@ sys.stderr.write(" ".join(sorted(slow & set(sys.modules))))
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with the runs of seeds 40 and 42 of one released model."""
-    monkeypatch.setenv("COLUMNS", "300")
     make_checkpoint(tmp_path / "best_checkpoint", gammatone=True)
     content = (tmp_path / "best_checkpoint").read_bytes()
     with running_hub() as server:

@@ -65,7 +65,6 @@ def separators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FakeSepa
     FakeSeparator.made = []
     monkeypatch.setattr(job_module, "separator_for", lru_cache(maxsize=1)(FakeSeparator))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
     return FakeSeparator.made
 
 
