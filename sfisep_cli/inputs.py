@@ -1,5 +1,6 @@
 """From the inputs that a user names to files, and to places for what becomes of them."""
 
+import errno
 import glob
 import os
 import shutil
@@ -41,7 +42,7 @@ def find_files(
     for path in inputs:
         # os.path answers "no" where pathlib raises: a name too long, a folder that may not be read.
         if os.path.isdir(path):
-            found = _audio_files_in(path, outputs=outputs)
+            found = _audio_files_in(path, outputs=outputs, failures=failures)
             if not found:
                 failures[path] = (
                     f"{path}: no audio file in this folder or below; looked for "
@@ -62,22 +63,34 @@ def find_files(
     return list(files.values()), failures
 
 
-def _audio_files_in(folder: Path, *, outputs: tuple[Path, ...]) -> list[Path]:
-    """Return the audio files in a folder and below, sorted.
+def _audio_files_in(
+    folder: Path, *, outputs: tuple[Path, ...], failures: dict[Path, str]
+) -> list[Path]:
+    """Return the audio files in a folder and below, sorted; note folders that cannot be read.
 
     Those in its output folders are left out, and hidden ones: they are other programs' notes, or
     files that are not yet complete.
     """
-    root = folder.resolve()
-    skipped = [path for path in (output.resolve() for output in outputs) if root in path.parents]
-    return [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in AUDIO_SUFFIXES
-        and not file.name.startswith(".")
-        and os.path.isfile(file)
-        and not any(file.resolve().is_relative_to(path) for path in skipped)
-    ]
+    root = os.path.realpath(folder)
+    skipped = {os.path.realpath(output) for output in outputs} - {root}
+    found = []
+
+    def fail(error: OSError) -> None:
+        path = Path(error.filename)
+        failures[path] = f"{path}: expected a folder that can be read, got {error.strerror}"
+
+    for place, folders, names in os.walk(folder, onerror=fail):
+        folders[:] = [
+            name for name in folders if os.path.realpath(f"{place}/{name}") not in skipped
+        ]
+        found += [
+            Path(place, name)
+            for name in names
+            if Path(name).suffix.lower() in AUDIO_SUFFIXES
+            and not name.startswith(".")
+            and os.path.isfile(f"{place}/{name}")
+        ]
+    return sorted(found)
 
 
 def track_name(path: Path) -> str:
@@ -101,7 +114,7 @@ def check_outputs(paths: Sequence[Path], *, folder: Path, filename: str, suffix:
     for path in paths:
         try:
             name = filename.format(track=track_name(path), stem="*", ext=suffix[1:])
-        except (LookupError, ValueError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, MemoryError) as error:
             msg = f"--filename {filename!r}: expected {{track}}, {{stem}} and {{ext}}, got {error}"
             raise ConfigError(msg) from error
         by_place[folder / name].append(path)
@@ -132,6 +145,23 @@ def temporary_folder(*, wanted: bool) -> Iterator[Path | None]:
         yield Path(folder)
 
 
+def write_to_stdout(path: Path) -> None:
+    """Copy a file to standard output.
+
+    Raises:
+        AudioFileError: It takes no more.
+    """
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        msg = f"standard output: expected it to take a stem, got {error.strerror}"
+        raise AudioFileError(msg) from error
+
+
 @contextmanager
 def on_disk(path: Path) -> Iterator[Path]:
     """Give the file to read an input from: standard input is first copied to a temporary one.
@@ -144,6 +174,9 @@ def on_disk(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
         copy = Path(folder) / STDIN_TRACK
+        if sys.stdin is None:
+            msg = "standard input: expected audio, found none: it is closed"
+            raise AudioFileError(msg)
         try:
             with copy.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)

@@ -1,7 +1,5 @@
 """`sfisep separate`: stems of audio files, at their own sampling frequency."""
 
-import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +12,7 @@ from sfisep_cli.inputs import (
     find_files,
     temporary_folder,
     track_name,
+    write_to_stdout,
 )
 from sfisep_cli.options import AsJson, Device, Model, Quiet, SampleRate, Segment
 from sfisep_cli.render import console, show_error, show_table
@@ -222,6 +221,9 @@ def separate(
         out = temporary or out
         folder = out / Path(model).name.removesuffix(".safetensors")
         paths, failures = find_files(inputs, outputs=(out, folder))
+        if to_stdout and len(paths) > 1:
+            msg = f"--out - writes one stem of one file: {inputs[0]} stands for {len(paths)} files"
+            raise ConfigError(msg)
         check_outputs(paths, folder=folder, filename=filename, suffix=f".{container}")
         if shard is not None:
             from sfisep_core.data.splits import parse_shard
@@ -257,8 +259,7 @@ def separate(
             sha256 = model_file(model).sha256 if as_json else None
         if to_stdout and outcomes and outcomes[0].result is not None:
             first = next(iter(outcomes[0].result.stems.values()))
-            with first.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
+            write_to_stdout(first)
     if as_json:
         typer.echo(json_report(outcomes, failures=failures, model=model, model_sha256=sha256))
     elif not quiet:

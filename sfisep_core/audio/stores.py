@@ -220,6 +220,11 @@ class Stores:
         for store in self._on_disk:
             store.close()
 
+    def bytes_on_disk(self, leading: tuple[int, ...], frames: int) -> int:
+        """Say how much of the disk a store is going to take."""
+        needed = 4 * math.prod(leading) * frames
+        return needed if self._folder is not None and needed > _LARGEST_IN_MEMORY else 0
+
     def drop(self, store: Store) -> None:
         """Give the space of a store back that is no longer needed."""
         if isinstance(store, DiskStore):
@@ -236,7 +241,7 @@ class Stores:
         Raises:
             AudioFileError: No file can be made in the folder.
         """
-        if self._folder is None or 4 * math.prod(leading) * frames <= _LARGEST_IN_MEMORY:
+        if self._folder is None or not self.bytes_on_disk(leading, frames):
             return MemoryStore.empty(leading, frames)
         store = DiskStore(leading, self._folder)
         self._on_disk.append(store)

@@ -1,12 +1,13 @@
 """Separate a file into files, in memory that does not depend on its length."""
 
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
@@ -21,6 +22,11 @@ Container = Literal["wav", "flac", "mp3", "ogg", "opus"]
 
 RESIDUAL = "residual"
 
+# What str.format raises for patterns that are none.
+FORMAT_ERRORS = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+
+# Of the stems, at least; that lossy formats find a full disk before the end is not worth guessing.
+_SAMPLE_BYTES = {"wav": 2, "flac": 1}
 # The largest value that 16-bit samples hold, so that a rescaled peak is not clipped.
 _FULL_SCALE = 32767 / 32768
 
@@ -59,6 +65,12 @@ class Output:
         Raises:
             ConfigError: The model has no such stem, or the options contradict each other.
         """
+        if self.stems is not None and not self.stems:
+            msg = "stems: expected one or more, got none"
+            raise ConfigError(msg)
+        if self.clip_mode not in get_args(ClipMode):
+            msg = f"clip mode: expected rescale, clamp or none, got {self.clip_mode!r}"
+            raise ConfigError(msg)
         if self.two_stems is not None and (self.stems is not None or self.residual):
             msg = "two stems are one stem and the rest: leave --stems and --residual out"
             raise ConfigError(msg)
@@ -89,7 +101,7 @@ class Output:
                 name: out_dir / self.filename.format(track=track, stem=name, ext=self.container)
                 for name in names
             }
-        except (LookupError, ValueError) as error:
+        except FORMAT_ERRORS as error:
             msg = (
                 f"file name {self.filename!r}: expected a pattern with {{track}}, {{stem}} and "
                 f"{{ext}}, got {error}"
@@ -143,6 +155,10 @@ def separate_file(
         ConfigError: The format cannot hold this rate or channel count.
     """
     started = time.monotonic()
+    own = [file for file in files.values() if os.path.realpath(file) == os.path.realpath(path)]
+    if own:
+        msg = f"{path}: would be replaced by the stem {own[0]}: choose another folder for the stems"
+        raise ConfigError(msg)
     folders = {file.parent for file in files.values()}
     room = _existing(next(iter(files.values())).parent)
     with ExitStack() as stack:
@@ -153,8 +169,13 @@ def separate_file(
         expected = resampled_length(
             reader.info.frames, orig_rate=orig_rate, target_rate=target_rate
         )
-        _check_room(room, expected * channels * (4 + 4 * len(sources) + 4 * len(files)))
         stores = stack.enter_context(Stores(room))
+        _check_room(
+            room,
+            stores.bytes_on_disk((channels,), expected)
+            + stores.bytes_on_disk((len(sources), channels), expected)
+            + expected * channels * len(files) * _SAMPLE_BYTES.get(output.container, 0),
+        )
         mixture = stores.make((channels,), expected)
         for block in resample_blocks(
             reader.blocks(), channels=channels, orig_rate=orig_rate, target_rate=target_rate
@@ -243,8 +264,8 @@ def _check_room(folder: Path, needed: int) -> None:
         return
     if needed > free:
         msg = (
-            f"output folder {folder}: expected {needed / 1e9:.1f} GB of free space for temporary "
-            f"samples and stems, found {free / 1e9:.1f} GB: free some, or choose another --out"
+            f"output folder {folder}: expected {needed / 1e6:.1f} MB of free space for temporary "
+            f"samples and stems, found {free / 1e6:.1f} MB: free some, or choose another --out"
         )
         raise AudioFileError(msg)
 

@@ -1,6 +1,7 @@
 """Files to separate, each on its own: here, in several processes, or on other machines."""
 
 import logging
+import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from sfisep_core.data.workers import run_in_workers
-from sfisep_core.errors import SfisepError
+from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.file_separation import Output
 from sfisep_core.separation.methods import MethodName
@@ -119,13 +120,22 @@ def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
 
     Raises:
         CheckpointError: The model cannot be found or read.
-        ConfigError: A device that is not there, a setting out of range, or stems that the model
-            does not have.
+        ConfigError: A device that is not there, a setting out of range, stems that the model does
+            not have, or a stem that would replace an input or another's stem.
     """
     separator_for.cache_clear()  # the model's file may be another one than in an earlier run
     separator = separator_for(jobs[0].settings)
+    inputs = {os.path.realpath(job.path): job.path for job in jobs}
+    writers: dict[str, Path] = {}
     for job in jobs:
-        job.output.files(job.track, job.out_dir, separator.sources)
+        for file in job.output.files(job.track, job.out_dir, separator.sources).values():
+            place = os.path.realpath(file)
+            if place in inputs:
+                msg = f"{inputs[place]} would be replaced by the stem {file}: change --out"
+                raise ConfigError(msg)
+            if writers.setdefault(place, job.path) != job.path:
+                msg = f"{writers[place]} and {job.path} would both write {file}: change --filename"
+                raise ConfigError(msg)
     if processes <= 1:
         return list(jobs)
     # The device was chosen, and named in the log, once.
@@ -149,7 +159,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Outcome:
     with _warnings() as warnings:
         try:
             files = job.output.files(job.track, job.out_dir, separator.sources)
-            if not (job.skip_existing and all(file.is_file() for file in files.values())):
+            if not (job.skip_existing and all(map(_is_written, files.values()))):
                 result = separator.separate_file(
                     job.path,
                     out_dir=job.out_dir,
@@ -179,6 +189,11 @@ def run_in_processes(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome,
     with closing(run_in_workers(run_job, jobs, jobs=workers)) as work:
         for _, outcome in work:
             yield outcome
+
+
+def _is_written(file: Path) -> bool:
+    # os.path answers "no" where pathlib raises: a name too long, a folder that may not be read.
+    return os.path.isfile(file) and os.path.getsize(file) > 0
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,8 @@ Progress = Callable[[float, float], None]
 # Neighbouring segments are cross-faded over this long. Where they agree a short fade is enough.
 FADE_SECONDS = 0.05
 _FADE_SECONDS_NOT_INVARIANT = 1.0
+# Seconds: longer than any recording.
+LONGEST_SEGMENT = 1e6
 # Segments are not made shorter than this to save memory: the network then takes more than they do.
 _SHORTEST_SEGMENT = 1.0
 
@@ -53,14 +55,20 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.segment is not None and not 0 <= self.segment < math.inf:
-            msg = f"segment: expected seconds of 0 (the whole signal) or more, got {self.segment}"
+        if self.segment is not None and not 0 <= self.segment <= LONGEST_SEGMENT:
+            msg = (
+                f"segment: expected seconds of 0 (the whole signal) or more, up to "
+                f"{LONGEST_SEGMENT:g}, got {self.segment}"
+            )
             raise ConfigError(msg)
         if self.overlap is not None and not 0 <= self.overlap < 1:
             msg = f"overlap: expected a share of a window of 0 to below 1, got {self.overlap}"
             raise ConfigError(msg)
         if self.batch_size < 1:
             msg = f"batch size: expected 1 window or more, got {self.batch_size}"
+            raise ConfigError(msg)
+        if self.precision not in get_args(Precision):
+            msg = f"precision: expected fp32, bf16 or fp16, got {self.precision!r}"
             raise ConfigError(msg)
 
 
@@ -200,10 +208,10 @@ class _Windows:
         total = self._mixture.frames / self._sample_rate
         # Only windows of one length fit into one batch; the last may be shorter.
         for _, same in groupby(self._chunks, key=lambda chunk: chunk.stop - chunk.start):
-            waiting = list(same)
-            while waiting:
+            windows, first = list(same), 0
+            while first < len(windows):
                 try:
-                    estimates = self._estimate(waiting[:batch_size])
+                    estimates = self._estimate(windows[first : first + batch_size])
                 except Exception as error:
                     if batch_size == 1 or not is_out_of_memory(error):
                         raise
@@ -214,7 +222,7 @@ class _Windows:
                         batch_size,
                     )
                     continue
-                waiting = waiting[batch_size:]
+                first += batch_size
                 for estimate in estimates:
                     stems.append(joined.push(done, estimate))
                     done += 1

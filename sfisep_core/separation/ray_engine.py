@@ -58,12 +58,16 @@ def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None,
     jobs = (
         [replace(j, settings=replace(j.settings, device="cuda")) for j in jobs] if on_gpu else jobs
     )
+    # Workers that the cluster has no room for would wait for ever for those that are there.
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    room = resources.get("GPU" if on_gpu else "CPU", 0)
+    workers = max(1, min(workers, len(jobs), int(room)))
     actor = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=0)(_Worker)
     waiting = [(job, 1) for job in reversed(jobs)]
     busy: dict[Any, tuple[Any, Job, int]] = {}
     idle: list[Any] = []
     try:
-        idle += [actor.remote() for _ in range(min(workers, len(jobs)))]
+        idle += [actor.remote() for _ in range(workers)]
         while waiting or busy:
             while waiting and idle:
                 worker, (job, tries) = idle.pop(), waiting.pop()

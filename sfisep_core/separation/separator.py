@@ -184,7 +184,8 @@ class Separator:
                         f"blocks: expected the channels of the first, {leading}, got {audio.shape}"
                     )
                     raise ConfigError(msg)
-                yield np.atleast_2d(audio)
+                # A copy: callers may fill one array again and again, and windows wait for more.
+                yield np.array(np.atleast_2d(audio), order="C")
 
         for stems in separate_stream(self.model, checked(), sample_rate=rate, segment=segment):
             assert leading is not None

@@ -10,7 +10,7 @@ from sfisep_core.audio.chunks import Chunk, ChunkGrid, OverlapAdd
 from sfisep_core.audio.stores import Samples
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.separation.native import FADE_SECONDS
+from sfisep_core.separation.native import FADE_SECONDS, LONGEST_SEGMENT
 
 
 def stream_latency(model: SeparationModel, *, sample_rate: int, segment: float) -> float:
@@ -23,6 +23,9 @@ def stream_latency(model: SeparationModel, *, sample_rate: int, segment: float) 
         model: What separates.
         sample_rate: Hz.
         segment: Seconds between two windows.
+
+    Raises:
+        ConfigError: A segment out of range.
     """
     # The next sample shows that a window was not the last.
     return (_grid(model, sample_rate, segment).window + 1) / sample_rate
@@ -46,6 +49,7 @@ def separate_stream(
     Raises:
         ConfigError: A model whose stems depend on all of a signal, or a segment of no length.
     """
+    grid = _grid(model, sample_rate, segment)
     rule = model.segments
     if not rule.chunk_invariant or model.normalizes_level or model.gain_rule == "least-squares":
         msg = (
@@ -53,10 +57,6 @@ def separate_stream(
             "around them, but its norms, levels or gains span the whole signal; use separate()"
         )
         raise ConfigError(msg)
-    if not 0 < segment < math.inf:
-        msg = f"segment: expected seconds above 0, got {segment}"
-        raise ConfigError(msg)
-    grid = _grid(model, sample_rate, segment)
     chunks: list[Chunk] = []
     joined = OverlapAdd(chunks)
     heard: Samples | None = None  # what windows still need
@@ -88,6 +88,9 @@ def separate_stream(
 
 
 def _grid(model: SeparationModel, sample_rate: int, segment: float) -> ChunkGrid:
+    if not 0 < segment <= LONGEST_SEGMENT:
+        msg = f"segment: expected seconds above 0 and up to {LONGEST_SEGMENT:g}, got {segment}"
+        raise ConfigError(msg)
     return ChunkGrid(
         segment=math.ceil(segment * sample_rate),
         context=model.segments.context_seconds * sample_rate,

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sfisep_cli.inputs import find_files
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation import jobs as job_module
@@ -437,12 +438,65 @@ def test_file_names_that_meet_are_refused(
     assert run_sfisep("separate", "a.wav", "b.wav", "--filename", "{stem}-{track}.{ext}") == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "o/default/vocals/song.wav -o o --filename {stem}/{track}.{ext}",
+            "o/default/vocals/song.wav would be replaced by the stem",
+        ),
+        (
+            "a.wav a_no.wav --two-stems drums --filename {track}_{stem}.{ext}",
+            "a.wav and a_no.wav would both write separated/default/a_no_drums.wav",
+        ),
+        (
+            "a*.wav --two-stems drums -o -",
+            "--out - writes one stem of one file: a*.wav stands for 2",
+        ),
+    ],
+)
+def test_files_that_would_be_lost(
+    arguments: str,
+    message: str,
+    run_sfisep: Run,
+    separators: list[FakeSeparator],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    touch("o/default/vocals/song.wav", "a.wav", "a_no.wav")
+    assert run_sfisep("separate", *arguments.split()) == 2
+    assert message in capsys.readouterr().err
+    assert not any(separator.calls for separator in separators)
+
+
+def test_links_in_a_circle_and_empty_stems(run_sfisep: Run) -> None:
+    touch("x/a.wav", "separated/default/a/vocals.wav", "separated/default/a/drums.wav")
+    Path("x/loop").symlink_to(".")
+    Path("loop").symlink_to("loop")
+    assert find_files([Path("x")], outputs=(Path("loop"),)) == ([Path("x/a.wav")], {})
+    assert run_sfisep("separate", "x", "--skip-existing") == 0
+    assert Path("separated/default/a/vocals.wav").read_text() == "vocals of "
+
+
+def test_closed_standard_streams(
+    run_sfisep: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("a.wav")
+    monkeypatch.setattr("sys.stdin", None)
+    assert run_sfisep("separate", "-", "-q") == 1
+    assert "standard input: expected audio, found none" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdout", None)
+    assert run_sfisep("separate", "a.wav", "--two-stems", "drums", "-o", "-", "-q") == 1
+    assert "standard output: expected it to take a stem" in capsys.readouterr().err
+
+
 def test_what_exists_is_skipped_if_it_is_all_there(
     run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
 ) -> None:
     touch("a.wav", "b.wav")
     touch("separated/default/a/vocals.wav", "separated/default/a/drums.wav")
     touch("separated/default/b/vocals.wav")
+    for stem in Path("separated/default/a").iterdir():
+        stem.write_text("a stem")
     assert run_sfisep("separate", "a.wav", "b.wav", "--skip-existing") == 0
     assert [path.name for path, _ in separators[0].calls] == ["b.wav"]
     rows = table_rows(capsys.readouterr().err)
@@ -473,6 +527,8 @@ def test_shards_share_the_files(run_sfisep: Run, separators: list[FakeSeparator]
 def test_report_in_json(run_sfisep: Run, capsys: pytest.CaptureFixture[str]) -> None:
     touch("worn.wav", "bad.wav", "done.wav")
     touch("separated/default/done/vocals.wav", "separated/default/done/drums.wav")
+    for stem in Path("separated/default/done").iterdir():
+        stem.write_text("a stem")
     arguments = ["worn.wav", "bad.wav", "done.wav", "missing.wav", "--json", "--skip-existing"]
     assert run_sfisep("separate", *arguments) == 1
     captured = capsys.readouterr()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sfisep_core.audio import stores as stores_module
 from sfisep_core.audio.files import read_audio, write_audio
-from sfisep_core.errors import AudioFileError
+from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.separation.file_separation import Output
 from sfisep_core.separation.separator import Separator
 from tests.separation.divider import Divider, Samples, noise
@@ -80,17 +80,40 @@ def test_one_gain_for_all_that_is_written(tmp_path: Path) -> None:
 def test_disk_without_room_is_noticed_before_the_work(
     song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=200_000))
+    monkeypatch.setattr(stores_module, "_LARGEST_IN_MEMORY", 50_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=179_999))
     model = Keeper()
     separator = Separator(model, device="cpu")
-    # 5000 frames of 2 channels, 4 bytes each: the mixture, three stems, and three files.
-    message = r"expected 0\.0 GB of free space for temporary samples and stems, found 0\.0 GB"
+    # 5000 frames of 2 channels: three stems at 4 bytes on the disk, and at 2 and more in files.
+    message = r"expected 0\.2 MB of free space for temporary samples and stems, found 0\.2 MB"
     with pytest.raises(AudioFileError, match=message):
         separator.separate_file(song, out_dir=song.parent / "out")
     assert not (song.parent / "out").exists()
     assert model.heard == []
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5000 * 2 * 4 * 7))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=180_000))
     separator.separate_file(song, out_dir=song.parent / "out")
+
+
+def test_input_is_not_replaced_by_a_stem(song: Path) -> None:
+    vocals = song.rename(song.with_name("vocals.wav"))
+    before = vocals.read_bytes()
+    with pytest.raises(ConfigError, match="would be replaced by the stem"):
+        Separator(Keeper(), device="cpu").separate_file(vocals, out_dir=vocals.parent)
+    assert vocals.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stems": ()}, "stems: expected one or more"),
+        ({"clip_mode": "x"}, "clip mode: expected rescale"),
+        ({"filename": "{track.foo}/{stem}.{ext}"}, "expected a pattern with"),
+        ({"filename": "{track:>9999999999999}/{stem}.{ext}"}, "expected a pattern with"),
+    ],
+)
+def test_output_that_cannot_be(settings: dict[str, Any], message: str, song: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(song, **settings)
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,8 @@ def test_overlap_is_the_share_of_a_window(overlap: float | None, context: int) -
         ({"overlap": 1.0}, "overlap: expected a share"),
         ({"overlap": -0.1}, "overlap: expected a share"),
         ({"batch_size": 0}, "batch size: expected 1"),
+        ({"segment": 1e308}, "segment: expected seconds"),
+        ({"precision": "fp8"}, "precision: expected fp32"),
     ],
 )
 def test_options_out_of_range(values: dict[str, Any], message: str) -> None:

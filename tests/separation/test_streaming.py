@@ -77,6 +77,24 @@ def test_latency_is_as_stated(rate: int, segment: float) -> None:
     assert latency - 200 / rate < worst / rate <= latency + 100 / rate
 
 
+def test_arrays_may_be_filled_again_reversed_or_read_only() -> None:
+    separator = Separator(Divider(), device="cpu")
+    mixture = noise(2, 40_000)
+
+    def blocks() -> Iterator[Samples]:
+        buffer = np.zeros((2, 1000), dtype=np.float32)
+        for block in cut(mixture[:, :20_000], [1000] * 20):
+            buffer[:] = block
+            yield buffer
+        mixture.flags.writeable = False
+        yield mixture[:, 20_000:30_000]
+        yield mixture[:, 39_999:29_999:-1]
+
+    parts = [stems["stem 0"] for stems in separator.stream(blocks(), sample_rate=8000)]
+    expected = np.concatenate([mixture[:, :30_000], mixture[:, 39_999:29_999:-1]], axis=1)
+    np.testing.assert_allclose(np.concatenate(parts, axis=-1), 0.75 * expected, atol=2e-6)
+
+
 def test_mono_without_channel_axis() -> None:
     separator = Separator(Divider(), device="cpu")
     mixture = noise(30_000)
@@ -106,7 +124,9 @@ def test_unusable_streams() -> None:
         list(separator.stream([noise(2, 10), noise(1, 10)], sample_rate=8000))
     with pytest.raises(ConfigError, match="expected finite values"):
         list(separator.stream([np.full((1, 5), np.nan)], sample_rate=8000))
-    for segment in (0.0, -1.0, float("nan")):
+    for segment in (0.0, -1.0, float("nan"), 1e308):
+        with pytest.raises(ConfigError, match="seconds above 0"):
+            separator.stream_latency(sample_rate=8000, segment=segment)
         with pytest.raises(ConfigError, match="seconds above 0"):
             list(separator.stream([noise(1, 10)], sample_rate=8000, segment=segment))
     resampler = Separator(Divider(), device="cpu", method="resample")
