@@ -20,12 +20,12 @@ STEMS = ("vocals", "drums", "bass", "other")
 
 @pytest.fixture(scope="module")
 def music(shared_dir: Path) -> Samples:
-    """Twelve seconds of a real song, shape (2, time), at 48 kHz."""
+    """Twenty-four seconds of a real song, shape (2, time), at 48 kHz."""
     folder = shared_dir / "music/real/train/francium"
     if not folder.is_dir():
         pytest.skip("no music beside the checkout")
     parts = [
-        soundfile.read(folder / f"{name}.opus", start=48000 * 40, frames=48000 * 12)[0]
+        soundfile.read(folder / f"{name}.opus", start=48000 * 40, frames=48000 * 24)[0]
         for name in STEMS
     ]
     return np.ascontiguousarray(sum(parts).T.astype(np.float32))
@@ -37,7 +37,7 @@ def largest_step(stems: Samples, where: npt.NDArray[np.bool_]) -> float:
 
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_default_model_gives_the_same_in_windows(rate: int, music: Samples) -> None:
-    mixture = resample(music, orig_rate=48000, target_rate=rate)
+    mixture = resample(music[:, : 10 * 48000], orig_rate=48000, target_rate=rate)
     whole = Separator("default", device="cpu", segment=0).separate((mixture, rate)).stems
     parts = Separator("default", device="cpu", segment=3).separate((mixture, rate)).stems
     for name in STEMS:
