@@ -3,7 +3,9 @@
 The command modules import the core inside their functions, so that `--help` never waits for torch.
 """
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ from sfisep_cli.commands import (
 )
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import show_error
-from sfisep_core.errors import ConfigError, SfisepError
+from sfisep_core.errors import AudioFileError, ConfigError, SfisepError
 
 # Windows has no SIGHUP.
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -79,6 +81,31 @@ def _cleaned_up_after_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _standard_output_told() -> Iterator[None]:
+    """Turn what a full disk does to standard output into an error message."""
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        _drop_standard_output()
+        raise SystemExit(ExitCode.FAILED) from None
+    except OSError as error:
+        if error.filename is not None:  # another file: not expected here
+            raise
+        _drop_standard_output()
+        msg = f"standard output: expected it to take the result, got {error.strerror}"
+        raise AudioFileError(msg) from error
+
+
+def _drop_standard_output() -> None:
+    """Keep Python from writing once more at exit what could not be written."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+
+
 def _leave(number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
@@ -93,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: Always, with one of `ExitCode`.
     """
     try:
-        with _cleaned_up_after_signals():
+        with _cleaned_up_after_signals(), _standard_output_told():
             app(args=arguments, prog_name="sfisep", obj=arguments)
     except ConfigError as error:
         show_error(str(error))

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from sfisep_core.errors import AudioFileError, ConfigError
 
-AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a", ".mp4", ".mkv", ".webm"}
-)
+# fmt: off
+AUDIO_SUFFIXES = frozenset({
+    ".wav", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc",
+    ".au", ".caf", ".m4a", ".m4b", ".mp4", ".mov", ".aac", ".wma", ".mkv", ".mka", ".webm",
+})
+# fmt: on
 STANDARD_STREAM = Path("-")
 
 STDIN_TRACK = "stdin"
@@ -72,24 +75,30 @@ def _audio_files_in(
     files that are not yet complete.
     """
     root = os.path.realpath(folder)
-    skipped = {os.path.realpath(output) for output in outputs} - {root}
+    # Links to folders are followed, each folder once, so that no circle of links has no end.
+    skipped = {os.path.realpath(output) for output in outputs} | {root}
     found = []
 
     def fail(error: OSError) -> None:
         path = Path(error.filename)
         failures[path] = f"{path}: expected a folder that can be read, got {error.strerror}"
 
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [
-            name for name in folders if os.path.realpath(f"{place}/{name}") not in skipped
-        ]
-        found += [
-            Path(place, name)
-            for name in names
-            if Path(name).suffix.lower() in AUDIO_SUFFIXES
-            and not name.startswith(".")
-            and os.path.isfile(f"{place}/{name}")
-        ]
+    for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        taken = []
+        for name in sorted(folders):
+            real = os.path.realpath(f"{place}/{name}")
+            if real not in skipped:
+                skipped.add(real)
+                taken.append(name)
+        folders[:] = taken
+        for name in names:
+            path = Path(place, name)
+            if path.suffix.lower() not in AUDIO_SUFFIXES or name.startswith("."):
+                continue
+            if os.path.isfile(path):
+                found.append(path)
+            elif not os.path.exists(path):
+                failures[path] = f"{path}: a link to a file that is not there"
     return sorted(found)
 
 

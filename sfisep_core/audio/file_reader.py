@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from sfisep_core.audio.formats import OGG_ORDER
-from sfisep_core.audio.source_files import decode_foreign, open_regular_file, unreadable
+from sfisep_core.audio.source_files import (
+    decode_foreign,
+    open_regular_file,
+    promised_frames,
+    unread_bytes,
+    unreadable,
+)
 
 MIN_SAMPLE_RATE = 4_000
 MAX_SAMPLE_RATE = 384_000
@@ -37,8 +42,6 @@ _LINEAR_ENCODINGS = {
 _CODECS = {"MPEG_LAYER_III": "mp3"}
 # What libsndfile answers where the header does not tell the length (FLAC written to a pipe).
 _UNKNOWN_FRAMES = 2**63 - 1
-# Programs that write WAV to a pipe announce the largest length they can.
-_STREAMED_WAV_BYTES = 2**31 - 2**16
 # A WAV of this size whose header announces no samples was not closed by its recorder.
 _EMPTY_WAV_BYTES = 4096
 # libsndfile may forget what it decoded in a call that meets a fault: short calls lose little.
@@ -102,7 +105,7 @@ class AudioReader:
                 self._complaint = foreign.complaint
                 self._file = self._start()
             stack.callback(lambda: self._file.close())
-            self._promised = _promised_frames(self._file)
+            self._promised = promised_frames(self._file)
             if self._promised == _UNKNOWN_FRAMES:
                 self._promised = self._count()
             self.info = AudioInfo(
@@ -261,6 +264,16 @@ class AudioReader:
                 self._position,
                 seconds,
             )
+        elif self._position >= self._promised and (
+            unread := unread_bytes(self._raw, self._file.format)
+        ):
+            _logger.warning(
+                "%r ends after %.3f s by its header, and %d bytes follow that are not read, as in "
+                "recordings that were joined; for all of it: ffmpeg -i INPUT OUTPUT.wav",
+                str(self._path),
+                seconds,
+                unread,
+            )
         elif self._faults > 0 or self._position < self._promised:
             _logger.warning(
                 "%r is damaged: its header announces %d frames, %d could be decoded (%.3f s) and "
@@ -281,12 +294,3 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile s
 
     def seekable(self) -> bool:
         return False
-
-
-def _promised_frames(file: soundfile.SoundFile) -> int:
-    """Return the frames that the header announces; libsndfile corrects those of a cut WAV."""
-    size = re.search(r"^data *: (\d+) \(should be \d+\)", file.extra_info, re.MULTILINE)
-    align = re.search(r"^ *Block Align *: (\d+)", file.extra_info, re.MULTILINE)
-    if size and align and int(size[1]) < _STREAMED_WAV_BYTES:
-        return max(int(file.frames), int(size[1]) // int(align[1]))
-    return int(file.frames)

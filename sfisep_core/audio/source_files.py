@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from sfisep_core.errors import AudioFileError
 
 _READABLE = "WAV, FLAC, OGG, Opus or MP3"
 _FFMPEG_SUFFIXES = {".m4a", ".m4b", ".mp4", ".aac", ".wma", ".mov", ".mkv", ".mka", ".webm"}
+_ENDING_WITH_SAMPLES = {"OGG", "FLAC", "MP3", "AU"}
+_SHORT_TAIL = 4096
+_TAGS = (b"TAG", b"APETAGEX", b"LYRICS")  # ID3v1, APE, Lyrics3
+# Programs that write WAV to a pipe announce the largest length they can.
+_STREAMED_WAV_BYTES = 2**31 - 2**16
 _CONVERT = "convert it first: ffmpeg -i INPUT OUTPUT.wav"
 _INSTALL = "apt-get install ffmpeg, brew install ffmpeg, conda install ffmpeg"
 
@@ -106,6 +112,33 @@ def decode_foreign(path: Path, raw: io.FileIO, error: soundfile.LibsndfileError)
             raise unreadable(path, "audio", found, "copy or download it again, or export it anew")
     found = f"data that begin with {head!r} ({error.error_string.strip()})"
     raise unreadable(path, _READABLE, found, f"if it plays elsewhere, {_CONVERT}") from error
+
+
+def promised_frames(file: soundfile.SoundFile) -> int:
+    """Return the frames that the header announces; libsndfile corrects those of a cut WAV."""
+    size = re.search(r"^data *: (\d+) \(should be \d+\)", file.extra_info, re.MULTILINE)
+    align = re.search(r"^ *Block Align *: (\d+)", file.extra_info, re.MULTILINE)
+    if size and align and int(size[1]) < _STREAMED_WAV_BYTES:
+        return max(int(file.frames), int(size[1]) // int(align[1]))
+    return int(file.frames)
+
+
+def unread_bytes(raw: io.FileIO, file_format: str) -> int:
+    """Return how much of a file lies behind what libsndfile took for its end.
+
+    Args:
+        raw: The file, which libsndfile has read to that end through the same descriptor.
+        file_format: libsndfile's name of the format.
+
+    Returns:
+        Bytes; 0 for a tag, a few bytes, and formats that may have anything there.
+    """
+    if file_format not in _ENDING_WITH_SAMPLES:
+        return 0
+    position = raw.tell()
+    tag = raw.read(8)
+    behind = os.fstat(raw.fileno()).st_size - position
+    return behind if behind > _SHORT_TAIL and not tag.startswith(_TAGS) else 0
 
 
 def unreadable(path: Path, expected: str, found: str, advice: str) -> AudioFileError:

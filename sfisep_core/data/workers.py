@@ -4,8 +4,8 @@ import itertools
 import logging
 import multiprocessing
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -20,9 +20,16 @@ _Record = tuple[str, int, str]  # logger, level, message
 # Longer than the longest call into a library that a signal has to wait for.
 _PATIENCE_SECONDS = 10.0
 
+# What the other end of a connection raises when its process is gone.
+_ENDED = (EOFError, OSError)
+
 
 def run_in_workers(
-    function: Callable[[_Item], _Result], items: Sequence[_Item], *, jobs: int
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    *,
+    jobs: int,
+    killed: Callable[[_Item], _Result] | None = None,
 ) -> Generator[tuple[_Item, _Result], None, None]:
     """Apply a function to every item, in any order.
 
@@ -34,6 +41,8 @@ def run_in_workers(
         function: Of a module, so that the processes find it.
         items: What can be pickled.
         jobs: Processes, 1 or more; 1 works in this one.
+        killed: Gives the result of an item whose process was killed, and another process goes on
+            with the others; None raises an error instead.
 
     Yields:
         An item and its result, as soon as there is one.
@@ -51,27 +60,47 @@ def run_in_workers(
     waiting = iter(items)
     processes: list[SpawnProcess] = []
     busy: dict[Connection, _Item] = {}
-    try:
+
+    def start(some: Iterable[_Item]) -> None:
+        started = []
         with _interrupts_held():
-            for item in itertools.islice(waiting, jobs):
+            for item in some:
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_work, args=(function, theirs), daemon=True)
                 process.start()
                 processes.append(process)
                 theirs.close()  # the process holds it: its end is then seen here
                 busy[ours] = item
-        for connection, item in busy.items():
-            _send(connection, item)
+                started.append(ours)
+        for connection in started:
+            _send(connection, busy[connection])
+
+    try:
+        start(itertools.islice(waiting, jobs))
         while busy:
             for connection in [c for c in wait(list(busy)) if isinstance(c, Connection)]:
-                result = _receive(connection)
                 item = busy.pop(connection)
-                following = next(waiting, None)
-                if following is None:
+                try:
+                    reply = connection.recv()
+                except _ENDED as error:
                     connection.close()
+                    if killed is None:
+                        msg = (
+                            "a worker process was killed, as happens where memory runs out: run "
+                            "the same command again with fewer --jobs; what is done is not done "
+                            "again"
+                        )
+                        raise DatasetError(msg) from error
+                    result = killed(item)
+                    start(itertools.islice(waiting, 1))
                 else:
-                    busy[connection] = following
-                    _send(connection, following)
+                    result = _result(*reply)
+                    following = next(waiting, None)
+                    if following is None:
+                        connection.close()
+                    else:
+                        busy[connection] = following
+                        _send(connection, following)
                 yield item, result
     finally:
         for connection in busy:
@@ -85,30 +114,17 @@ def run_in_workers(
 
 
 def _send(connection: Connection, item: object) -> None:
-    with _other_end():
+    with suppress(*_ENDED):  # receiving will tell
         connection.send(item)
 
 
-def _receive(connection: Connection) -> Any:
-    with _other_end():
-        result, records = connection.recv()
+def _result(result: Any, records: list[_Record]) -> Any:
+    """Log what a process logged, and give its result, or raise what it raised."""
     for name, level, message in records:
         logging.getLogger(name).log(level, "%s", message)
     if isinstance(result, Exception):
         raise result
     return result
-
-
-@contextmanager
-def _other_end() -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, ConnectionError) as error:
-        msg = (
-            "a worker process was killed, as happens where memory runs out: run the same command "
-            "again with fewer --jobs; what is done is not done again"
-        )
-        raise DatasetError(msg) from error
 
 
 @contextmanager
@@ -137,7 +153,7 @@ def _work(function: Callable[[_Item], _Result], connection: Connection) -> None:
     while True:
         try:
             item = connection.recv()
-        except (EOFError, ConnectionError):
+        except _ENDED:
             return
         try:
             result: object = function(item)
@@ -145,7 +161,7 @@ def _work(function: Callable[[_Item], _Result], connection: Connection) -> None:
             result = error
         try:
             connection.send((result, log.take()))
-        except ConnectionError:
+        except _ENDED:
             return
 
 

@@ -176,13 +176,15 @@ def separate_file(
             + stores.bytes_on_disk((len(sources), channels), expected)
             + expected * channels * len(files) * _SAMPLE_BYTES.get(output.container, 0),
         )
+        for folder in folders:
+            _make_folder(folder)
+        for file in files.values():
+            _check_name(file)
         mixture = stores.make((channels,), expected)
         for block in resample_blocks(
             reader.blocks(), channels=channels, orig_rate=orig_rate, target_rate=target_rate
         ):
             mixture.append(block)
-        for folder in folders:
-            _make_folder(folder)
         stems = separate(mixture, stores=stores, sample_rate=target_rate)
         written = _Written(mixture, stems, sources, list(files))
         gain = 1.0
@@ -268,6 +270,20 @@ def _check_room(folder: Path, needed: int) -> None:
             f"samples and stems, found {free / 1e6:.1f} MB: free some, or choose another --out"
         )
         raise AudioFileError(msg)
+
+
+def _check_name(file: Path) -> None:
+    """Refuse, before any work, a name that the file system does not take."""
+    try:
+        os.stat(file)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        msg = (
+            f"stem {file}: expected a name that can be written, got {error.strerror}: change the "
+            "pattern of the file names, or rename the input"
+        )
+        raise AudioFileError(msg) from error
 
 
 def _make_folder(folder: Path) -> None:

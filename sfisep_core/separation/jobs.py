@@ -2,6 +2,7 @@
 
 import logging
 import os
+import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -148,16 +149,12 @@ def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
 
 
 def run_job(job: Job, progress: Progress | None = None) -> Outcome:
-    """Separate a file; what is wrong with it is part of the outcome.
-
-    Raises:
-        CheckpointError: The model cannot be found or read.
-        ConfigError: A device that is not there, or a setting out of range.
-    """
-    separator = separator_for(job.settings)
-    result, error = None, None
+    """Separate a file; whatever is wrong is part of the outcome, since others are to follow."""
+    result, error, device = None, None, job.settings.device
     with _warnings() as warnings:
         try:
+            separator = separator_for(job.settings)
+            device = str(separator.device)
             files = job.output.files(job.track, job.out_dir, separator.sources)
             if not (job.skip_existing and all(map(_is_written, files.values()))):
                 result = separator.separate_file(
@@ -170,7 +167,18 @@ def run_job(job: Job, progress: Progress | None = None) -> Outcome:
                 )
         except SfisepError as caught:
             error = str(caught)
-    return Outcome(job.path, result, error, tuple(warnings), str(separator.device))
+        except Exception as caught:
+            error = _unexpected(job.path, caught)
+    return Outcome(job.path, result, error, tuple(warnings), device)
+
+
+def _unexpected(path: Path, error: Exception) -> str:
+    """Describe an error that is none of ours: as much of it as a report of the defect needs."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{path}: unexpected {type(error).__name__} in {Path(place.filename).name}, line "
+        f"{place.lineno}: {error}: please report this"
+    )
 
 
 def run_in_processes(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None, None]:
@@ -181,14 +189,19 @@ def run_in_processes(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome,
         workers: Processes.
 
     Yields:
-        What came of each file.
-
-    Raises:
-        DatasetError: A process was killed.
+        What came of each file; one whose process was killed has failed.
     """
-    with closing(run_in_workers(run_job, jobs, jobs=workers)) as work:
+    with closing(run_in_workers(run_job, jobs, jobs=workers, killed=_killed)) as work:
         for _, outcome in work:
             yield outcome
+
+
+def _killed(job: Job) -> Outcome:
+    error = (
+        f"{job.path}: the process that separated it was killed, as happens where memory runs out: "
+        "run the same command again with fewer --jobs and --skip-existing"
+    )
+    return Outcome(job.path, None, error, (), job.settings.device)
 
 
 def _is_written(file: Path) -> bool:

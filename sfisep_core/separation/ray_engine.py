@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from sfisep_core.separation.jobs import Job, Outcome, run_job
 
 # A file whose worker dies is tried once more: the machine may have gone, or the file may kill it.
 _TRIES = 2
+_CONNECT_SECONDS = 10.0
 
 
 def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None, None]:
@@ -31,7 +33,6 @@ def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None,
     Raises:
         ConfigError: Ray is not installed.
         DeviceError: There is no such cluster.
-        CheckpointError: The model cannot be found or read on a worker.
     """
     try:
         import ray
@@ -41,17 +42,20 @@ def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None,
         raise ConfigError(msg) from error
     started = not ray.is_initialized()
     if started:
+        address = os.environ.get("RAY_ADDRESS") or None
         try:
+            if address:
+                _check_address(address)
             ray.init(
-                address=os.environ.get("RAY_ADDRESS"),
-                num_cpus=None if os.environ.get("RAY_ADDRESS") else workers,
-                include_dashboard=None if os.environ.get("RAY_ADDRESS") else False,
+                address=address,
+                num_cpus=None if address else workers,
+                include_dashboard=None if address else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=False,
             )
         except (ConnectionError, OSError, ValueError, RayError) as error:
-            msg = f"engine ray: expected a cluster at RAY_ADDRESS, got {error}"
+            msg = f"engine ray: expected a Ray cluster at RAY_ADDRESS={address}, got {error}"
             raise DeviceError(msg) from error
     on_gpu = jobs[0].settings.device.startswith("cuda")
     # Ray gives every worker GPUs of its own, which are its only ones.
@@ -96,6 +100,13 @@ def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None,
         else:
             for worker, _, _ in busy.values():
                 ray.kill(worker)
+
+
+def _check_address(address: str) -> None:
+    """Raise an OSError where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 class _Worker:

@@ -774,3 +774,50 @@ def test_finished_files_get_their_names_together(tmp_path: Path) -> None:
             writer.finish()  # a second time changes nothing
         assert not any(path.exists() for path in paths)
     assert [read_info(path).frames for path in paths] == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        (".ogg", "VORBIS"),
+        (".opus", "OPUS"),
+        (".au", "PCM_16"),
+        (".flac", "PCM_16"),
+        pytest.param(".mp3", "MPEG_LAYER_III", marks=needs_mp3),
+    ],
+)
+def test_joined_files_are_told(
+    suffix: str, subtype: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = encode(tmp_path / f"one{suffix}", music(), 48000, subtype)
+    other = encode(tmp_path / f"other{suffix}", music()[:, ::-1], 48000, subtype)
+    assert read_audio(one)[0].shape[1] == 96000
+    assert caplog.messages == []
+    joined = tmp_path / f"joined{suffix}"
+    joined.write_bytes(one.read_bytes() + other.read_bytes())
+    read_audio(joined)
+    (message,) = caplog.messages
+    assert "bytes follow that are not read, as in recordings that were joined" in message
+
+
+@needs_mp3
+@pytest.mark.parametrize("tag", [b"TAG" + bytes(125), b"APETAGEX" + bytes(9000)])
+def test_tags_are_no_recording(
+    tag: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = encode(tmp_path / "tagged.mp3", music(), 48000, "MPEG_LAYER_III")
+    path.write_bytes(path.read_bytes() + tag)
+    assert read_audio(path)[0].shape[1] == 96000
+    assert caplog.messages == []
+
+
+def test_flac_whose_header_announces_too_little(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = encode(tmp_path / "half.flac", music(), 48000, "PCM_16")
+    content = bytearray(path.read_bytes())
+    packed = int.from_bytes(content[18:26], "big") - 96000 // 2  # 36 bits of total samples
+    content[18:26] = packed.to_bytes(8, "big")
+    path.write_bytes(content)
+    assert read_audio(path)[0].shape[1] == 48000
+    assert "ends after 1.000 s by its header" in caplog.text

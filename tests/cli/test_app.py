@@ -279,3 +279,20 @@ def test_log_of_the_core_is_shown(
     monkeypatch.setitem(sys.modules, "sfisep_core.data.demo_corpus", module)
     assert run_sfisep("prepare-data", "--demo", tmp_path / "x", *options) == 0
     assert capsys.readouterr().err.startswith(shown)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["env", "--json"], ["models", "list"], ["--help"]])
+def test_standard_output_that_is_full(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:  # a device
+        process = subprocess.run(
+            [sys.executable, "-m", "sfisep_cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert process.stderr == (
+        "error: standard output: expected it to take the result, got No space left on device\n"
+    )

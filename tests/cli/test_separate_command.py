@@ -44,6 +44,9 @@ class FakeSeparator:
         progress(0.5, 1.0)
         if path.name.startswith("interrupt"):
             raise KeyboardInterrupt
+        if path.name.startswith("odd"):
+            msg = "[nobody] thought of this"
+            raise RuntimeError(msg)
         if path.name.startswith("bad"):
             msg = f"{path}: [not] audio"
             raise AudioFileError(msg)
@@ -261,7 +264,7 @@ def test_file_named_twice_is_separated_once(
 
 
 def test_folder_gives_its_audio_files(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
-    suffixes = ["wav", "FLAC", "ogg", "Opus", "mp3", "aiff", "AIF"]
+    suffixes = ["wav", "FLAC", "ogg", "Opus", "mp3", "aiff", "AIF", "wma", "au", "mov"]
     audio = [f"x/deep/{number}.{suffix}" for number, suffix in enumerate(suffixes)]
     touch(*audio, "x/cover.jpg", "x/wav", "x/folder.wav/take.wav")
     assert run_sfisep("separate", "x") == 0
@@ -275,7 +278,8 @@ def test_folder_without_audio_fails(run_sfisep: Run, capsys: pytest.CaptureFixtu
     assert written() == ["separated/default/a/vocals.wav"]
     assert capsys.readouterr().err == (
         "error: x: no audio file in this folder or below; looked for "
-        ".aif .aiff .flac .m4a .mkv .mp3 .mp4 .ogg .opus .wav .webm\n"
+        ".aac .aif .aifc .aiff .au .caf .flac .m4a .m4b .mka .mkv .mov .mp3 .mp4 .oga .ogg .opus "
+        ".rf64 .w64 .wav .webm .wma\n"
     )
 
 
@@ -475,6 +479,30 @@ def test_links_in_a_circle_and_empty_stems(run_sfisep: Run) -> None:
     assert find_files([Path("x")], outputs=(Path("loop"),)) == ([Path("x/a.wav")], {})
     assert run_sfisep("separate", "x", "--skip-existing") == 0
     assert Path("separated/default/a/vocals.wav").read_text() == "vocals of "
+
+
+def test_links_of_a_folder_are_followed_or_told(run_sfisep: Run) -> None:
+    touch("elsewhere/b.wav", "x/a.wav")
+    Path("x/album").symlink_to("../elsewhere")
+    Path("x/again").symlink_to("../elsewhere")
+    Path("x/gone.wav").symlink_to("nothing")
+    assert find_files([Path("x")], outputs=()) == (
+        [Path("x/a.wav"), Path("x/again/b.wav")],
+        {Path("x/gone.wav"): "x/gone.wav: a link to a file that is not there"},
+    )
+    assert run_sfisep("separate", "x", "-q") == 1
+
+
+def test_error_that_nobody_expected_does_not_stop_the_others(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("odd.wav", "song.wav")
+    assert run_sfisep("separate", "odd.wav", "song.wav", "--json") == 1
+    captured = capsys.readouterr()
+    odd, song = json.loads(captured.out)["files"]
+    assert song["status"] == "separated"
+    assert "odd.wav: unexpected RuntimeError in test_separate_command.py, line" in odd["error"]
+    assert "[nobody] thought of this: please report this" in odd["error"]
 
 
 def test_closed_standard_streams(

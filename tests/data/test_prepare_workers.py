@@ -158,6 +158,11 @@ def test_process_that_is_killed_is_told() -> None:
         list(run_in_workers(die, [1, 2, 3], jobs=2))
 
 
+def test_others_go_on_where_one_is_killed() -> None:
+    found = run_in_workers(die, range(6), jobs=2, killed=lambda number: -number)
+    assert sorted(found) == [(n, -n if n == 1 else n) for n in range(6)]
+
+
 def start(source: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sfisep_cli", "prepare-data", str(source), "--out", str(out)]
     return subprocess.Popen(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sfisep_core.audio import stores as stores_module
 from sfisep_core.audio.files import read_audio, write_audio
 from sfisep_core.errors import AudioFileError, ConfigError
-from sfisep_core.separation.file_separation import Output
+from sfisep_core.separation.file_separation import Output, separate_file
 from sfisep_core.separation.separator import Separator
 from tests.separation.divider import Divider, Samples, noise
 
@@ -199,3 +199,19 @@ def test_rate_channels_length_and_sum_whatever_the_settings(
         stems.append(stem)
     if target_rate in (None, rate):
         np.testing.assert_allclose(np.sum(stems, axis=0), read_audio(path)[0], atol=1e-5)
+
+
+def test_name_that_cannot_be_written_is_told_before_any_work(song: Path) -> None:
+    def separate(*_: object, **__: object) -> None:
+        pytest.fail("work was done")
+
+    files = {"vocals": song.parent / f"{'x' * 300}.wav"}
+    with pytest.raises(AudioFileError, match="expected a name that can be written, got File name"):
+        separate_file(
+            song,
+            files=files,
+            sources=("vocals",),
+            sample_rate=None,
+            output=Output(),
+            separate=separate,  # type: ignore[arg-type]  # never called
+        )

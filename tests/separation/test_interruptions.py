@@ -154,3 +154,46 @@ def test_ray_workers_share_the_files(folder: Path) -> None:
     assert b"bad.wav" in errors
     left = sorted(path.parent.name for path in (folder / "separated").rglob("*.wav"))
     assert left == ["song", "song 0", "song 1", "song 2"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds processes in /proc")
+def test_worker_that_is_killed_fails_one_file_alone(folder: Path) -> None:
+    for name in "abc":
+        (folder / f"{name}.wav").write_bytes((folder / "song.wav").read_bytes())
+    command = [sys.executable, "-m", "sfisep_cli", "separate", "a.wav", "b.wav", "c.wav", "--json"]
+    process = subprocess.Popen(
+        [*command, "--model", str(folder / "model.safetensors"), "--jobs", "2"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers: list[int] = []
+    for _ in range(600):
+        if len(workers) == 2 or process.poll() is not None:
+            break
+        time.sleep(0.1)
+        workers = [
+            int(child)
+            for child in children.read_text().split()
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+    os.kill(workers[0], signal.SIGKILL)
+    report, shown = process.communicate()
+    assert process.returncode == 1, shown
+    files = json.loads(report)["files"]
+    assert [file["path"] for file in files] == ["a.wav", "b.wav", "c.wav"]
+    assert [file["status"] for file in files].count("separated") == 2
+    (error,) = [file["error"] for file in files if file["error"]]
+    assert "the process that separated it was killed, as happens where memory runs out" in error
+
+
+def test_ray_cluster_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    process = start(folder, "--engine", "ray")
+    _, shown = process.communicate()
+    assert process.returncode == 1
+    assert b"expected a Ray cluster at RAY_ADDRESS=127.0.0.1:1, got" in shown
