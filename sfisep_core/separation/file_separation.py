@@ -176,15 +176,16 @@ def separate_file(
             + stores.bytes_on_disk((len(sources), channels), expected)
             + expected * channels * len(files) * _SAMPLE_BYTES.get(output.container, 0),
         )
-        for folder in folders:
-            _make_folder(folder)
-        for file in files.values():
-            _check_name(file)
         mixture = stores.make((channels,), expected)
         for block in resample_blocks(
             reader.blocks(), channels=channels, orig_rate=orig_rate, target_rate=target_rate
         ):
             mixture.append(block)
+        # Not before the input is known to be good, and not after the work.
+        for folder in folders:
+            _make_folder(folder)
+        for file in files.values():
+            _check_name(file)
         stems = separate(mixture, stores=stores, sample_rate=target_rate)
         written = _Written(mixture, stems, sources, list(files))
         gain = 1.0
