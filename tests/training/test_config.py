@@ -259,12 +259,12 @@ def test_unknown_key_without_a_close_one_lists_all() -> None:
 @pytest.mark.parametrize(
     ("overrides", "loss", "masked"),
     [
-        ([], {"snr": 1.0}, False),
+        ([], {"si-sdr": 1.0}, False),
         (["loss={l1=1, stft=0.5}"], {"l1": 1.0, "stft": 0.5}, False),
-        (["loss.stft=0.5"], {"snr": 1.0, "stft": 0.5}, False),
-        (["loss={si-sdr=2}"], {"si-sdr": 2.0}, False),
-        (["loss.si-sdr=2"], {"snr": 1.0, "si-sdr": 2.0}, False),
-        (["mask_silent=true"], {"snr": 1.0}, True),
+        (["loss.stft=0.5"], {"si-sdr": 1.0, "stft": 0.5}, False),
+        (["loss={snr=2}"], {"snr": 2.0}, False),
+        (["loss.snr=2"], {"si-sdr": 1.0, "snr": 2.0}, False),
+        (["mask_silent=true"], {"si-sdr": 1.0}, True),
     ],
 )
 def test_losses_are_replaced_or_added(
