@@ -168,3 +168,20 @@ def test_chunks_of_the_default_model_agree_with_their_context() -> None:
 def test_sources_that_are_no_plain_names_are_refused(sources: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"^sources: expected different names of letters"):
         SFIConvTasNet(SFIConvTasNetConfig(sources=sources))
+
+
+@torch.no_grad()
+def test_free_masks_are_bounded() -> None:
+    model = make(**FREE)
+    output = model.masker.get_submodule("conv_out")
+    output.weight.zero_()  # type: ignore[operator]
+    mixture = noise(1, 1, 3000)
+
+    def stems(share: float) -> Tensor:
+        output.bias.fill_(share - 0.25)  # type: ignore[operator]
+        found: Tensor = model(mixture, sample_rate=44100)
+        return found
+
+    for sign in (-1.0, 1.0):
+        torch.testing.assert_close(stems(300.0 * sign), stems(2.0 * sign))
+    assert not torch.allclose(stems(1.9), stems(2.0), rtol=1e-3)
