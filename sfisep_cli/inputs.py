@@ -9,9 +9,11 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from sfisep_core.errors import AudioFileError, ConfigError
+from sfisep_core.separation.file_names import stem_file_name
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
@@ -54,8 +56,7 @@ def find_files(
         elif os.path.exists(path) or path == STANDARD_STREAM:
             found = [path]
         else:
-            found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-            found = [file for file in found if os.path.isfile(file)]
+            found = _files_of_pattern(str(path), outputs=outputs)
             if not found:
                 failures[path] = f"{path}: no such file or folder"
         for file in found:
@@ -64,6 +65,24 @@ def find_files(
                 continue
             files.setdefault(os.path.abspath(file), file)
     return list(files.values()), failures
+
+
+def _files_of_pattern(pattern: str, *, outputs: tuple[Path, ...]) -> list[Path]:
+    """Return the files that a pattern stands for, sorted.
+
+    Those in the output folders are left out, unless the pattern begins in there.
+    """
+    found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    fixed = list(takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    start = Path(os.path.realpath(Path(*fixed)))
+    skipped = [Path(os.path.realpath(output)) for output in outputs]
+    skipped = [output for output in skipped if not start.is_relative_to(output)]
+    return [
+        file
+        for file in found
+        if os.path.isfile(file)
+        and not any(Path(os.path.realpath(file)).is_relative_to(output) for output in skipped)
+    ]
 
 
 def _audio_files_in(
@@ -121,11 +140,7 @@ def check_outputs(paths: Sequence[Path], *, folder: Path, filename: str, suffix:
     """
     by_place = defaultdict(list)
     for path in paths:
-        try:
-            name = filename.format(track=track_name(path), stem="*", ext=suffix[1:])
-        except (LookupError, ValueError, TypeError, AttributeError, MemoryError) as error:
-            msg = f"--filename {filename!r}: expected {{track}}, {{stem}} and {{ext}}, got {error}"
-            raise ConfigError(msg) from error
+        name = stem_file_name(filename, track=track_name(path), stem="*", ext=suffix[1:])
         by_place[folder / name].append(path)
     for place, rivals in by_place.items():
         if len(rivals) > 1:

@@ -213,6 +213,9 @@ def separate(
         raise ConfigError(msg)
     chosen = tuple(name.strip() for name in stems.split(",")) if stems is not None else None
     to_stdout = out == STANDARD_STREAM
+    if not to_stdout and out.exists() and not out.is_dir():
+        msg = f"--out {out}: expected a folder, got a file"
+        raise ConfigError(msg)
     if to_stdout:
         _check_stdout(
             inputs, one_stem=two_stems is not None or len(chosen or ()) == 1, json=as_json
@@ -263,7 +266,9 @@ def separate(
     if as_json:
         typer.echo(json_report(outcomes, failures=failures, model=model, model_sha256=sha256))
     elif not quiet:
-        rows = [table_row(outcome, folder / track_name(outcome.path)) for outcome in outcomes]
+        rows = [
+            table_row(o, Path("-") if to_stdout else folder / track_name(o.path)) for o in outcomes
+        ]
         rows += [(str(path), "failed") for path in failures]
         show_table(COLUMNS, rows, target=console)
     if failures or any(outcome.error for outcome in outcomes):

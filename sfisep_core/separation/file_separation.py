@@ -16,14 +16,14 @@ from sfisep_core.audio.resample import resample_blocks, resampled_length
 from sfisep_core.audio.stores import BLOCK_FRAMES, Samples, Store, Stores
 from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.results import SeparatedFile
+from sfisep_core.separation.file_names import stem_file_name
 
 ClipMode = Literal["rescale", "clamp", "none"]
 Container = Literal["wav", "flac", "mp3", "ogg", "opus"]
 
 RESIDUAL = "residual"
-
-# What str.format raises for patterns that are none.
-FORMAT_ERRORS = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+# Of float files, which may hold up to 3e38: sums of powers are to be numbers.
+LARGEST_SAMPLE = 1e12
 
 # Of the stems, at least; that lossy formats find a full disk before the end is not worth guessing.
 _SAMPLE_BYTES = {"wav": 2, "flac": 1}
@@ -96,17 +96,11 @@ class Output:
                 gives two stems one name.
         """
         names = self.names(sources)
-        try:
-            files = {
-                name: out_dir / self.filename.format(track=track, stem=name, ext=self.container)
-                for name in names
-            }
-        except FORMAT_ERRORS as error:
-            msg = (
-                f"file name {self.filename!r}: expected a pattern with {{track}}, {{stem}} and "
-                f"{{ext}}, got {error}"
-            )
-            raise ConfigError(msg) from error
+        files = {
+            name: out_dir
+            / stem_file_name(self.filename, track=track, stem=name, ext=self.container)
+            for name in names
+        }
         inside = all(
             file.is_relative_to(out_dir) and ".." not in file.relative_to(out_dir).parts
             for file in files.values()
@@ -165,7 +159,11 @@ def separate_file(
         reader = stack.enter_context(AudioReader(path))
         channels, orig_rate = reader.info.channels, reader.info.sample_rate
         target_rate = orig_rate if sample_rate is None else sample_rate
-        check_output_format(output.container, output.encoding, channels, target_rate)
+        try:
+            check_output_format(output.container, output.encoding, channels, target_rate)
+        except ConfigError as error:
+            msg = f"{path}: {error}"
+            raise ConfigError(msg) from error
         expected = resampled_length(
             reader.info.frames, orig_rate=orig_rate, target_rate=target_rate
         )
@@ -178,7 +176,7 @@ def separate_file(
         )
         mixture = stores.make((channels,), expected)
         for block in resample_blocks(
-            reader.blocks(), channels=channels, orig_rate=orig_rate, target_rate=target_rate
+            _usable(reader, path), channels=channels, orig_rate=orig_rate, target_rate=target_rate
         ):
             mixture.append(block)
         # Not before the input is known to be good, and not after the work.
@@ -221,6 +219,19 @@ def separate_file(
         elapsed=time.monotonic() - started,
         gain_db=20 * float(np.log10(gain)),
     )
+
+
+def _usable(reader: AudioReader, path: Path) -> Iterator[Samples]:
+    """Read a file, and refuse samples whose powers 32 bits do not hold."""
+    for block in reader.blocks():
+        peak = np.abs(block).max(initial=0.0)
+        if peak > LARGEST_SAMPLE:
+            msg = (
+                f"{path}: expected samples of at most {LARGEST_SAMPLE:.0e} (full scale is "
+                f"1), found {peak:.0e}: repair that place, or export the file again"
+            )
+            raise AudioFileError(msg)
+        yield block
 
 
 class _Written:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from sfisep_core.audio.formats import check_output_format
 from sfisep_core.data.workers import run_in_workers
 from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.results import SeparatedFile
@@ -129,6 +130,8 @@ def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
     inputs = {os.path.realpath(job.path): job.path for job in jobs}
     writers: dict[str, Path] = {}
     for job in jobs:
+        if job.sample_rate is not None:  # the channels are known when the file is open
+            check_output_format(job.output.container, job.output.encoding, 1, job.sample_rate)
         for file in job.output.files(job.track, job.out_dir, separator.sources).values():
             place = os.path.realpath(file)
             if place in inputs:

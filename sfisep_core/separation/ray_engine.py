@@ -65,7 +65,11 @@ def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None,
     # Workers that the cluster has no room for would wait for ever for those that are there.
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     room = resources.get("GPU" if on_gpu else "CPU", 0)
-    workers = max(1, min(workers, len(jobs), int(room)))
+    if room < 1:
+        kind = "GPUs" if on_gpu else "processors"
+        msg = f"engine ray: expected a cluster with {kind}, found none: choose another --device"
+        raise DeviceError(msg)
+    workers = min(workers, len(jobs), int(room))
     actor = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=0)(_Worker)
     waiting = [(job, 1) for job in reversed(jobs)]
     busy: dict[Any, tuple[Any, Job, int]] = {}

@@ -16,7 +16,7 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.file_separation import Output, separate_file
+from sfisep_core.separation.file_separation import LARGEST_SAMPLE, Output, separate_file
 from sfisep_core.separation.methods import MethodName, check_method, run_method, run_stored
 from sfisep_core.separation.native import Precision, Progress, RunOptions
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
@@ -263,8 +263,12 @@ def _checked_array(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
         raise ConfigError(msg)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf, and is refused
         audio = audio.astype(np.float32, copy=False)
-    if not np.isfinite(audio).all():
-        msg = "samples: expected finite values, found NaN or Inf: mend or mute them first"
+    if not (np.abs(audio) <= LARGEST_SAMPLE).all():  # NaN is not
+        found = "larger ones" if np.isfinite(audio).all() else "NaN or Inf"
+        msg = (
+            f"samples: expected finite values of at most {LARGEST_SAMPLE:.0e} (full scale is 1), "
+            f"found {found}: mend or mute them first"
+        )
         raise ConfigError(msg)
     return audio
 

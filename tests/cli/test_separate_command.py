@@ -405,8 +405,14 @@ def test_what_is_written(options: str, names: list[str], run_sfisep: Run) -> Non
         ("--two-stems horns", "stem 'horns': expected one of this model's, vocals, drums"),
         ("--two-stems drums --stems vocals", "two stems are one stem and the rest"),
         ("--two-stems drums --residual", "two stems are one stem and the rest"),
-        ("--filename {title}.{ext}", "--filename '{title}.{ext}': expected {track}"),
-        ("--filename {track.{ext}", "--filename '{track.{ext}': expected {track}"),
+        ("--filename {title}.{ext}", "file name '{title}.{ext}': expected a pattern with {track}"),
+        ("--filename {track.{ext}", "file name '{track.{ext}': expected a pattern with {track}"),
+        ("--filename {stem:>999999999}.{ext}", "and {ext}, just so, got {stem:>999999999}"),
+        ("--filename {track.__class__}/{stem}.{ext}", "just so, got {track.__class__}"),
+        ("--filename {stem!r}.{ext}", "just so, got {stem!r}"),
+        ("--filename {}/{stem}.{ext}", "just so, got {}"),
+        ("--format mp3 --sr 96000", "expected"),
+        ("--out song.wav", "--out song.wav: expected a folder, got a file"),
         ("--filename {track}.{ext}", "a name of its own for every stem"),
         ("--filename {track}/{stem}.mp3", "that ends in .{ext}"),
         ("--filename ../{track}/{stem}.{ext}", "inside the output folder"),
@@ -539,6 +545,16 @@ def test_patterns_stand_for_files(run_sfisep: Run, separators: list[FakeSeparato
     found = [str(path) for path, _ in separators[0].calls]
     assert found == ["x/a.wav", "x/b.wav", "x/y/c.wav", "x/[1].wav"]
     assert run_sfisep("separate", "x/*.mp3", "-q") == 1
+
+
+def test_patterns_leave_out_earlier_stems(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
+    touch("a.wav", "separated/default/old/vocals.wav")
+    for _ in range(2):
+        assert run_sfisep("separate", "**/*.wav") == 0
+        assert [str(path) for path, _ in separators[-1].calls] == ["a.wav"]
+    # Whoever names the folder means it.
+    assert run_sfisep("separate", "separated/default/old/*.wav", "--out", "separated") == 0
+    assert [path.name for path, _ in separators[-1].calls] == ["vocals.wav"]
 
 
 def test_shards_share_the_files(run_sfisep: Run, separators: list[FakeSeparator]) -> None:

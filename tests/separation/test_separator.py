@@ -512,6 +512,19 @@ def test_rates_that_are_no_rates_are_refused(separator: Separator, rate: object)
         separator.separate((np.zeros(10, dtype=np.float32), rate))  # type: ignore[arg-type]
 
 
+def test_absurd_samples_are_refused(separator: Separator, tmp_path: Path) -> None:
+    mixture = np.zeros((2, 1000), dtype=np.float32)
+    mixture[1, 500] = 1e12
+    assert np.isfinite(separator.separate((mixture, 8000)).stems["vocals"]).all()
+    mixture[1, 500] = -1e13
+    with pytest.raises(ConfigError, match=r"finite values of at most 1e\+12 \(full scale is 1\)"):
+        separator.separate((mixture, 8000))
+    path = write(tmp_path / "song.wav", mixture, 8000)
+    with pytest.raises(AudioFileError, match=r"song.wav: expected samples of at most 1e\+12"):
+        separator.separate_file(path, out_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_array_without_channels_is_refused(separator: Separator) -> None:
     with pytest.raises(ConfigError, match=r"^samples: .*got float32 of shape \(0, 10\)"):
         separator.separate((np.zeros((0, 10), dtype=np.float32), 8000))
