@@ -138,7 +138,7 @@ def test_a_mask_network_of_ones_by_hand() -> None:
     # One channel everywhere, 1x1 convolutions of weight 1, depthwise kernels 1 1 1, and frame
     # norms that give their bias (a single channel is its own mean).
     config = TCNConfig(1, 1, num_layers=2, num_stacks=1, norm="frame")
-    network = MaskNetwork(config, num_features=1, num_sources=1, networks=1, output_norm=False)
+    network = MaskNetwork(config, num_features=1, num_sources=1, networks=1, softmax=False)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.fill_(1.0 if "conv" in name or "norm" in name else 0.25)
@@ -153,7 +153,7 @@ def test_a_mask_network_of_ones_by_hand() -> None:
 def test_receptive_field_of_a_mask_network() -> None:
     config = TCNConfig(4, 4, num_layers=3, num_stacks=2, norm="frame")
     torch.manual_seed(0)
-    network = MaskNetwork(config, num_features=4, num_sources=2, networks=1, output_norm=False)
+    network = MaskNetwork(config, num_features=4, num_sources=2, networks=1, softmax=False)
     features = noise(1, 4, 80).requires_grad_()
     network(features)[..., 40].sum().backward()
     assert features.grad is not None
@@ -165,7 +165,8 @@ def test_receptive_field_of_a_mask_network() -> None:
 def test_grouped_networks_are_independent() -> None:
     config = TCNConfig(8, 8, num_layers=2, num_stacks=1, norm_groups=2)
     torch.manual_seed(0)
-    network = MaskNetwork(config, num_features=6, num_sources=3, networks=3, output_norm=True)
+    network = MaskNetwork(config, num_features=6, num_sources=3, networks=3, softmax=True)
+    network.softmax = False  # which compares them
     features = noise(2, 6, 20)
     before = network(features)
     with torch.no_grad():
@@ -306,7 +307,7 @@ def test_norms_before_zero_padding_are_not_folded() -> None:
 @torch.no_grad()
 def test_other_norms_are_left_alone() -> None:
     config = TCNConfig(4, 4, num_layers=1, num_stacks=1, norm="frame")
-    network = MaskNetwork(config, num_features=4, num_sources=2, networks=1, output_norm=True)
+    network = MaskNetwork(config, num_features=4, num_sources=2, networks=1, softmax=True)
     folded = fold_batch_norms(network)
     assert folded is not network
     features = noise(1, 4, 9)

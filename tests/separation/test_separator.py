@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sfisep_core.audio.files import read_audio
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
+from sfisep_core.models.blocks.fused_tcn import FusedMaskNetwork
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
 from sfisep_core.models.registry import build_model
@@ -530,7 +531,7 @@ def test_an_array_without_channels_is_refused(separator: Separator) -> None:
         separator.separate((np.zeros((0, 10), dtype=np.float32), 8000))
 
 
-def test_batch_norms_are_folded_for_separation() -> None:
+def test_networks_are_fused_for_separation() -> None:
     torch.manual_seed(0)
     tcn = TCNConfig(8, 8, num_layers=2, num_stacks=1, norm="batch")
     model = SFIConvTasNet(
@@ -547,8 +548,7 @@ def test_batch_norms_are_folded_for_separation() -> None:
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
     separator = Separator(model)
-    norms = [m for m in separator.model.modules() if isinstance(m, torch.nn.BatchNorm1d)]
-    assert len(norms) == 3  # those before the two depthwise convolutions, and norm_2
+    assert isinstance(separator.model.masker, FusedMaskNetwork)
     mixture = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
     stems = separator.separate((mixture, 8000)).stems
     with torch.no_grad():

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 def moving_average(signal: Tensor, window: int) -> Tensor:
@@ -20,10 +19,12 @@ def moving_average(signal: Tensor, window: int) -> Tensor:
     >>> moving_average(torch.tensor([[[0.0, 3.0, 0.0, 0.0]]]), 3)
     tensor([[[1.5000, 1.0000, 1.0000, 0.0000]]])
     """
-    half = window // 2
-    total = functional.pad(signal.double().cumsum(dim=-1), (1, 0))
-    total = functional.pad(total, (half, half), mode="replicate")
-    index = torch.arange(signal.shape[-1], device=signal.device)
-    last = signal.shape[-1] - 1
-    count = (index + half).clamp(max=last) - (index - half).clamp(min=0) + 1
-    return ((total[..., window:] - total[..., :-window]) / count).to(signal.dtype)
+    half, frames = window // 2, signal.shape[-1]
+    total = signal.double().cumsum(dim=-1)  # gradients, too, in 64 bits
+    ahead, behind = min(half, frames), max(frames - half - 1, 0)
+    # The sum up to the last sample of the window, without that up to its first.
+    sums = torch.cat([total[..., ahead:], total[..., -1:].expand(*total.shape[:-1], ahead)], dim=-1)
+    sums[..., frames - behind :] -= total[..., :behind]
+    index = torch.arange(frames, device=signal.device)
+    count = (index + half).clamp(max=frames - 1) - (index - half).clamp(min=0) + 1
+    return (sums / count).to(signal.dtype)

@@ -49,12 +49,24 @@ class WindowNorm(nn.Module):
         batch, channels, frames = features.shape
         kind = torch.promote_types(features.dtype, torch.float32)  # 16 bits do not hold _EPS
         grouped = features.to(kind).view(batch, self.groups, channels // self.groups, frames)
-        mean = moving_average(grouped.mean(dim=2), self.window)
-        power = moving_average(grouped.square().mean(dim=2), self.window)
-        scale = torch.rsqrt((power - mean.square()).clamp_min(0.0) + _EPS)
-        normal = (grouped - mean.unsqueeze(2)) * scale.unsqueeze(2)
-        scaled = normal.view(batch, channels, frames) * self.weight[:, None] + self.bias[:, None]
-        return scaled.to(features.dtype)
+        normal = normalize_windows(grouped, self.window).view(batch, channels, frames)
+        return (normal * self.weight[:, None] + self.bias[:, None]).to(features.dtype)
+
+
+def normalize_windows(features: Tensor, window: int) -> Tensor:
+    """Normalise by the statistics of a window of time around each frame.
+
+    Args:
+        features: Shape (batch, group, channel, frames), 32 bits at least.
+        window: Frames, odd.
+
+    Returns:
+        Same shape.
+    """
+    mean = moving_average(features.mean(dim=2), window)
+    power = moving_average(features.square().mean(dim=2), window)
+    scale = torch.rsqrt((power - mean.square()).clamp_min(0.0) + _EPS)
+    return (features - mean.unsqueeze(2)) * scale.unsqueeze(2)
 
 
 class GlobalNorm(nn.GroupNorm):

@@ -90,15 +90,15 @@ class TCNLayer(nn.Module):
 
 
 class MaskNetwork(nn.Module):
-    """From latent features to raw masks of every source.
+    """From latent features to masks of every source.
 
     Args:
         num_features: Channels of the latent <N>.
         num_sources: Sources <C>.
         networks: `num_sources` for one independent network a source (published), 1 for a trunk
             that all sources share.
-        output_norm: Whether PReLU and norm follow the last convolution (published, before a
-            softmax); without them the convolution has a bias and may give any value.
+        softmax: Whether PReLU, norm and a softmax over the sources follow the last convolution
+            (published); without them the convolution has a bias and may give any value.
 
     Shape:
         - Input: (batch, num_features, frames)
@@ -112,11 +112,12 @@ class MaskNetwork(nn.Module):
         num_features: int,
         num_sources: int,
         networks: int,
-        output_norm: bool,
+        softmax: bool,
     ) -> None:
         super().__init__()
         self.num_sources = num_sources
         self.networks = networks
+        self.softmax = softmax
         outer = networks * config.bottleneck_channels
         outputs = num_sources * num_features
         self.prelu_1 = nn.PReLU()
@@ -131,13 +132,13 @@ class MaskNetwork(nn.Module):
         )
         self.prelu_3 = nn.PReLU()
         self.norm_3 = _norm(config, outer, networks)
-        self.conv_out = nn.Conv1d(outer, outputs, 1, groups=networks, bias=not output_norm)
+        self.conv_out = nn.Conv1d(outer, outputs, 1, groups=networks, bias=not softmax)
         self.output = nn.Sequential()
-        if output_norm:
+        if softmax:
             self.output = nn.Sequential(nn.PReLU(), _norm(config, outputs, networks))
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Estimate raw masks; see the class."""
+        """Estimate masks; see the class."""
         features = self.prelu_1(latent).repeat(1, self.networks, 1)  # (B, G N, frames)
         features = self.prelu_2(self.conv_in(self.norm_1(features)))  # (B, G B, frames)
         features = self.norm_2(features)
@@ -148,7 +149,7 @@ class MaskNetwork(nn.Module):
         assert skip_sum is not None
         raw = self.output(self.conv_out(self.norm_3(self.prelu_3(skip_sum))))  # (B, C N, frames)
         masks: Tensor = raw.unflatten(1, (self.num_sources, -1))
-        return masks
+        return masks.softmax(dim=1) if self.softmax else masks
 
 
 def _norm(
