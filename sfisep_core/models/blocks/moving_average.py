@@ -22,9 +22,11 @@ def moving_average(signal: Tensor, window: int) -> Tensor:
     half, frames = window // 2, signal.shape[-1]
     total = signal.double().cumsum(dim=-1)  # gradients, too, in 64 bits
     ahead, behind = min(half, frames), max(frames - half - 1, 0)
+    last = total[..., -1:].expand(*total.shape[:-1], ahead)
+    zeros = total.new_zeros(*total.shape[:-1], frames - behind)
     # The sum up to the last sample of the window, without that up to its first.
-    sums = torch.cat([total[..., ahead:], total[..., -1:].expand(*total.shape[:-1], ahead)], dim=-1)
-    sums[..., frames - behind :] -= total[..., :behind]
+    sums = torch.cat([total[..., ahead:], last], dim=-1)
+    sums = sums - torch.cat([zeros, total[..., :behind]], dim=-1)
     index = torch.arange(frames, device=signal.device)
     count = (index + half).clamp(max=frames - 1) - (index - half).clamp(min=0) + 1
     return (sums / count).to(signal.dtype)
