@@ -4,13 +4,10 @@ The command modules import the core inside their functions, so that `--help` nev
 """
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -25,10 +22,8 @@ from sfisep_cli.commands import (
 )
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import show_error
+from sfisep_cli.signals import cleaned_up_after_signals
 from sfisep_core.errors import AudioFileError, ConfigError, SfisepError
-
-# Windows has no SIGHUP.
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 app = typer.Typer(
     name="sfisep",
@@ -68,20 +63,6 @@ def sfisep(
 
 
 @contextmanager
-def _cleaned_up_after_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the process as an exception does: temporary files are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, _leave) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
 def _standard_output_told() -> Iterator[None]:
     """Turn what a full disk does to standard output into an error message."""
     try:
@@ -106,10 +87,6 @@ def _drop_standard_output() -> None:
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
 
 
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and leave by the one door: `SystemExit` with an `ExitCode`.
 
@@ -120,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: Always, with one of `ExitCode`.
     """
     try:
-        with _cleaned_up_after_signals(), _standard_output_told():
+        with cleaned_up_after_signals(), _standard_output_told():
             app(args=arguments, prog_name="sfisep", obj=arguments)
     except ConfigError as error:
         show_error(str(error))

@@ -20,24 +20,25 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # decision that this list makes visible.
 OPTIONS = {
     "sfisep": "--version --install-completion --show-completion",
-    "sfisep separate": "--out --model --name --sr --device --method --seed --stems --two-stems "
+    "sfisep separate": "--out --model --name --sr --device --method "
+    "--super-resolve --low-rate --network --seed --stems --two-stems "
     "--residual --format --int16 "
     "--int24 --float32 --clip-mode --filename --skip-existing --segment --overlap "
-    "--batch-size --precision --jobs --engine --shard --json --quiet",
+    "--batch-size --precision --compile --jobs --engine --shard --json --quiet",
     "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "
     "--jobs --shard --verify --demo --tracks --seconds --seed --quiet",
     "sfisep train": "--data --out --config --set --show-config --resume --init --precision "
     "--compile --loader-workers --tensorboard --device --threads --gpus --workers --max-restarts "
     "--quiet",
-    "sfisep evaluate": "--data --split --track --sr --out --model --baseline --estimates "
-    "--kernel-noise --post-noise --metrics --allow-upsampled --save-estimates --segment --device "
-    "--jobs --json --quiet",
+    "sfisep evaluate": "--data --split --track --sr --out --model --baseline --no-native "
+    "--estimates --kernel-noise --post-noise --low-rate --network --metrics --allow-upsampled "
+    "--save-estimates --segment --device --jobs --json --quiet",
     "sfisep compare-resampling": "--data --split --track --sr --out --model --name --method "
-    "--kernel-noise --post-noise --metrics --allow-upsampled --example --example-sr --no-report "
-    "--segment --device --jobs --json --quiet",
+    "--kernel-noise --post-noise --low-rate --network --metrics --allow-upsampled --example "
+    "--example-sr --no-report --segment --device --jobs --json --quiet",
     "sfisep env": "--json",
     "sfisep models": "",
-    "sfisep models list": "--json",
+    "sfisep models list": "--json --families",
     "sfisep models download": "--sha256 --quiet",
     "sfisep models verify": "",
     "sfisep models path": "",
