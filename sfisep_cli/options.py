@@ -107,6 +107,28 @@ PostNoise = Annotated[
     ),
 ]
 
+LowRate = Annotated[
+    int,
+    typer.Option(
+        "--low-rate",
+        metavar="HZ",
+        min=0,
+        help="Of super-resolve and super-resolve-share: sampling frequency to separate at; what it "
+        "cannot hold of the stems is made of the mixture.",
+        show_default="that of --network, or the model's own",
+    ),
+]
+
+Network = Annotated[
+    str,
+    typer.Option(
+        "--network",
+        metavar="MODEL",
+        help="Of super-resolve: a super-resolved model, by name or file, whose network is taken.",
+        show_default="the model's own, if it is such a model; otherwise none",
+    ),
+]
+
 Jobs = Annotated[
     int,
     typer.Option(

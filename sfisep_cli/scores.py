@@ -22,15 +22,20 @@ if TYPE_CHECKING:
     from sfisep_core.separation.rate_changes import MethodOptions
 
 # What a terminal has room for; all the others are in the files.
-_SHOWN = ("sdr", "isr", "sir", "sar", "si_sdr", "si_sdr_common_band", "snr")
+_SHOWN = (
+    *("si_snr_improvement", "sdr_improvement"),
+    *("sdr", "isr", "sir", "sar", "si_sdr", "si_sdr_common_band", "snr"),
+)
 _COMPARED = ("sdr", "si_sdr")
 
 
-def method_options(kernel_noise: float | None, post_noise: float | None) -> "MethodOptions":
-    """Give the settings of the baselines that add noise; None leaves a level as it is."""
+def method_options(
+    kernel_noise: float | None, post_noise: float | None, low_rate: int, network: str
+) -> "MethodOptions":
+    """Give the settings of methods; None leaves a level of noise as it is."""
     from sfisep_core.separation.rate_changes import MethodOptions
 
-    options = MethodOptions()
+    options = MethodOptions(low_rate=low_rate, network=network)
     if kernel_noise is not None:
         options = replace(options, kernel_noise_level=kernel_noise)
     return options if post_noise is None else replace(options, post_noise_level=post_noise)
@@ -49,7 +54,6 @@ def run(
 ) -> "Evaluation":
     """Score systems on tracks at rates, with a progress bar; show what failed."""
     from sfisep_core.evaluation.evaluate import evaluate
-    from sfisep_core.evaluation.plan import SOURCES
 
     with progress_bar(quiet=quiet) as show_progress:
         evaluation = evaluate(
@@ -57,7 +61,7 @@ def run(
             tracks,
             systems=systems,
             sample_rates=sample_rates,
-            sources=SOURCES,
+            sources=dataset.stems,
             out=out,
             settings=settings,
             jobs=jobs,

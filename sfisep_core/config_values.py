@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import (
     Any,
@@ -30,7 +30,8 @@ def build_config(
     Args:
         kind: The dataclass; its fields are scalars, Literals, tuples, tables with one kind of
             values, or dataclasses.
-        values: Plain values by field name; fields left out keep their defaults.
+        values: Plain values by field name; fields left out keep their defaults, those of a nested
+            dataclass the ones that it has where it is nested.
         where: What the values belong to, for error messages.
 
     Returns:
@@ -39,18 +40,32 @@ def build_config(
     Raises:
         ConfigError: An unknown name, or a value of another type than the field's.
     """
-    return _build(kind, values, where, "")
+    return _build(kind, values, where, "", _defaults(kind))
 
 
-def _build(kind: type[_Config], values: Mapping[str, Any], where: str, prefix: str) -> _Config:
+def _build(
+    kind: type[_Config],
+    values: Mapping[str, Any],
+    where: str,
+    prefix: str,
+    defaults: Mapping[str, Any],
+) -> _Config:
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     _refuse_unknown(values, names, hints, where, prefix)
     built = {
-        name: _convert(hints[name], value, where, f"{prefix}{name}")
+        name: _convert(hints[name], value, where, f"{prefix}{name}", defaults.get(name))
         for name, value in values.items()
     }
-    return kind(**built)
+    return kind(**{**defaults, **built})
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    """Give what a dataclass has for each of its fields, where nothing is said."""
+    given = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
+    return given | {
+        f.name: f.default_factory() for f in fields(kind) if f.default_factory is not MISSING
+    }
 
 
 def _refuse_unknown(
@@ -74,11 +89,14 @@ def _refuse_unknown(
     raise ConfigError(msg)
 
 
-def _convert(kind: Any, value: Any, where: str, name: str) -> Any:
+def _convert(kind: Any, value: Any, where: str, name: str, default: Any = None) -> Any:
     at = f"{where}: {name}"
     if is_dataclass(kind) and isinstance(kind, type):
         if isinstance(value, Mapping):
-            return _build(kind, value, where, f"{name}.")
+            known = _defaults(kind)
+            if is_dataclass(default):
+                known = {f.name: getattr(default, f.name) for f in fields(default)}
+            return _build(kind, value, where, f"{name}.", known)
         _refuse(at, "a table of settings", value)
     origin, choices = get_origin(kind), get_args(kind)
     if origin is Literal:

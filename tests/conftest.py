@@ -1,9 +1,14 @@
 """What tests of all folders share."""
 
+import os
 import secrets
 from pathlib import Path
 
 import pytest
+
+# Test processes share the cores already, and cores that wait for each other are slow.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -27,6 +27,7 @@ class Outer:
     words: tuple[str, ...] = ("one",)
     numbers: tuple[float, ...] = ()
     inner: Inner = field(default_factory=Inner)
+    own: Inner = field(default_factory=lambda: Inner(size=5, kind="b"))
     extra: dict[str, int] = field(default_factory=dict)
     pair: tuple[float, float] = (0.0, 1.0)
     weights: dict[Literal["low", "high"], float] = field(default_factory=dict)
@@ -35,6 +36,11 @@ class Outer:
 
 def test_defaults_stay() -> None:
     assert build_config(Outer, {}) == Outer()
+
+
+def test_a_nested_table_keeps_the_defaults_of_its_place() -> None:
+    config = build_config(Outer, {"inner": {"kind": "b"}, "own": {"kind": "a"}})
+    assert (config.inner, config.own) == (Inner(3, "b"), Inner(5, "a"))
 
 
 def test_all_kinds_of_values() -> None:
@@ -121,7 +127,7 @@ def test_unknown_names_are_listed_with_the_known_ones() -> None:
         ({"weights": {"mid": 1}}, "run: unknown setting 'weights.mid'; expected one of low, high"),
         ({"weights": {"hig": 1}}, "run: unknown setting 'weights.hig'; did you mean weights.high?"),
         ({"nam": 1}, "run: unknown setting 'nam'; did you mean name?"),
-        ({"sise": 1}, "run: unknown setting 'sise'; did you mean inner.size?"),
+        ({"sise": 1}, "run: unknown setting 'sise'; did you mean own.size?"),
         ({"rate": 10**400}, f"run: rate: expected a value of type float, got 1{'0' * 99}..."),
     ],
 )

@@ -12,8 +12,10 @@ from sfisep_cli.options import (
     Device,
     Jobs,
     KernelNoise,
+    LowRate,
     Metrics,
     Model,
+    Network,
     Out,
     PostNoise,
     Quiet,
@@ -48,7 +50,8 @@ def compare_resampling(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="native|resample|soxr|noisy-kernel|post-noise|direct|mixture|oracle-irm",
+            metavar="native|resample|soxr|noisy-kernel|post-noise|direct|super-resolve|"
+            "super-resolve-share|mixture|oracle-irm",
             help="Compare this, see `sfisep separate --method` and `sfisep evaluate --baseline`; "
             "the first is compared with the others. May be repeated.",
             show_default="the first six",
@@ -56,6 +59,8 @@ def compare_resampling(
     ] = None,
     kernel_noise: KernelNoise = None,
     post_noise: PostNoise = None,
+    low_rate: LowRate = 0,
+    network: Network = "",
     metrics: Metrics = "all",
     allow_upsampled: AllowUpsampled = False,
     example: Annotated[
@@ -131,10 +136,11 @@ def compare_resampling(
         raise ConfigError(msg)
     excerpts = plan_excerpts(tracks, example or [])
     described = model_file(model)
-    options = method_options(kernel_noise, post_noise)
+    options = method_options(kernel_noise, post_noise, low_rate, network)
     systems = plan_systems(
         described,
         method or METHODS,
+        stems=dataset.stems,
         segment=segment,
         options=options,
     )

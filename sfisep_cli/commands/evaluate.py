@@ -12,7 +12,9 @@ from sfisep_cli.options import (
     Device,
     Jobs,
     KernelNoise,
+    LowRate,
     Metrics,
+    Network,
     Out,
     PostNoise,
     Quiet,
@@ -46,14 +48,23 @@ def evaluate(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="resample|soxr|noisy-kernel|post-noise|direct|mixture|oracle-irm",
-            help="Score this as well. The first five run the model in other ways, see `sfisep "
+            metavar="resample|soxr|noisy-kernel|post-noise|direct|super-resolve|super-resolve-share|"
+            "mixture|oracle-irm",
+            help="Score this as well. The first seven run the model in other ways, see `sfisep "
             "separate --method`; mixture takes the mixture for every stem, and oracle-irm masks "
             "it knowing the stems: what a separator starts from, and what masks can reach. May be "
             "repeated.",
             rich_help_panel=_BASELINES,
         ),
     ] = None,
+    no_native: Annotated[
+        bool,
+        typer.Option(
+            "--no-native",
+            help="Leave out the model at the tracks' own rate, at which some cannot work.",
+            rich_help_panel=_BASELINES,
+        ),
+    ] = False,
     estimates: Annotated[
         list[Path] | None,
         typer.Option(
@@ -65,6 +76,8 @@ def evaluate(
     ] = None,
     kernel_noise: KernelNoise = None,
     post_noise: PostNoise = None,
+    low_rate: LowRate = 0,
+    network: Network = "",
     metrics: Metrics = "all",
     allow_upsampled: AllowUpsampled = False,
     save_estimates: Annotated[
@@ -99,11 +112,12 @@ def evaluate(
     target_rate = stored_rate(tracks) if sample_rate is None else sample_rate
     check_rates(tracks, [target_rate], allow_upsampled=allow_upsampled)
     name = "default" if model is None and not estimates else model
-    options = method_options(kernel_noise, post_noise)
+    options = method_options(kernel_noise, post_noise, low_rate, network)
     described = None if name is None else model_file(name)
     systems = plan_systems(
         described,
-        [*(["native"] if name is not None else []), *(baseline or [])],
+        [*(["native"] if name is not None and not no_native else []), *(baseline or [])],
+        stems=dataset.stems,
         estimates=estimates or [],
         segment=segment,
         options=options,

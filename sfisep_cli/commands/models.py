@@ -26,12 +26,23 @@ Names = Annotated[
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_(
+    as_json: AsJson = False,
+    families: Annotated[
+        bool,
+        typer.Option(
+            "--families", help="Show the families that can be trained, and their presets, instead."
+        ),
+    ] = False,
+) -> None:
     """Show the models that `--model` knows by name, and those downloaded from an address.
 
     Each released model was trained four times: NAME is the run of seed 40; NAME-42, NAME-44 and
     NAME-47 are the others.
     """
+    if families:
+        _list_families(as_json=as_json)
+        return
     from sfisep_core.pretrained.registry import list_models
 
     entries = list_models()
@@ -50,6 +61,17 @@ def list_(as_json: AsJson = False) -> None:
     )
     columns = ("name", "state", "trained at", "licence", "description")
     show_table(columns, rows, target=output)
+
+
+def _list_families(*, as_json: bool) -> None:
+    from sfisep_core.training.config_files import list_families
+
+    found = list_families()
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(family) for family in found], indent=2))
+        return
+    rows = ((family.name, family.description, ", ".join(family.presets)) for family in found)
+    show_table(("family", "what it is", "presets of `sfisep train --config`"), rows, target=output)
 
 
 @app.command()

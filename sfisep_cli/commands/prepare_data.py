@@ -40,12 +40,13 @@ def prepare_data(
             exists=True,
             file_okay=False,
             help="A folder with TRACK/STEM.* or {train,valid,test}/TRACK/STEM.*, as MUSDB18-HQ is, "
-            "or with {train,test}/TRACK.stem.mp4, as MUSDB18 is.",
+            "or with {train,test}/TRACK.stem.mp4, as MUSDB18 is, or with "
+            "{tr,cv,tt}/{s1,s2,...}/NAME.wav, as WSJ0-2mix and LibriMix are.",
         ),
     ] = None,
     out: OptionalOut = None,
     layout: Annotated[
-        Literal["auto", "musdb18", "musdb18-hq", "folders"],
+        Literal["auto", "musdb18", "musdb18-hq", "folders", "numbered"],
         typer.Option(
             help="How SOURCE is laid out. MUSDB18 and MUSDB18-HQ get their standard validation "
             "split; elsewhere, without tracks in valid/, about a tenth of train/ is held out.",

@@ -14,7 +14,16 @@ from sfisep_cli.inputs import (
     track_name,
     write_to_stdout,
 )
-from sfisep_cli.options import AsJson, Device, Model, Quiet, SampleRate, Segment
+from sfisep_cli.options import (
+    AsJson,
+    Device,
+    LowRate,
+    Model,
+    Network,
+    Quiet,
+    SampleRate,
+    Segment,
+)
 from sfisep_cli.render import console, show_error, show_table
 from sfisep_cli.separation import COLUMNS, json_report, run_all, table_row
 from sfisep_core.errors import ConfigError
@@ -48,7 +57,16 @@ def separate(
     sample_rate: SampleRate = None,
     device: Device = "auto",
     method: Annotated[
-        Literal["native", "resample", "soxr", "noisy-kernel", "post-noise", "direct"],
+        Literal[
+            "native",
+            "resample",
+            "soxr",
+            "noisy-kernel",
+            "post-noise",
+            "direct",
+            "super-resolve",
+            "super-resolve-share",
+        ],
         typer.Option(
             help="native runs the model at the input's own rate; resample converts to the rate "
             "that the model was trained at, and back. The others are for comparisons: soxr is "
@@ -57,6 +75,16 @@ def separate(
             "a file in memory."
         ),
     ] = "native",
+    super_resolve: Annotated[
+        bool,
+        typer.Option(
+            "--super-resolve",
+            help="Separate at --low-rate, and restore the full band from the mixture: the same as "
+            "--method super-resolve.",
+        ),
+    ] = False,
+    low_rate: LowRate = 0,
+    network: Network = "",
     seed: Annotated[
         int, typer.Option(min=0, help="Of the noise of noisy-kernel and post-noise.")
     ] = 0,
@@ -167,6 +195,15 @@ def separate(
             rich_help_panel=_SPEED,
         ),
     ] = "fp32",
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile the network first: takes a minute or so, then GPUs are faster. CPUs need "
+            "a C++ compiler, and are as fast without.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = False,
     jobs: Annotated[
         int,
         typer.Option(
@@ -204,6 +241,11 @@ def separate(
     written as OUT/MODEL/TRACK/STEM.wav. A file that fails does not stop the others; the exit code
     is 1 then.
     """
+    if super_resolve:
+        if method not in ("native", "super-resolve"):
+            msg = f"--super-resolve and --method {method} exclude each other: give one of them"
+            raise ConfigError(msg)
+        method = "super-resolve"
     encoding = _encoding(int16=int16, int24=int24, float32=float32)
     if container == "flac" and encoding == "float32":
         msg = "--format flac has no floating-point samples: give --int24, or --format wav"
@@ -251,7 +293,8 @@ def separate(
                 overlap,
                 batch_size,
                 precision,
-                MethodOptions(seed=seed),
+                compiled,
+                MethodOptions(seed=seed, low_rate=low_rate, network=network),
             )
             output = Output(container, encoding, clip_mode, chosen, two_stems, residual, filename)
             files = [

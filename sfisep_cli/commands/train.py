@@ -60,7 +60,9 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="Start from the weights of this model, by name or file."
+            metavar="MODEL",
+            help="Start from the weights of this model, by name or file; super-resolution is "
+            "trained on top of it.",
         ),
     ] = None,
     precision: Annotated[
@@ -149,7 +151,7 @@ def train(
     if resume:
         config = resumed_config(out, file=config_file, overrides=overrides)
     else:
-        config = load_config(config_file, overrides=overrides)
+        config = load_config(config_file, overrides=overrides, init=init)
     if show_config:
         typer.echo(describe(config))
         return

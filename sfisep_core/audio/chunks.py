@@ -110,6 +110,26 @@ class ChunkGrid:
         return index, Chunk(start, stop, self.inner(index).keep_start, keep_stop=frames)
 
 
+def even_segment(frames: int, *, segment: int, context: int) -> int:
+    """Shorten segments so that the windows of a signal share it out evenly.
+
+    Otherwise the last window hears again most of what the one before it has heard: 30 s in segments
+    of 20 s would cost as much as 40 s do.
+
+    Args:
+        frames: Length of the signal in samples, 0 or more.
+        segment: Most samples of a segment; 0 means one window for the whole signal.
+        context: Samples around each segment.
+
+    Returns:
+        Samples of a segment, for as many windows as there would have been.
+    """
+    shared = frames - 2 * context
+    if segment == 0 or shared <= segment:
+        return segment
+    return -(-shared // -(-shared // segment))
+
+
 def plan_chunks(
     frames: int, *, segment: int, context: int, fade: int, alignment: int
 ) -> list[Chunk]:

@@ -175,7 +175,7 @@ def sinc_resample(
     else:
         kept = _sinc_taps(orig_rate, target_rate) <= _MAX_KEPT_TAPS
         make = _sinc_resampler if kept else _sinc_resampler.__wrapped__
-        resampled = make(orig_rate, target_rate, audio.dtype, audio.device)(audio)
+        resampled = make(orig_rate, target_rate, audio.dtype, audio.device)(audio.contiguous())
 
     # Here, because it is slow to import and users of soxr do not need it.
     import torch
@@ -183,6 +183,24 @@ def sinc_resample(
     # torchaudio rounds the length in float32, which is off by some samples beyond 2**24 of them.
     missing = max(0, length - resampled.shape[-1])
     return torch.nn.functional.pad(resampled[..., :length], (0, missing))
+
+
+def limit_band(audio: torch.Tensor, *, sample_rate: int, limit: int) -> torch.Tensor:
+    """Remove what a lower rate cannot hold, at the same rate and length.
+
+    Args:
+        audio: Signal, shape (..., time).
+        sample_rate: Its rate in Hz.
+        limit: The lower rate in Hz.
+
+    Returns:
+        What is left, same shape.
+
+    Raises:
+        ConfigError: As in `sinc_resample`.
+    """
+    lower = sinc_resample(audio, orig_rate=sample_rate, target_rate=limit)
+    return sinc_resample(lower, orig_rate=limit, target_rate=sample_rate, length=audio.shape[-1])
 
 
 @lru_cache(maxsize=_MAX_KEPT)

@@ -14,8 +14,14 @@ import numpy.typing as npt
 from sfisep_core.data.equalizer import EQUALIZER_FREQUENCIES
 from sfisep_core.errors import ConfigError
 
-# Tells these random numbers from those of `draw_step` and of the places of excerpts.
+# Tell these random numbers from those of `draw_step` and of the places of excerpts.
 _PURPOSE = 2
+_EXCHANGE = 3
+_LEVELS = 5
+
+# Of speech in mixtures of WSJ0, as SepFormer is trained: mean and standard deviation in dB of the
+# first source, and of the others relative to it; the range of the first.
+_FIRST_LEVEL, _OTHER_LEVELS, _LEVEL_RANGE = (-27.43, 2.57), (-2.51, 2.66), (-45.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,12 @@ class MixingConfig:
     excerpt_seconds: float = 3.0
     channels: Literal[1, 2] = 1
     remix_probability: float = 0.6  # stems of an example come from different places
+    replace_probability: float = 0.0  # each stem, where stems come from one place: from another
+    exchange_probability: float = 0.0  # each example: shuffles stems with others of the step
     active_probability: float = 0.8  # the excerpt of a stem is drawn where the stem plays
     random_channel_probability: float = 1.0  # one channel of a stem instead of their mean
     swap_probability: float = 0.5  # a stem's two channels change places
+    dynamic_levels: bool = False  # all stems: a level of its own, see `draw_levels`; no gain_*
     gain_probability: float = 1.0  # each stem
     gain_db: float = 4.0  # uniform in +- this
     flip_probability: float = 0.5  # polarity of each stem
@@ -152,6 +161,33 @@ def draw_step(config: MixingConfig, *, seed: int, step: int) -> StepDraw:
     )
 
 
+def draw_givers(
+    config: MixingConfig, *, num_sources: int, seed: int, step: int, example: int, batch_size: int
+) -> list[int]:
+    """Draw from which examples of the step the stems of one are taken.
+
+    Those that take part shuffle their stems, each source by itself: what is drawn for a step is
+    heard once, in other mixtures.
+
+    Args:
+        config: How to draw.
+        num_sources: Stems of an example.
+        seed: Of the run, 0 or more.
+        step: Number of the step, 0 or more.
+        example: Number within the step, below `batch_size`.
+        batch_size: Examples of the step, over all processes and micro-batches.
+
+    Returns:
+        Numbers of examples, one a source; their own for those that do not take part.
+    """
+    rng = np.random.default_rng([seed, step, _EXCHANGE])
+    shuffled = np.flatnonzero(rng.random(batch_size) < config.exchange_probability)
+    if example not in shuffled:
+        return num_sources * [example]
+    own = np.searchsorted(shuffled, example)
+    return [int(rng.permutation(shuffled)[own]) for _ in range(num_sources)]
+
+
 def draw_changes(
     sources: Sequence[str], config: MixingConfig, *, seed: int, step: int, example: int
 ) -> Changes:
@@ -165,6 +201,8 @@ def draw_changes(
         -config.equalizer_db, config.equalizer_db, (count, len(EQUALIZER_FREQUENCIES))
     )
     decibels[gains >= config.gain_probability] = 0.0
+    if config.dynamic_levels:
+        decibels = draw_levels(count, seed=seed, step=step, example=example)
     curves[bends >= config.equalizer_probability] = 0.0
     factors = 10 ** (decibels / 20) * np.where(flips < config.flip_probability, -1.0, 1.0)
     factors[choose_muted(mutes, probability=config.mute_probability, sources=sources)] = 0.0
@@ -176,6 +214,27 @@ def draw_changes(
         for i in range(count)
     )
     return Changes(channels, factors.astype(np.float32), curves.astype(np.float32))
+
+
+def draw_levels(num_sources: int, *, seed: int, step: int, example: int) -> npt.NDArray[np.float64]:
+    """Draw levels of the stems of one example, as of speech that is mixed while training.
+
+    Args:
+        num_sources: Stems of the example.
+        seed: Of the run, 0 or more.
+        step: Number of the step, 0 or more.
+        example: Number within the step.
+
+    Returns:
+        In dB, shape (source,): N(-27.43, 2.57) within -45 to 0 for the first stem, and that plus
+        N(-2.51, 2.66) for each of the others. They are relative to a mean absolute value of 1.
+
+    Source: Zeghidour and Grangier, "Wavesplit", IEEE/ACM TASLP 2021, with the numbers of the
+    published training of Subakan et al., "Attention is all you need in speech separation", 2021.
+    """
+    rng = np.random.default_rng([seed, step, _LEVELS, example])
+    first = np.clip(rng.normal(*_FIRST_LEVEL), *_LEVEL_RANGE)
+    return np.concatenate([[first], first + rng.normal(*_OTHER_LEVELS, num_sources - 1)])
 
 
 def choose_channels(

@@ -11,7 +11,6 @@ import soundfile
 
 from sfisep_core.audio.files import read_audio, read_info
 from sfisep_core.audio.resample import resample
-from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_manifest
 from sfisep_core.errors import DatasetError
 
@@ -44,10 +43,12 @@ class StemDataset:
     Attributes:
         folder: Prepared data set.
         tracks: The tracks, as in the manifest.
+        stems: Names of the stems of every track, in order.
         sample_rate: Of the excerpts, in Hz.
 
     Raises:
-        DatasetError: The split has no tracks, or none of them is long enough.
+        DatasetError: The split has no tracks, none of them is long enough, or they have different
+            stems.
     """
 
     def __init__(self, folder: Path, *, split: str, excerpt_seconds: float | None) -> None:
@@ -61,6 +62,15 @@ class StemDataset:
                 f"data set {folder}: expected tracks in split {split!r}, found none "
                 f"({counts or 'nor in any other'}): put some into SOURCE/{split}/ and run "
                 f"`sfisep prepare-data SOURCE --out {folder}`"
+            )
+            raise DatasetError(msg)
+        self.stems = tuple(tracks[0].stems)
+        other = next((track for track in tracks if track.stems.keys() != set(self.stems)), None)
+        if other is not None:
+            msg = (
+                f"data set {folder}: expected tracks of one kind, got {', '.join(self.stems)} in "
+                f"{tracks[0].name} and {', '.join(other.stems)} in {other.name}: prepare each kind "
+                "into a folder of its own"
             )
             raise DatasetError(msg)
         shortest = excerpt_seconds or 0.0
@@ -84,7 +94,7 @@ class StemDataset:
             )
         self._lengths = np.array([track.frames for track in self.tracks])
         self._rates = np.array([track.sample_rate for track in self.tracks])
-        self._active = {stem: self._active_seconds(stem) for stem in STEMS}
+        self._active = {stem: self._active_seconds(stem) for stem in self.stems}
 
     def draw_place(
         self, rng: np.random.Generator, *, frames: int, stem: str | None = None

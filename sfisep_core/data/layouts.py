@@ -4,64 +4,45 @@ import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sfisep_core.data import musdb18
+from sfisep_core.data.numbered_sources import find_numbered
+from sfisep_core.data.source_tracks import (
+    MIXTURE,
+    SPLITS,
+    STEMS,
+    SUFFIXES,
+    SourceFile,
+    SourceTrack,
+    audio_files,
+    holds_audio,
+    name_twice,
+)
 from sfisep_core.errors import ConfigError, DatasetError
 
 _logger = logging.getLogger(__name__)
 
-STEMS = ("vocals", "drums", "bass", "other")
-SPLITS = ("train", "valid", "test")
-MIXTURE = "mixture"
+__all__ = [
+    "MIXTURE",
+    "OWN_NAMES",
+    "SPLITS",
+    "STEMS",
+    "Layout",
+    "SourceFile",
+    "SourceTrack",
+    "find_tracks",
+    "parse_stem_map",
+]
 
-Layout = Literal["auto", "musdb18", "musdb18-hq", "folders"]
+Layout = Literal["auto", "musdb18", "musdb18-hq", "folders", "numbered"]
 StemMap = Mapping[str, tuple[str, ...]]
 
 OWN_NAMES: StemMap = {name: (name,) for name in (*STEMS, MIXTURE)}
 """The mapping of a data set whose files are named as the stems are."""
 
-_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 _SPLIT_FOLDERS = {"train": ("train",), "valid": ("valid", "validation", "val"), "test": ("test",)}
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """An audio file; `stream` is the name of the stream of a `.stem.mp4`, or empty."""
-
-    path: Path
-    stream: str = ""
-
-
-@dataclass(frozen=True)
-class SourceTrack:
-    """One track of a data set as the user has it.
-
-    Attributes:
-        name: Of its folder or `.stem.mp4`.
-        split: "train", "valid" or "test".
-        path: The folder or `.stem.mp4`.
-        stems: The files that sum to each stem; a stem without a file is not there.
-        mixture: The given mixture, if there is one.
-        problem: Why it cannot be prepared, besides missing stems; empty = no reason.
-    """
-
-    name: str
-    split: str
-    path: Path
-    stems: dict[str, tuple[SourceFile, ...]]
-    mixture: SourceFile | None = None
-    problem: str = ""
-
-    @property
-    def fault(self) -> str:
-        """Why it cannot be prepared, as far as file names tell; empty = it may be."""
-        missing = [stem for stem in STEMS if stem not in self.stems]
-        if not self.problem and missing:
-            return f"expected stems {', '.join(STEMS)}; missing {', '.join(missing)}"
-        return self.problem
 
 
 def parse_stem_map(texts: Sequence[str]) -> StemMap:
@@ -110,7 +91,8 @@ def find_tracks(
         source: Folder of the data set.
         layout: "musdb18" is `<split>/<track>.stem.mp4`; "folders" is `<split>/<track>/<stem>.*`,
             as is "musdb18-hq". Without the split folders train, valid (validation, val) and test,
-            all tracks count as training material. "auto" takes what is there.
+            all tracks count as training material. "numbered" is `<split>/{s1,s2,...}/<track>.*`,
+            see `find_numbered`. "auto" takes what is there.
         stem_map: Names of the files that make a stem, without suffix; those that a track has are
             summed.
 
@@ -120,8 +102,8 @@ def find_tracks(
 
     Raises:
         ConfigError: A mapping for files that have no names.
-        DatasetError: The folder is missing, holds no tracks, or tracks of two layouts; or a mapped
-            name is that of no file.
+        DatasetError: The folder is missing, holds no tracks, or tracks of two layouts; a mapped
+            name is that of no file; or what `find_numbered` refuses.
     """
     if not source.is_dir():
         found_instead = "a file" if source.exists() else "nothing"
@@ -139,7 +121,7 @@ def _find_tracks(
 ) -> tuple[list[SourceTrack], Layout]:
     splits = _split_folders(source)
     containers = _find_containers(splits) if layout in ("auto", "musdb18") else []
-    folders = _find_folders(splits, stem_map) if layout != "musdb18" else []
+    folders = _find_folders(splits, stem_map) if layout not in ("musdb18", "numbered") else []
     if containers and folders:
         msg = (
             f"data set {source}: expected one layout, found {len(containers)} {musdb18.SUFFIX} "
@@ -147,19 +129,26 @@ def _find_tracks(
         )
         raise DatasetError(msg)
     if not containers and not folders:
-        raise DatasetError(_nothing_found(source, layout, stem_map))
+        # Last, since tracks may be named s1, s2, ...
+        numbered = find_numbered(source) if layout in ("auto", "numbered") else []
+        if not numbered:
+            raise DatasetError(_nothing_found(source, layout, stem_map))
+        _refuse_mapping(source, stem_map, "numbered sources")
+        return numbered, "numbered"
+    _warn_of_others(source, splits)
     if containers:
-        if stem_map != OWN_NAMES:
-            msg = (
-                f"data set {source}: a mapping is for folders of stems, this has {musdb18.SUFFIX} "
-                "files"
-            )
-            raise ConfigError(msg)
+        _refuse_mapping(source, stem_map, f"{musdb18.SUFFIX} files")
         return containers, "musdb18"
     _check_names(source, folders, stem_map)
     if layout == "auto":
         layout = "musdb18-hq" if _is_musdb18_hq(source, folders) else "folders"
     return folders, layout
+
+
+def _refuse_mapping(source: Path, stem_map: StemMap, found: str) -> None:
+    if stem_map != OWN_NAMES:
+        msg = f"data set {source}: a mapping is for folders of stems, this has {found}"
+        raise ConfigError(msg)
 
 
 def _find_containers(splits: Sequence[tuple[str, Path]]) -> list[SourceTrack]:
@@ -184,7 +173,7 @@ def _find_folders(splits: Sequence[tuple[str, Path]], stem_map: StemMap) -> list
     # Beside tracks, a folder whose files have other names is one with missing stems.
     if not any(track.stems for track in found):
         return []
-    return [track for track in found if track.stems or track.problem or _holds_audio(track.path)]
+    return [track for track in found if track.stems or track.problem or holds_audio(track.path)]
 
 
 def _split_folders(source: Path) -> list[tuple[str, Path]]:
@@ -192,11 +181,15 @@ def _split_folders(source: Path) -> list[tuple[str, Path]]:
         (split, source / name)
         for split, names in _SPLIT_FOLDERS.items()
         for name in names
-        if (source / name).is_dir() and not _holds_audio(source / name)  # a song named "test"
+        if (source / name).is_dir() and not holds_audio(source / name)  # a song named "test"
     ]
-    if not splits:
-        return [("train", source)]
+    return splits or [("train", source)]
+
+
+def _warn_of_others(source: Path, splits: Sequence[tuple[str, Path]]) -> None:
     named = [folder for _, folder in splits]
+    if source in named:
+        return
     others = [path.name for path in sorted(source.iterdir()) if path.is_dir() and path not in named]
     others = [name for name in others if not name.startswith(".")]
     if others:
@@ -206,23 +199,6 @@ def _split_folders(source: Path) -> list[tuple[str, Path]]:
             ", ".join(folder.name for folder in named),
             ", ".join(others),
         )
-    return splits
-
-
-def _audio_files(folder: Path) -> list[Path]:
-    """List the audio files of a folder; those that begin with a dot are some system's own."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    ]
-
-
-def _holds_audio(folder: Path) -> bool:
-    try:
-        return any(path.is_file() for path in _audio_files(folder))
-    except OSError:
-        return False
 
 
 def _plain(name: str) -> str:
@@ -233,7 +209,7 @@ def _plain(name: str) -> str:
 def _read_folder(folder: Path, split: str, stem_map: StemMap) -> SourceTrack:
     files: dict[str, list[Path]] = {}
     try:
-        for path in _audio_files(folder):
+        for path in audio_files(folder):
             files.setdefault(_plain(path.stem), []).append(path)
     except OSError as error:
         problem = f"its folder cannot be read: {error.strerror}"
@@ -243,10 +219,7 @@ def _read_folder(folder: Path, split: str, stem_map: StemMap) -> SourceTrack:
         paths = [path for name in names for path in files.get(name, [])]
         if paths:
             found[stem] = tuple(SourceFile(path) for path in paths)
-        doubled = [files[name] for name in names if len(files.get(name, [])) > 1]
-        if doubled:
-            there = ", ".join(path.name for path in doubled[0])
-            problem = f"expected one file for each name, found {there}: remove what is not to count"
+        problem = name_twice(files.get(name, []) for name in names) or problem
     mixture = found.pop(MIXTURE, (None,))[0]
     return SourceTrack(folder.name, split, folder, found, mixture, problem)
 
@@ -258,7 +231,7 @@ def _check_names(source: Path, tracks: Sequence[SourceTrack], stem_map: StemMap)
         name
         for track in tracks
         if track.stems
-        for name in {_plain(path.stem) for path in _audio_files(track.path)}
+        for name in {_plain(path.stem) for path in audio_files(track.path)}
     )
     wrong = sorted(mapped - present.keys() - OWN_NAMES.keys())
     if wrong:
@@ -286,9 +259,10 @@ def _nothing_found(source: Path, layout: Layout, stem_map: StemMap) -> str:
         "musdb18": f"files train/<track>{musdb18.SUFFIX} and test/<track>{musdb18.SUFFIX}",
         "folders": (
             f"folders <split>/<track>/ or <track>/ with files named {names} and a suffix of "
-            f"{' '.join(_SUFFIXES)}"
+            f"{' '.join(SUFFIXES)}"
         ),
     }
     places["musdb18-hq"] = places["folders"]
-    places["auto"] = f"{places['folders']}, or {places['musdb18']}"
+    places["numbered"] = "folders <split>/s1, <split>/s2, ... with files of equal names"
+    places["auto"] = f"{places['folders']}, or {places['musdb18']}, or {places['numbered']}"
     return f"data set {source}: expected {places[layout]}; found none"

@@ -45,6 +45,7 @@ class MicroBatches(Dataset[RawBatch | SfisepError]):
     ) -> None:
         self._dataset, self._sources, self._config = dataset, sources, config
         self._seed, self._first_step, self._steps = seed, first_step, steps
+        self._batch_size = batch_size
         self._size = batch_size // (world_size * accumulation)
         self._accumulation, self._rank, self._world_size = accumulation, rank, world_size
 
@@ -69,6 +70,7 @@ class MicroBatches(Dataset[RawBatch | SfisepError]):
                         seed=self._seed,
                         step=self._first_step + step,
                         example=example,
+                        batch_size=self._batch_size,
                     )
                     for example in range(first, first + self._size)
                 ]

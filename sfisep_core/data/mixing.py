@@ -1,9 +1,10 @@
 """Draw training examples: excerpts, remixed across tracks and augmented.
 
 Every draw is a pure function of the seed, the step and the number of the example within the step,
-so neither restarts nor the number of processes and workers change what a model sees. Reading is
-one half, `draw_example`, for whoever reads files; `mix_batch` is the other, on the device that
-trains.
+so neither restarts nor the number of processes and workers change what a model sees. Examples that
+exchange stems are no exception: each reads at the place that is drawn for the other one, whatever
+process makes that. Reading is one half, `draw_example`, for whoever reads files; `mix_batch` is the
+other, on the device that trains.
 """
 
 import math
@@ -15,12 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sfisep_core.audio.resample import sinc_resample
+from sfisep_core.audio.resample import limit_band, sinc_resample
 from sfisep_core.data.augmentation import (
     MixingConfig,
     StepDraw,
     choose_channels,
     draw_changes,
+    draw_givers,
     draw_step,
     play_rate,
 )
@@ -37,8 +39,13 @@ __all__ = [
     "mix_batch",
 ]
 
-# Tells the random numbers of places from those of `draw_step` and `draw_changes`.
+# Tell the random numbers of places from those in `augmentation`.
 _PURPOSE = 1
+_REPLACE = 4
+
+# With `dynamic_levels`: the highest peak of an example, and what counts as silence.
+_PEAK = 0.9
+_SILENT_LEVEL = 1e-8
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,8 @@ class Example:
 
     Attributes:
         stems: At the data set's rate, shape (source, channel, time).
-        gains: Factors, negative for a flipped polarity, 0 for a muted stem, shape (source,).
+        gains: Factors, negative for a flipped polarity, 0 for a muted stem, shape (source,). With
+            `dynamic_levels` their sizes are levels, as mean absolute values.
         curves: Gains of the equaliser in dB, zero where it is off, shape (source, point).
     """
 
@@ -108,6 +116,7 @@ def draw_example(
     seed: int,
     step: int,
     example: int,
+    batch_size: int,
 ) -> Example:
     """Draw one example and read it.
 
@@ -118,6 +127,7 @@ def draw_example(
         seed: Of the run, 0 or more.
         step: Number of the step, 0 or more.
         example: Number within the step, over all processes and micro-batches.
+        batch_size: Examples of the step, over all of these.
 
     Returns:
         The example, as long as the step's speed needs. A muted stem is not read: it is silent.
@@ -129,14 +139,23 @@ def draw_example(
     speed = draw_step(config, seed=seed, step=step).speed
     seconds = config.excerpt_seconds * play_rate(dataset.sample_rate, speed)
     frames = math.ceil(seconds - 1e-6)  # what is above a whole number may be rounding
-    places = _draw_places(
-        dataset, sources, config, np.random.default_rng([seed, step, _PURPOSE, example]), frames
+    givers = draw_givers(
+        config,
+        num_sources=len(sources),
+        seed=seed,
+        step=step,
+        example=example,
+        batch_size=batch_size,
     )
+    places = {
+        giver: _draw_places(dataset, sources, config, (seed, step, giver), frames)
+        for giver in set(givers)
+    }
     changes = draw_changes(sources, config, seed=seed, step=step, example=example)
     stems = np.zeros((len(sources), config.channels, frames), dtype=np.float32)
-    for number, (source, place) in enumerate(zip(sources, places, strict=True)):
+    for number, (source, giver) in enumerate(zip(sources, givers, strict=True)):
         if changes.gains[number] != 0:
-            audio = dataset.read(place, source, frames=frames)
+            audio = dataset.read(places[giver][number], source, frames=frames)
             stems[number] = choose_channels(
                 audio, changes.channels[number], channels=config.channels
             )
@@ -158,7 +177,8 @@ def mix_batch(raw: RawBatch, draw: StepDraw, config: MixingConfig, *, stored_rat
 
     Returns:
         Stems, shape (batch, source, channel, time), whose sum is the mixture, at the rate of the
-        step: round(excerpt_seconds * sample_rate) samples. Of the type of `raw`.
+        step: round(excerpt_seconds * sample_rate) samples. Of the type of `raw`. With
+        `dynamic_levels` the highest peak of an example's stems and mixture is 0.9.
     """
     sample_rate = draw.sample_rate
     stems = sinc_resample(
@@ -168,38 +188,48 @@ def mix_batch(raw: RawBatch, draw: StepDraw, config: MixingConfig, *, stored_rat
         length=round(config.excerpt_seconds * sample_rate),
     )
     if draw.band_limit:
-        stems = _limit_band(stems, sample_rate=sample_rate, limit=draw.band_limit)
+        stems = limit_band(stems, sample_rate=sample_rate, limit=draw.band_limit)
     if config.equalizer_probability > 0:
         stems = equalize(stems, raw.curves, sample_rate=sample_rate)
-    return stems * raw.gains[..., None, None]
+    gains = raw.gains[..., None, None]
+    if not config.dynamic_levels:
+        return stems * gains
+    stems = _divided(stems, stems.abs().mean(dim=(-2, -1), keepdim=True)) * gains
+    heard = torch.cat([stems, stems.sum(dim=1, keepdim=True)], dim=1)
+    return _PEAK * _divided(stems, heard.abs().amax(dim=(1, 2, 3), keepdim=True))
+
+
+def _divided(signals: Tensor, levels: Tensor) -> Tensor:
+    """Divide by levels; silence, which has none, stays silent."""
+    return signals / torch.where(levels > _SILENT_LEVEL, levels, 1.0)
 
 
 def _draw_places(
     dataset: StemDataset,
     sources: Sequence[str],
     config: MixingConfig,
-    rng: np.random.Generator,
+    numbers: tuple[int, int, int],
     frames: int,
 ) -> list[Place]:
+    """Draw where the stems of an example come from; `numbers` are seed, step and example."""
+    seed, step, example = numbers
+    rng = np.random.default_rng([seed, step, _PURPOSE, example])
+    # Other numbers than those above, which then do not depend on whether a stem is replaced.
+    replacing = np.random.default_rng([seed, step, _REPLACE, example])
+    replaced = replacing.random(len(sources)) < config.replace_probability
     remix = rng.random() < config.remix_probability
     # Without remixing all stems come from one place, drawn where one of them plays.
     common = dataset.draw_place(rng, frames=frames, stem=str(rng.choice(sources)))
     places = []
-    for source in sources:
+    for source, replace in zip(sources, replaced, strict=True):
         active, shifts, shift = rng.random(3)
         place = common
-        if remix:
+        if remix or replace:
             stem = source if active < config.active_probability else None
-            place = dataset.draw_place(rng, frames=frames, stem=stem)
+            place = dataset.draw_place(rng if remix else replacing, frames=frames, stem=stem)
         elif shifts < config.shift_probability:
             place = dataset.shift_place(
                 common, frames=frames, seconds=config.shift_seconds, draw=float(shift)
             )
         places.append(place)
     return places
-
-
-def _limit_band(stems: Tensor, *, sample_rate: int, limit: int) -> Tensor:
-    """Remove what a lower rate cannot hold, at the same rate and length."""
-    lower = sinc_resample(stems, orig_rate=sample_rate, target_rate=limit)
-    return sinc_resample(lower, orig_rate=limit, target_rate=sample_rate, length=stems.shape[-1])

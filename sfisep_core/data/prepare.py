@@ -114,6 +114,9 @@ def prepare_dataset(
     manifest, sources = read_existing(out), read_sources(out)
     _warn_of_gone(source, out, {source_key(track) for track in found}, sources)
     own = found[number - 1 :: count]
+    splits: dict[str, set[str]] = {}
+    for track in found:
+        splits.setdefault(track.name, set()).add(track.split)
     faults = {track.path: track.fault for track in own if track.fault}
     _refuse_faults(strict, own, faults)
     work = [
@@ -124,7 +127,7 @@ def prepare_dataset(
             container=container,
             encoding=encoding,
             exclusions=tuple(e for e in exclusions if e.track == track.name),
-            splits=frozenset(t.split for t in found if t.name == track.name),
+            splits=frozenset(splits[track.name]),
             known=sources.get(source_key(track)),
             verify=verify,
         )
@@ -232,7 +235,7 @@ def _find(
     _logger.info("%s: %d tracks, layout %s", source, len(tracks), layout)
     if layout == "musdb18":
         check_ffmpeg()
-    if layout != "folders":
+    if layout in ("musdb18", "musdb18-hq"):
         tracks = split_as_musdb18(tracks)
     tracks = hold_out_tracks(tracks, cut={e.track for e in exclusions})
     unknown = {e.track for e in exclusions} - {track.name for track in tracks}

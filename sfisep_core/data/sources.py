@@ -161,7 +161,7 @@ def _files(track: SourceTrack) -> list[tuple[str, SourceFile]]:
 
 
 def _label(role: str, file: SourceFile) -> str:
-    own = file.stream == role or file.path.stem == role
+    own = role in (file.stream, file.path.stem, file.path.parent.name)
     return role if own else f"{role} ({file.path.name})"
 
 

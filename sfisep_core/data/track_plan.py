@@ -9,7 +9,7 @@ from sfisep_core.audio.file_writer import Encoding
 from sfisep_core.audio.files import read_info
 from sfisep_core.audio.resample import resampled_length
 from sfisep_core.data.exclusions import Exclusion, kept_spans
-from sfisep_core.data.layouts import MIXTURE, STEMS, SourceTrack
+from sfisep_core.data.layouts import MIXTURE, SourceTrack
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.data.sources import Inspection, file_digest
 from sfisep_core.errors import AudioFileError, DatasetError
@@ -68,7 +68,8 @@ class TrackPlan:
     def roles(self) -> tuple[str, ...]:
         """The files of a part. Training sums the stems, so that it needs no mixture."""
         track = self.job.track
-        return (*STEMS, MIXTURE) if track.mixture and track.split != "train" else STEMS
+        given = track.mixture and track.split != "train"
+        return (*track.expected, MIXTURE) if given else track.expected
 
     def file(self, part: str, role: str) -> str:
         """Name a file, relative to the prepared data set."""

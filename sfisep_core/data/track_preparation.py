@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from sfisep_core.audio.files import write_audio
 from sfisep_core.audio.resample import resample
-from sfisep_core.data.layouts import MIXTURE, STEMS
+from sfisep_core.data.layouts import MIXTURE
 from sfisep_core.data.manifest import PreparedTrack, read_existing, update_manifest
 from sfisep_core.data.sources import (
     file_digest,
@@ -91,7 +91,7 @@ def _prepare(job: TrackJob) -> TrackOutcome:
             remember_source(job.out, job.track, known)
             return TrackOutcome()
         audio = read_track(job.track, known)
-        frames = audio[STEMS[0]].shape[1]
+        frames = audio[job.track.expected[0]].shape[1]
         if frames != known.frames:  # what a .stem.mp4 announces is not exact
             known = replace(known, frames=frames)
             plan = make_plan(job, known)
@@ -132,8 +132,9 @@ def _mixture_error_db(audio: dict[str, npt.NDArray[np.float32]]) -> float:
         block = slice(start, start + _BLOCK_FRAMES)
         difference = audio[MIXTURE][:, block].copy()
         power += float(np.vdot(difference, difference))
-        for stem in STEMS:
-            difference -= audio[stem][:, block]
+        for role, samples in audio.items():
+            if role != MIXTURE:
+                difference -= samples[:, block]
         error += float(np.vdot(difference, difference))
     if error == 0 or power == 0:
         return math.inf if error else -math.inf
@@ -156,7 +157,7 @@ def _remove_files(plan: TrackPlan, earlier: Sequence[PreparedTrack]) -> None:
 
 
 def _write_parts(plan: TrackPlan, audio: dict[str, npt.NDArray[np.float32]]) -> list[PreparedTrack]:
-    job = plan.job
+    job, stems = plan.job, plan.job.track.expected
     prepared = []
     for name, (first, last) in plan.spans.items():
         folder = job.out / job.track.split / name
@@ -180,10 +181,10 @@ def _write_parts(plan: TrackPlan, audio: dict[str, npt.NDArray[np.float32]]) -> 
                 sample_rate=plan.sample_rate,
                 channels=plan.channels,
                 frames=last - first,
-                stems={stem: plan.file(name, stem) for stem in STEMS},
+                stems={stem: plan.file(name, stem) for stem in stems},
                 activity={
                     stem: _rms_per_second(audio[stem][:, first:last], plan.sample_rate)
-                    for stem in STEMS
+                    for stem in stems
                 },
                 origin=plan.origin,
                 mixture=plan.file(name, MIXTURE) if MIXTURE in plan.roles else None,

@@ -150,19 +150,15 @@ def _work(function: Callable[[_Item], _Result], connection: Connection) -> None:
     logger.addHandler(log)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    while True:
-        try:
+    with suppress(*_ENDED):
+        while True:
             item = connection.recv()
-        except _ENDED:
-            return
-        try:
-            result: object = function(item)
-        except Exception as error:
-            result = error
-        try:
+            try:
+                result: object = function(item)
+            except Exception as error:
+                result = error
             connection.send((result, log.take()))
-        except _ENDED:
-            return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out: nothing is to be cut short
 
 
 def _stop(*_: object) -> NoReturn:

@@ -91,7 +91,7 @@ def fit(
         The filters, in float64.
     """
     channels = references[0].shape[0]
-    lags = _correlations(references, estimates, filter_length=filter_length, device=device)
+    lags = correlations(references, estimates, filter_length=filter_length, device=device)
     num_references = len(references) * channels
     n_fft = _fft_length(filter_length)
     spectra = lags.new_zeros(
@@ -140,14 +140,24 @@ def _fft_length(filter_length: int) -> int:
     return max(_MIN_FFT_LENGTH, 8 * filter_length)
 
 
-def _correlations(
+def correlations(
     references: Sequence[Signal],
     estimates: Sequence[Signal],
     *,
     filter_length: int,
     device: torch.device,
 ) -> torch.Tensor:
-    """Give sum_t x_i[t] y_j[t + lag], shape (lag, i, j): y are the references and estimates."""
+    """Correlate the references' channels with all channels.
+
+    Args:
+        references: Of each source, shape (channel, time).
+        estimates: Shape (channel, time), none longer.
+        filter_length: Lags, from 0 on.
+        device: Where to compute.
+
+    Returns:
+        sum_t x_i[t] y_j[t + lag], shape (lag, i, j): y are the references and estimates.
+    """
     channels, frames = references[0].shape
     num_references = len(references) * channels
     num_all = num_references + len(estimates) * channels

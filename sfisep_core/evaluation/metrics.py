@@ -74,6 +74,20 @@ WHOLE_TRACK_METRICS = {
 }
 """The scores of `whole_track_scores`."""
 
+IMPROVEMENT_METRICS = {
+    "si_snr_improvement": MetricDefinition(
+        "SI-SNRi",
+        "SI-SNR of the estimate minus that of the mixture: the SI-SDR of signals whose mean has "
+        "been taken out",
+    ),
+    "sdr_improvement": MetricDefinition(
+        "SDRi",
+        "SDR of the estimate minus that of the mixture, over the whole track, in which filters of "
+        "512 taps of the reference are no distortion (BSS Eval v3, as for speech; not SDR of v4)",
+    ),
+}
+"""The scores of `improvement.improvement_scores`, for sources without names."""
+
 BSS_EVAL_METRICS = {
     "sdr": MetricDefinition(
         "SDR",
@@ -91,6 +105,7 @@ BSS_EVAL_METRICS = {
 DEFINITIONS = {
     **BSS_EVAL_METRICS,
     **WHOLE_TRACK_METRICS,
+    **IMPROVEMENT_METRICS,
     "leakage_db": MetricDefinition(
         "leakage",
         "level of the estimate of a source that is silent throughout the track, relative to the "

@@ -27,6 +27,7 @@ from sfisep_core.evaluation.track_scores import (
 )
 from sfisep_core.separation.methods import METHODS, run_method
 from sfisep_core.separation.native import RunOptions
+from sfisep_core.separation.permutation import are_unnamed, match_estimates
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Piece:
             "system": system.settings(
                 self.track.split,
                 self.track.name,
+                self.sources,
                 allow_upsampled=self.settings.allow_upsampled,
             ),
         }
@@ -171,7 +173,8 @@ class Piece:
 
     def is_native(self, system: System) -> bool:
         """Say whether a system is the model at its own rate, where all methods are the same."""
-        if system.model is None or system.kind not in METHODS:
+        super_resolves = system.kind.startswith("super-resolve")  # may separate at another rate
+        if system.model is None or system.kind not in METHODS or super_resolves:
             return False
         return load(system.model, self.settings.device).native_rate == self.sample_rate
 
@@ -222,9 +225,12 @@ class Piece:
             )
             for stem in _native_stems(self, system)
         ]
+        at_native, at_rate = np.stack(resampled), np.stack(stems)
+        if are_unnamed(self.sources):
+            at_native = at_native[match_estimates(at_native, at_rate)]
         return equivariance_db(
-            np.stack(stems),
-            np.stack(resampled),
+            at_rate,
+            at_native,
             sample_rate=self.sample_rate,
             native_rate=native_rate,
         )

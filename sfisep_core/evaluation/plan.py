@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sfisep_core.data.datasets import StemDataset
-from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError, DatasetError
 from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, ModelFile, System, load
 from sfisep_core.models.contract import DEFAULT_SOURCES
 from sfisep_core.separation.methods import METHODS
+from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 
 SOURCES = DEFAULT_SOURCES
@@ -20,6 +20,7 @@ def plan_systems(
     model: ModelFile | None,
     kinds: Sequence[str],
     *,
+    stems: Sequence[str] = SOURCES,
     estimates: Sequence[Path] = (),
     segment: float | None = None,
     options: MethodOptions = DEFAULT_OPTIONS,
@@ -29,6 +30,7 @@ def plan_systems(
     Args:
         model: For methods; None where none is used.
         kinds: Names of methods of the model, "mixture" and "oracle-irm", in order.
+        stems: Of the data set's tracks.
         estimates: Folders with estimates of any separator.
         segment: Of methods, see `run_method`.
         options: Of methods.
@@ -66,18 +68,8 @@ def plan_systems(
         )
         raise ConfigError(msg)
     if model is not None:
-        _check_sources(model)
+        check_sources_fit(load(model, "cpu").sources, stems, where=f"model {model.name}")
     return systems
-
-
-def _check_sources(model: ModelFile) -> None:
-    unknown = set(load(model, "cpu").sources) - set(STEMS)
-    if unknown:
-        msg = (
-            f"model {model.name}: expected sources of {', '.join(SOURCES)}, which data sets have "
-            f"references for; got {', '.join(sorted(unknown))}"
-        )
-        raise ConfigError(msg)
 
 
 def select_tracks(dataset: StemDataset, patterns: Sequence[str]) -> list[PreparedTrack]:

@@ -11,7 +11,6 @@ import numpy as np
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError, SfisepError
-from sfisep_core.evaluation.plan import SOURCES
 from sfisep_core.evaluation.signals import read_signals
 from sfisep_core.evaluation.study import Differences, Example, Samples, Scores, Study
 from sfisep_core.evaluation.systems import ModelFile, System, load, make_estimates
@@ -84,7 +83,7 @@ def _range(excerpt: Excerpt) -> tuple[int, int]:
 
 def _balance(track: PreparedTrack, start: int, stop: int) -> float:
     """Give the power of the quietest stem in some seconds."""
-    powers = [np.square(track.activity[source][start:stop]) for source in SOURCES]
+    powers = [np.square(track.activity[source][start:stop]) for source in track.stems]
     return min((float(p.mean()) for p in powers if p.size), default=0.0)
 
 
@@ -147,7 +146,8 @@ def _make_example(
     device: str,
     allow_upsampled: bool,
 ) -> Example:
-    whole = read_signals(dataset, excerpt.track, sources=SOURCES, sample_rate=sample_rate)
+    sources = dataset.stems
+    whole = read_signals(dataset, excerpt.track, sources=sources, sample_rate=sample_rate)
     start, stop = round(excerpt.start * sample_rate), round(excerpt.stop * sample_rate)
     around = slice(max(0, start - 3 * sample_rate), stop + 3 * sample_rate)
     inside = slice(start - around.start, stop - around.start)
@@ -166,7 +166,7 @@ def _make_example(
         start=excerpt.start,
         sample_rate=sample_rate,
         mixture=cut(part.mixture),
-        references=cut_all(dict(zip(SOURCES, part.references, strict=True))),
+        references=cut_all(dict(zip(sources, part.references, strict=True))),
         estimates={
             system.name: cut_all(
                 make_estimates(system, part, device=device, allow_upsampled=allow_upsampled)
@@ -195,7 +195,7 @@ def make_study(
         data=data,
         systems=[system.name for system in systems],
         sample_rates=sorted(sample_rates),
-        sources=SOURCES,
+        sources=tuple(tracks[0].stems),
         tracks=[track.name for track in tracks],
         scores=scores,
         differences=differences,

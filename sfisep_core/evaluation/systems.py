@@ -1,7 +1,7 @@
 """What can be scored: methods of a model, baselines that need none, and estimates in files."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,10 +16,11 @@ from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
 from sfisep_core.evaluation.oracle import ideal_ratio_mask
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
-from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
+from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.resolve import model_path, resolve_model
 from sfisep_core.separation.methods import METHODS, MethodName, run_method
 from sfisep_core.separation.native import RunOptions
+from sfisep_core.separation.permutation import are_unnamed, match_estimates
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 
 MIXTURE = "mixture"
@@ -72,7 +73,9 @@ class System:
     options: MethodOptions = DEFAULT_OPTIONS
     estimates: Path | None = None
 
-    def settings(self, split: str, track: str, *, allow_upsampled: bool) -> dict[str, Any]:
+    def settings(
+        self, split: str, track: str, sources: Sequence[str], *, allow_upsampled: bool
+    ) -> dict[str, Any]:
         """Give what its estimates of a track depend on, for JSON.
 
         Raises:
@@ -85,8 +88,12 @@ class System:
             if self.kind in _NOISE_LEVELS:
                 level = getattr(self.options, _NOISE_LEVELS[self.kind])
                 found |= {"noise_level": level, "seed": self.options.seed}
+            if self.kind.startswith("super-resolve"):
+                network = self.options.network
+                found |= {"low_rate": self.options.low_rate}
+                found |= {"network": model_file(network).sha256 if network else ""}
         if self.estimates is not None:
-            files = find_estimates(self.estimates, split, track, DEFAULT_SOURCES)
+            files = find_estimates(self.estimates, split, track, sources)
             try:
                 found["files"] = {name: _sha256(file) for name, file in files.items()}
             except OSError as error:
@@ -125,6 +132,8 @@ def make_estimates(
 ) -> dict[str, Samples]:
     """Make or read the estimates of a track.
 
+    Those of sources without names are given the names of the references that they fit best.
+
     Args:
         system: What makes them.
         signals: The track.
@@ -136,11 +145,19 @@ def make_estimates(
         sources without a file are missing.
 
     Raises:
-        ConfigError: The model cannot work at this rate, or files do not fit.
+        ConfigError: The model cannot work at this rate, or files do not fit; of sources without
+            names, not all have a file.
         CheckpointError: The model gives NaN or Inf.
         DatasetError: There is no estimate of this track.
         AudioFileError: A file cannot be read.
     """
+    estimates = _make_estimates(system, signals, device=device, allow_upsampled=allow_upsampled)
+    return _in_order(estimates, signals) if are_unnamed(signals.sources) else estimates
+
+
+def _make_estimates(
+    system: System, signals: TrackSignals, *, device: str, allow_upsampled: bool
+) -> dict[str, Samples]:
     if system.kind == MIXTURE:
         return dict.fromkeys(signals.sources, signals.mixture)
     if system.kind == ORACLE:
@@ -165,6 +182,26 @@ def make_estimates(
         msg = f"model {system.model.name}: expected finite stems of {signals.name}, got NaN or Inf"
         raise CheckpointError(msg) from error
     return dict(zip(model.sources, stems, strict=True))
+
+
+def _in_order(estimates: Mapping[str, Samples], signals: TrackSignals) -> dict[str, Samples]:
+    missing = [source for source in signals.sources if source not in estimates]
+    if missing:
+        msg = (
+            f"estimates of {signals.name}: expected those of all sources, which have no names; "
+            f"found none of {', '.join(missing)}"
+        )
+        raise ConfigError(msg)
+    length = signals.references.shape[-1]
+    fitted = np.zeros_like(signals.references)
+    for row, source in zip(fitted, signals.sources, strict=True):
+        estimate = estimates[source][:, :length]
+        row[:, : estimate.shape[1]] = estimate
+    order = match_estimates(fitted, signals.references)
+    return {
+        source: estimates[signals.sources[number]]
+        for source, number in zip(signals.sources, order, strict=True)
+    }
 
 
 def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str]) -> dict[str, Path]:

@@ -12,10 +12,17 @@ import numpy as np
 from sfisep_core.atomic import written_whole
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.bss_eval import METRICS, bss_eval
-from sfisep_core.evaluation.metrics import DEFINITIONS, WHOLE_TRACK_METRICS, whole_track_scores
+from sfisep_core.evaluation.improvement import improvement_scores
+from sfisep_core.evaluation.metrics import (
+    DEFINITIONS,
+    IMPROVEMENT_METRICS,
+    WHOLE_TRACK_METRICS,
+    whole_track_scores,
+)
 from sfisep_core.evaluation.museval_reference import museval_scores
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
+from sfisep_core.separation.permutation import are_unnamed
 
 MetricSet = Literal["all", "sdr", "museval"]
 
@@ -148,6 +155,13 @@ def score_track(
                 reference=references[number],
                 sample_rate=signals.sample_rate,
             )
+            if are_unnamed(signals.sources):
+                whole |= improvement_scores(
+                    estimate=fitted[number],
+                    reference=references[number],
+                    mixture=signals.mixture,
+                    device=device,
+                )
         frames = {str(metric): getattr(found, metric)[number].tolist() for metric in METRICS}
         sources[source] = SourceScores(frames, whole)
     return TrackScores(
@@ -204,6 +218,9 @@ def write_track_scores(path: Path, scores: TrackScores) -> None:
 
 def _has_types(scores: TrackScores) -> bool:
     names = [scores.silent_sources, scores.silent_estimates]
+    expected = set(WHOLE_TRACK_METRICS)
+    if are_unnamed(scores.settings["sources"]):
+        expected |= set(IMPROVEMENT_METRICS)
     return (
         all(
             isinstance(found, list) and set(found) <= set(scores.settings["sources"])
@@ -215,7 +232,7 @@ def _has_types(scores: TrackScores) -> bool:
         and isinstance(scores.equivariance_db, float | None)
         and all(
             of_source.whole.keys()
-            == ({"leakage_db"} if source in scores.silent_sources else WHOLE_TRACK_METRICS.keys())
+            == ({"leakage_db"} if source in scores.silent_sources else expected)
             for source, of_source in scores.sources.items()
         )
     )

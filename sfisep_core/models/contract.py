@@ -40,12 +40,12 @@ class SegmentRule:
 
     Attributes:
         seconds: Kept length of a segment, whole seconds; 0 = the whole signal at once.
-        context_seconds: Whole seconds on either side that are given to the model and discarded.
+        context_seconds: Seconds on either side that are given to the model and discarded.
         chunk_invariant: Whether segments, given the context, agree with the whole signal.
     """
 
     seconds: int
-    context_seconds: int
+    context_seconds: float
     chunk_invariant: bool
 
 
@@ -61,6 +61,9 @@ class SeparationModel(nn.Module, ABC):
             "least-squares": gains are to be fitted afterwards (`separation.gains`).
         normalizes_level: Whether each channel is to be divided by its standard deviation first.
         segments: How long signals are cut.
+        stage_rates: Hz, one for every estimate that comes before the final one. While training,
+            `forward` gives these too, in front of it on the source axis; each is compared with the
+            stems in the band of its rate.
     """
 
     family: ClassVar[str]
@@ -70,6 +73,7 @@ class SeparationModel(nn.Module, ABC):
     gain_rule: GainRule
     normalizes_level: bool
     segments: SegmentRule
+    stage_rates: tuple[int, ...] = ()
 
     @abstractmethod
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
@@ -80,24 +84,50 @@ class SeparationModel(nn.Module, ABC):
             sample_rate: Sampling frequency of the mixture in Hz.
 
         Returns:
-            Stems, shape (batch, source, channel, time).
+            Stems, shape (batch, source, channel, time); while training a model with `stage_rates`
+            (batch, stage source, channel, time).
 
         Raises:
             ConfigError: The family cannot work at this rate.
         """
+
+    def require_native_rate(self, sample_rate: int) -> None:
+        """Refuse other rates than the native one, for models that work at no other.
+
+        Args:
+            sample_rate: Sampling frequency of a mixture in Hz.
+
+        Raises:
+            ConfigError: It is another.
+        """
+        if sample_rate != self.native_rate:
+            msg = (
+                f"{self.family} model at {sample_rate} Hz: it works at {self.native_rate} Hz only; "
+                "pass --method resample"
+            )
+            raise ConfigError(msg)
 
     def chunk_alignment(self, sample_rate: int) -> int:
         """Give the number of samples of which starts of segments have to be a multiple."""
         del sample_rate
         return 1
 
-    def for_inference(self) -> "SeparationModel":
-        """Give what separates the same with fewer operations: the model itself, or a copy."""
+    def for_inference(self, *, compiled: bool = False) -> "SeparationModel":
+        """Give what separates the same with fewer operations: the model itself, or a copy.
+
+        Args:
+            compiled: Leave it in operations that a compiler fuses.
+        """
+        del compiled
         return self
 
-    def compile_network(self) -> None:
-        """Compile, in place, what does not depend on the rate (all of it unless overridden)."""
-        self.compile()
+    def compile_network(self, *, dynamic: bool | None = None) -> None:
+        """Compile, in place, what does not depend on the rate (all of it unless overridden).
+
+        Args:
+            dynamic: As in `torch.compile`: True for lengths that differ from call to call.
+        """
+        self.compile(dynamic=dynamic)
 
     def config_dict(self) -> dict[str, Any]:
         """Give the configuration as plain values, for checkpoints."""

@@ -6,6 +6,7 @@ and its application to audio source separation", IEEE/ACM TASLP 30:2928-2943, 20
 
 import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.blocks.folding import fold_batch_norms
 from sfisep_core.models.blocks.fused_tcn import FusedMaskNetwork, can_fuse
+from sfisep_core.models.blocks.side_by_side import map_side_by_side
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
 from sfisep_core.models.contract import (
     DEFAULT_SOURCES,
@@ -59,11 +61,11 @@ class SFIConvTasNetConfig:
     gain_rule: GainRule = "least-squares"
     normalizes_level: bool = True
     segment_seconds: int = 20
-    context_seconds: int = 1  # the network hears 0.3 s to either side
+    context_seconds: float = 0.5  # the network hears 0.3 s to either side
 
 
 class SFIConvTasNet(SeparationModel):
-    """Separate at any sampling frequency.
+    """SFI Conv-TasNet: masks of what analog filters hear, at any sampling frequency.
 
     Each channel is separated on its own, as in the paper.
 
@@ -113,13 +115,22 @@ class SFIConvTasNet(SeparationModel):
         signals = mixture.reshape(batch * channels, 1, length)
         if signals.numel() == 0:
             return mixture.new_zeros(batch, len(self.sources), channels, length)
-        # Alone, a channel leaves more of what is computed in a CPU's caches.
-        alone = mixture.device.type == "cpu" and not torch.is_grad_enabled()
-        parts = torch.split(signals, 1 if alone else len(signals))
-        stems = torch.cat([self._separate(part, sample_rate) for part in parts])  # (B C, S, T)
+        if mixture.device.type == "cpu" and not torch.is_grad_enabled():
+            self._prepare(sample_rate)
+            parts = torch.split(signals, 1)
+            stems = torch.cat(map_side_by_side(partial(self._separate, sample_rate), parts))
+        else:
+            stems = self._separate(sample_rate, signals)  # (B C, S, T)
         return stems.view(batch, channels, -1, length).transpose(1, 2)
 
-    def _separate(self, signals: Tensor, sample_rate: int) -> Tensor:
+    def _prepare(self, sample_rate: int) -> None:
+        """Make what threads would otherwise make once each."""
+        self.encoder.taps(sample_rate)
+        self.decoder.taps(sample_rate)
+        if isinstance(self.masker, FusedMaskNetwork):
+            self.masker.prepare()
+
+    def _separate(self, sample_rate: int, signals: Tensor) -> Tensor:
         """Separate signals of shape (signal, 1, time); give (signal, source, time)."""
         # Samples are made of 32-bit numbers even where the mask network computes with fewer.
         with torch.autocast(signals.device.type, enabled=False):
@@ -139,28 +150,30 @@ class SFIConvTasNet(SeparationModel):
         """Give the samples after which the frame positions repeat."""
         return self.encoder.grid(sample_rate).period
 
-    def for_inference(self) -> SeparationModel:
+    def for_inference(self, *, compiled: bool = False) -> SeparationModel:
         """Give a copy that computes the same with fewer operations, where there is one.
 
-        On CPUs its network is fused; elsewhere batch norms are folded into convolutions.
+        On CPUs its network is fused, unless a compiler is to do that; elsewhere batch norms are
+        folded into convolutions.
         """
         if isinstance(self.masker, FusedMaskNetwork):
             return self
-        if next(self.parameters()).device.type == "cpu" and can_fuse(self.masker):
+        if not compiled and next(self.parameters()).device.type == "cpu" and can_fuse(self.masker):
             model = copy.deepcopy(self).eval()
             model.masker = FusedMaskNetwork(copy.deepcopy(self.masker).eval())
             return model
         return fold_batch_norms(self) if "batch" in self.config.tcn.norms else self
 
-    def compile_network(self) -> None:
+    def compile_network(self, *, dynamic: bool | None = None) -> None:
         """Compile the mask network in place: it sees 400 frames a second whatever the rate."""
-        self.masker.compile()
+        self.masker.compile(dynamic=dynamic)
 
     def _mask_latent(self, masks: Tensor, latent: Tensor) -> Tensor:
         """Apply masks of shape (B, S, N, frames) to a latent of shape (B, N, frames)."""
         latent = latent.unsqueeze(1)
         if self.config.mask == "softmax":
-            return masks * latent
+            # Masks take much memory: without gradients, what is masked takes their place.
+            return masks * latent if torch.is_grad_enabled() else masks.mul_(latent)
         shares = (masks + 1.0 / len(self.sources)).clamp(-_LARGEST_SHARE, _LARGEST_SHARE)
         return shares * (latent * self.latent_gain[:, None])
 

@@ -37,6 +37,7 @@ class Settings:
     overlap: float | None = None
     batch_size: int = 1
     precision: Precision = "fp32"
+    compiled: bool = False
     options: MethodOptions = DEFAULT_OPTIONS
     threads: int | None = None
 
@@ -106,6 +107,7 @@ def separator_for(settings: Settings) -> Separator:
         overlap=settings.overlap,
         batch_size=settings.batch_size,
         precision=settings.precision,
+        compiled=settings.compiled,
         method_options=settings.options,
     )
 

@@ -25,8 +25,18 @@ from sfisep_core.separation.rate_changes import (
     change_with_sinc,
     change_with_soxr,
 )
+from sfisep_core.separation.super_resolution import super_resolve
 
-MethodName = Literal["native", "resample", "soxr", "noisy-kernel", "post-noise", "direct"]
+MethodName = Literal[
+    "native",
+    "resample",
+    "soxr",
+    "noisy-kernel",
+    "post-noise",
+    "direct",
+    "super-resolve",
+    "super-resolve-share",
+]
 
 
 class Method(Protocol):
@@ -68,6 +78,8 @@ def run_method(
 ) -> npt.NDArray[np.float32]:
     """Separate with any method; at the model's native rate all of them are the same.
 
+    Super-resolution is an exception, if it is told another rate to separate at.
+
     The gain rule is the same for all, at the same place: on what the model was given and what came
     out of it, at the rate of separation. A mixture-consistent model's stems are made to add up once
     more after they were resampled, since the resampled mixture is not the mixture.
@@ -90,6 +102,7 @@ def run_method(
         DeviceError: Not enough memory, even for short segments.
     """
     check_method(name)
+    model = _with_restorer(name, model, sample_rate, options)
     method = METHODS["native" if sample_rate == model.native_rate else name]
     return method(
         model,
@@ -136,7 +149,8 @@ def run_stored(
         DeviceError: Not enough memory, even for short segments.
     """
     check_method(name)
-    if name == "native" or sample_rate == model.native_rate:
+    model = _with_restorer(name, model, sample_rate, options)
+    if METHODS[name] is _native or sample_rate == model.native_rate:
         return separate_store(
             model, mixture, stores=stores, sample_rate=sample_rate, run=run, progress=progress
         )
@@ -150,6 +164,21 @@ def run_stored(
             options=options,
             progress=progress,
         )
+    )
+
+
+def _with_restorer(
+    name: MethodName, model: SeparationModel, sample_rate: int, options: MethodOptions
+) -> SeparationModel:
+    """Give the model that a method runs: only super-resolution has one of its own."""
+    if name not in ("super-resolve", "super-resolve-share"):
+        return model
+    return super_resolve(
+        model,
+        sample_rate=sample_rate,
+        low_rate=options.low_rate,
+        network=options.network,
+        shares_only=name == "super-resolve-share",
     )
 
 
@@ -224,4 +253,6 @@ METHODS: dict[MethodName, Method] = {
     "noisy-kernel": _resampled(change_with_noisy_kernel, change_with_sinc),
     "post-noise": _resampled(change_with_post_noise, change_with_sinc),
     "direct": _direct,
+    "super-resolve": _native,
+    "super-resolve-share": _native,
 }

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfisep_core.audio.chunks import Chunk, OverlapAdd, plan_chunks
+from sfisep_core.audio.chunks import Chunk, OverlapAdd, even_segment, plan_chunks
 from sfisep_core.audio.stores import MemoryStore, Store, Stores, walk
 from sfisep_core.devices import is_out_of_memory
 from sfisep_core.errors import ConfigError, DeviceError
@@ -173,6 +173,26 @@ def separate_store(
     return stems
 
 
+def compile_model(model: SeparationModel, run: RunOptions = DEFAULT_RUN) -> None:
+    """Compile a model's network in place, for windows of any length.
+
+    Args:
+        model: In evaluation mode, on its device.
+        run: How it will be run.
+
+    Raises:
+        ConfigError: It cannot be compiled, as without a C++ compiler.
+    """
+    model.compile_network(dynamic=True)
+    noise = np.random.default_rng(0).normal(0.0, 0.1, (1, model.native_rate)).astype(np.float32)
+    try:
+        separate_native(model, noise, sample_rate=model.native_rate, run=run)
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        msg = f"compile: expected a network that PyTorch compiles here, got {reason}: leave it out"
+        raise ConfigError(msg) from error
+
+
 class _Windows:
     """A signal cut into windows, and the model that separates each."""
 
@@ -193,10 +213,13 @@ class _Windows:
         if run.overlap is not None:
             context = run.overlap * seconds / (2 * (1 - run.overlap))
         fade = FADE_SECONDS if rule.chunk_invariant else _FADE_SECONDS_NOT_INVARIANT
+        segment, around = math.ceil(seconds * sample_rate), round(context * sample_rate)
+        if run.overlap is None:  # a share of a window that the user knows
+            segment = even_segment(mixture.frames, segment=segment, context=around)
         self._chunks = plan_chunks(
             mixture.frames,
-            segment=math.ceil(seconds * sample_rate),
-            context=round(context * sample_rate),
+            segment=segment,
+            context=around,
             fade=round(fade * sample_rate),
             alignment=model.chunk_alignment(sample_rate),
         )

@@ -24,7 +24,7 @@ Samples = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Settings of the methods that add noise. Defaults: tuned on validation music, see the docs.
+    """Settings of methods that have any. Default levels: tuned on validation music, see the docs.
 
     Attributes:
         kernel_noise_level: Of "noisy-kernel": standard deviation of the noise on the taps of the
@@ -32,6 +32,10 @@ class MethodOptions:
         post_noise_level: Of "post-noise": RMS of the noise relative to that of each channel of the
             up-sampled signal; 0 or more.
         seed: Of both kinds of noise, 0 or more.
+        low_rate: Of "super-resolve" and "super-resolve-share": Hz, where the model separates; 0:
+            the rate of `network`, or without one the model's native rate.
+        network: Of "super-resolve": name or file of a super-resolved model, whose network is taken;
+            "": none.
 
     Raises:
         ConfigError: A value is out of range.
@@ -40,6 +44,8 @@ class MethodOptions:
     kernel_noise_level: float = 0.3
     post_noise_level: float = 0.03
     seed: int = 0
+    low_rate: int = 0
+    network: str = ""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -48,9 +54,11 @@ class MethodOptions:
             if not 0 <= level < math.inf:
                 msg = f"{name}: expected a number of 0 (no noise) or more, got {level}"
                 raise ConfigError(msg)
-        if self.seed < 0:
-            msg = f"seed: expected a whole number of 0 or more, got {self.seed}"
-            raise ConfigError(msg)
+        for name in ("seed", "low_rate"):
+            value = getattr(self, name)
+            if value < 0:
+                msg = f"{name}: expected a whole number of 0 or more, got {value}"
+                raise ConfigError(msg)
 
 
 DEFAULT_OPTIONS = MethodOptions()

@@ -93,7 +93,7 @@ def _grid(model: SeparationModel, sample_rate: int, segment: float) -> ChunkGrid
         raise ConfigError(msg)
     return ChunkGrid(
         segment=math.ceil(segment * sample_rate),
-        context=model.segments.context_seconds * sample_rate,
+        context=round(model.segments.context_seconds * sample_rate),
         fade=round(FADE_SECONDS * sample_rate),
         alignment=model.chunk_alignment(sample_rate),
     )

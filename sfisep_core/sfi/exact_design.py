@@ -23,6 +23,7 @@ shift d of frames that lie between samples.
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -53,6 +54,14 @@ def exact_design(
         Taps h[p] in rising order of p, one set for each shift of `grid`, float64, shape
         (num_sets, num_filters, num_taps).
     """
+    # In training the filters change with every step, and rates come again: sixteen are kept.
+    find = _kept_operator if torch.is_grad_enabled() else _operator
+    times, operator = find(grid, native_rate, device)
+    return impulse_response(times) @ operator
+
+
+def _operator(grid: FrameGrid, native_rate: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give instants t, shape (num_times,), and what makes taps of h(t), (set, time, tap)."""
     duration = 2 * grid.half_width / grid.sample_rate
     # Fine enough that no filter's image falls into the band.
     intervals = math.ceil(duration * max(4 * native_rate, 2 * grid.sample_rate))
@@ -61,13 +70,15 @@ def exact_design(
     areas[[0, -1]] *= 0.5  # trapezoidal rule
     positions = torch.arange(grid.num_taps, device=device).double() + grid.first_position
     system = _product(positions.unsqueeze(1) - positions)
-    kernels = impulse_response(times) * areas
-    moments = []
+    sets = []
     for shift in grid.shifts:
-        distances = positions.unsqueeze(1) + shift - times * grid.sample_rate
-        moments.append(kernels @ _product(distances).T)
-    taps: Tensor = torch.linalg.solve(system, torch.stack(moments), left=False)
-    return taps
+        distances = positions + shift - times.unsqueeze(1) * grid.sample_rate
+        sets.append(areas.unsqueeze(1) * _product(distances))
+    operator: Tensor = torch.linalg.solve(system, torch.stack(sets), left=False)
+    return times, operator
+
+
+_kept_operator = lru_cache(maxsize=16)(_operator)
 
 
 def _product(distances: Tensor) -> Tensor:

@@ -254,7 +254,10 @@ class SFIConvTranspose1d(_SFILayer):
             ConfigError: `length` does not belong to this number of frames.
         """
         grid, taps = self.grid(sample_rate), self.taps(sample_rate)
-        taps = taps.view(taps.shape[0], self.in_channels, self.out_channels * grid.num_taps)
+        # Products with a multiple of 16 columns are half as fast again on CPUs.
+        width = -(-grid.num_taps // 16) * 16
+        taps = functional.pad(taps, (0, width - grid.num_taps))
+        taps = taps.view(taps.shape[0], self.in_channels, self.out_channels * width)
         num_frames = frames.shape[-1]
         if grid.num_frames(length) != num_frames:
             msg = (
@@ -269,16 +272,17 @@ class SFIConvTranspose1d(_SFILayer):
         pieces = -(-grid.num_taps // grid.period)
         rows = per_phase + pieces - 1
         total = left + max(length, max(grid.starts) + rows * grid.period)
-        frames = functional.pad(frames, (0, per_phase * grid.num_phases - num_frames))
         output = frames.new_zeros(frames.shape[0], self.out_channels, total)
         for phase, (start, tap_set) in enumerate(zip(grid.starts, grid.tap_sets, strict=True)):
             # conv_transpose1d as a matrix product, much faster on CPUs. Frames of one phase are a
             # period apart: their overlap-add is that of rows of this length.
             part = frames[..., phase :: grid.num_phases].transpose(1, 2) @ taps[tap_set]
-            part = part.view(*part.shape[:2], self.out_channels, grid.num_taps).transpose(1, 2)
+            part = part.view(*part.shape[:2], self.out_channels, width)[..., : grid.num_taps]
+            part = part.transpose(1, 2)
+            count = part.shape[2]
             sums = output.narrow(-1, start + left, rows * grid.period)
             sums = sums.view(*sums.shape[:2], rows, grid.period)
             for piece in range(pieces):
                 some = part[..., piece * grid.period : (piece + 1) * grid.period]
-                sums[..., piece : piece + per_phase, : some.shape[-1]] += some
+                sums[..., piece : piece + count, : some.shape[-1]] += some
         return output[..., left : left + length]

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -14,11 +13,14 @@ from sfisep_core.config_values import build_config
 from sfisep_core.data.mixing import MixingConfig
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.registry import FAMILIES
+from sfisep_core.models.super_resolved import SuperResolvedSeparator
+from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
-from sfisep_core.training.losses import LossName
+from sfisep_core.training.config_files import read_settings
+from sfisep_core.training.dissimilarity import DissimilarityConfig
+from sfisep_core.training.losses import LossName, check_losses
 from sfisep_core.training.trial import RATES, try_model
 
-PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "default"
 
 # What a resumed run cannot change: its weights, its moments and its random numbers hang on them.
@@ -30,6 +32,9 @@ _FIXED = (
     "batch_size",
     "loss",
     "floor_db",
+    "window_seconds",
+    "dissimilarity",
+    "above_rate",
     "mask_silent",
     "optimizer",
     "precision",
@@ -51,15 +56,20 @@ class TrainingConfig:
     steps: int = 10000
     batch_size: int = 6  # examples of an update, over all processes and micro-batches
     accumulation: int = 1  # micro-batches of an update
-    # Weights by name: snr, si-sdr (both in dB), l1, stft (both relative to the mixture).
+    # Weights by name: snr, si-sdr, pit-si-snr (in dB), and relative to the mixture l1, stft,
+    # complex-mse, magnitude-l1, dissimilarity.
     loss: dict[LossName, float] = field(default_factory=lambda: {"snr": 1.0})
     floor_db: float = -30.0  # under a source's energy, relative to the mixture's
+    window_seconds: float = 0.064  # of the spectra in the last three losses
+    dissimilarity: DissimilarityConfig = field(default_factory=DissimilarityConfig)
+    above_rate: int = 0  # Hz; losses hear only what a signal of this rate cannot hold; 0 = all
     mask_silent: bool = False  # leave silent stems out of the loss
-    optimizer: Literal["adamw", "radam-lookahead"] = "adamw"
+    optimizer: Literal["adamw", "radam-lookahead", "adadelta"] = "adamw"
     learning_rate: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)  # not of adadelta
+    rho: float = 0.95  # adadelta only
     epsilon: float = 1e-8
-    weight_decay: float = 1e-2
+    weight_decay: float = 1e-2  # not of adadelta
     lookahead_steps: int = 6  # radam-lookahead only
     lookahead_alpha: float = 0.5
     # stable: constant, then linear to zero over the last decay_share of the steps. The constant
@@ -98,6 +108,9 @@ class TrainingConfig:
         for name, weight in self.loss.items():
             if not 0 < weight < math.inf:
                 _refuse(f"loss.{name}", "a weight above 0 (or leave it out)", weight)
+        if self.above_rate >= min(self.mixing.sample_rates):
+            allowed = "a rate below all of mixing.sample_rates, or 0"
+            _refuse("above_rate", allowed, self.above_rate)
         for name, rates in self.rates.items():
             if not rates or not all(RATES[0] <= rate <= RATES[1] for rate in rates):
                 _refuse(name, f"rates of {RATES[0]} to {RATES[1]} Hz", list(rates))
@@ -111,7 +124,9 @@ class TrainingConfig:
         }
 
 
-def load_config(file: Path | None = None, *, overrides: Sequence[str] = ()) -> TrainingConfig:
+def load_config(
+    file: Path | None = None, *, overrides: Sequence[str] = (), init: str | None = None
+) -> TrainingConfig:
     """Load a training configuration.
 
     Args:
@@ -119,14 +134,25 @@ def load_config(file: Path | None = None, *, overrides: Sequence[str] = ()) -> T
         overrides: `key=value` texts; nested keys with dots (`model.tcn.norm=frame`), values as in
             TOML, bare words as text. A table replaces the whole one (`loss={si-sdr=1}`), a dotted
             key one entry (`loss.stft=0.5`).
+        init: Name or file of the model to start from; a super-resolved model is built on it, or on
+            the separator of another such model.
 
     Returns:
         The configuration; the model's settings have been checked too.
 
     Raises:
         ConfigError: Unreadable file, unknown key, or a value that does not fit.
+        CheckpointError: `init` cannot be read.
     """
-    return _build(_read(file or Path(DEFAULT_PRESET)), overrides)
+    settings = read_settings(file or Path(DEFAULT_PRESET))
+    if init is not None and settings.get("family") == SuperResolvedSeparator.family:
+        found = resolve_model(init)
+        if isinstance(found, SuperResolvedSeparator):
+            separator = found.config_dict()["separator"]
+        else:
+            separator = {"family": found.family, "config": found.config_dict()}
+        settings["model"] = {**settings.get("model", {}), "separator": separator}
+    return _build(settings, overrides)
 
 
 def resumed_config(
@@ -145,14 +171,14 @@ def resumed_config(
     Raises:
         CheckpointError: There is no run to resume, or its checkpoint cannot be read.
         ConfigError: As in `load_config`, or a setting differs that a run keeps from its start:
-            those of model, mixing and loss, family, seed, batch_size, optimizer or precision.
+            those of model, mixing and losses, family, seed, batch_size, optimizer or precision.
     """
     checkpoint = out / CHECKPOINT_NAME
     stored = load_checkpoint(checkpoint).get("config")
     if not isinstance(stored, dict):
         msg = f"checkpoint {checkpoint}: holds no settings of a run"
         raise CheckpointError(msg)
-    config = _build(stored if file is None else _read(file), overrides)
+    config = _build(stored if file is None else read_settings(file), overrides)
     kept, wanted = (_flat(_expanded(c)) for c in (build_config(TrainingConfig, stored), config))
     for key in sorted(kept.keys() | wanted.keys()):
         if key.partition(".")[0] in _FIXED and kept.get(key) != wanted.get(key):
@@ -182,8 +208,11 @@ _ALLOWED: dict[str, _Check] = {
     "batch_size": _COUNT,
     "accumulation": _COUNT,
     "floor_db": (lambda value: -200 <= value <= 0, "-200 to 0"),
+    "window_seconds": _POSITIVE_SHARE,
+    "above_rate": _NOT_NEGATIVE,
     "learning_rate": _UP_TO_1000,
-    "epsilon": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "rho": _SHARE,
+    "epsilon": _POSITIVE_SHARE,
     "weight_decay": _UP_TO_1000,
     "lookahead_steps": _COUNT,
     "lookahead_alpha": _POSITIVE_SHARE,
@@ -208,30 +237,13 @@ def _refuse(name: str, allowed: str, value: object) -> None:
     raise ConfigError(msg)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a TOML file, or the preset of a bare name."""
-    preset = PRESETS / f"{path.name}.toml"
-    # os.path answers "no" where pathlib raises: a name too long.
-    if path == Path(path.name) and not os.path.isfile(path) and os.path.isfile(preset):
-        path = preset
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
-        msg = f"configuration {path}: no such file, nor a preset ({presets})"
-        raise ConfigError(msg) from error
-    except (OSError, ValueError, RecursionError) as error:
-        msg = f"configuration {path}: expected a TOML file: {error}"
-        raise ConfigError(msg) from error
-
-
 def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfig:
     # `loss.stft=0.5` adds to the losses that there are by default, too.
     changed = {"loss": dict(TrainingConfig().loss), **deepcopy(dict(values))}
     for override in overrides:
         _apply_override(changed, override)
     config = build_config(TrainingConfig, changed, where="training")
-    try_model(config.family, config.model, config.rates)
+    check_losses(config.loss, try_model(config.family, config.model, config.rates))
     return config
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.loader import ExampleLoader
 from sfisep_core.data.mixing import RawBatch, draw_step, mix_batch
 from sfisep_core.errors import ConfigError, TrainingError
+from sfisep_core.models.super_resolved import SuperResolvedSeparator
+from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, owned
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.distributed import Processes, join_processes, launched
 from sfisep_core.training.interrupts import Interrupts, TrainingStopped, catch_interrupts
-from sfisep_core.training.losses import source_losses, source_weights
+from sfisep_core.training.losses import source_losses, source_weights, staged_losses
 from sfisep_core.training.milestones import Milestones
 from sfisep_core.training.optimizers import learning_rate_at
 from sfisep_core.training.run_log import RunLog
@@ -103,6 +106,9 @@ def train(
     if os.path.exists(checkpoint) and not resume:
         msg = f"run folder {out}: holds a run already; pass --resume to go on, or another --out"
         raise ConfigError(msg)
+    if config.family == SuperResolvedSeparator.family and init is None and not resume:
+        msg = "a super-resolved model is trained on top of another: name that one with --init MODEL"
+        raise ConfigError(msg)
     with (
         join_processes(device) as processes,
         catch_interrupts(twice_stops=not launched()) as interrupts,
@@ -112,6 +118,8 @@ def train(
             state.restore(checkpoint)
         dataset = StemDataset(data, split="train", excerpt_seconds=config.mixing.stored_seconds)
         validation = StemDataset(data, split="valid", excerpt_seconds=None)
+        for split in (dataset, validation):
+            check_sources_fit(state.model.sources, split.stems, where="setting model.sources")
         loader = ExampleLoader(
             dataset,
             state.model.sources,
@@ -266,6 +274,14 @@ def _step(
     weights = [source_weights(stems, mask_silent=config.mask_silent) for stems in micro_batches]
     total = processes.sum(torch.stack([w.sum() for w in weights]).sum()).clamp_min(1.0)
 
+    measure = partial(
+        source_losses,
+        config.loss,
+        sources=model.sources,
+        floor_db=config.floor_db,
+        window_seconds=config.window_seconds,
+        dissimilarity=config.dissimilarity,
+    )
     state.update.begin()
     step_loss = torch.zeros((), dtype=torch.float64, device=device)
     for number, (stems, weight) in enumerate(zip(micro_batches, weights, strict=True)):
@@ -273,12 +289,13 @@ def _step(
         with nullcontext() if is_last else processes.no_sync(state.network):
             with state.update.autocast():
                 estimates = state.network(stems.sum(dim=1), sample_rate=draw.sample_rate)
-            losses = source_losses(
-                config.loss,
+            losses = staged_losses(
+                measure,
                 estimates=estimates,
                 references=stems,
                 sample_rate=draw.sample_rate,
-                floor_db=config.floor_db,
+                stage_rates=model.stage_rates,
+                above_rate=config.above_rate,
             )
             share = (losses * weight).sum() / total
             # Gradients become the mean over processes; their sum is wanted.

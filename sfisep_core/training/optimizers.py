@@ -61,17 +61,21 @@ def make_optimizer(
     """Build the optimizer.
 
     Weight decay is for matrices; norms, slopes and analog filters (whose values have units) keep
-    theirs. It is decoupled from the gradients' moments in both optimizers.
+    theirs. It is decoupled from the gradients' moments; Adadelta, which knows none, has none.
 
     Args:
         model: What is trained, on its device.
         config: Settings of the run.
         fused: Whether AdamW updates in one kernel, which leaves everything as it is where its
-            attribute `found_inf` is 1. RAdam has no such kernel.
+            attribute `found_inf` is 1. RAdam and Adadelta have no such kernel.
 
     Returns:
         The optimizer.
     """
+    if config.optimizer == "adadelta":
+        return torch.optim.Adadelta(
+            model.parameters(), lr=config.learning_rate, rho=config.rho, eps=config.epsilon
+        )
     decayed = [p for n, p in model.named_parameters() if p.dim() > 1 and ".filters." not in n]
     kept = [p for n, p in model.named_parameters() if p.dim() <= 1 or ".filters." in n]
     groups = [

@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sfisep_core.data.layouts import STEMS
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
+from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.native import check_fit, first_line
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.distributed import Processes
+from sfisep_core.training.losses import check_losses
 from sfisep_core.training.optimizers import make_optimizer
 from sfisep_core.training.update import Update
 
@@ -180,16 +181,15 @@ class RunState:
 
 def _start_model(config: TrainingConfig, init: str | None) -> SeparationModel:
     model = build_model(config.family, config.model)
-    foreign = [source for source in model.sources if source not in STEMS]
-    if foreign:
-        msg = (
-            f"setting model.sources: expected stems of the data set ({', '.join(STEMS)}), got "
-            f"{foreign[0]}"
-        )
-        raise ConfigError(msg)
+    check_losses(config.loss, model.sources)
     if init is not None:
-        weights = resolve_model(init).state_dict()
+        found = resolve_model(init)
+        # A super-resolved model goes on from one of its kind, or begins on top of any other.
+        started = model
+        if isinstance(model, SuperResolvedSeparator) and found.family != model.family:
+            started = model.separator
+        weights = found.state_dict()
         where = f"initial weights {init}: they do not fit the configured model"
-        check_fit(model.state_dict(), weights, where=where)
-        model.load_state_dict(weights)
+        check_fit(started.state_dict(), weights, where=where)
+        started.load_state_dict(weights)
     return model.train()

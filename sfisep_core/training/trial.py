@@ -19,13 +19,16 @@ _SECONDS = 0.1
 @torch.no_grad()
 def try_model(
     family: str, settings: Mapping[str, Any], rates: Mapping[str, tuple[int, ...]]
-) -> None:
+) -> tuple[str, ...]:
     """Build a model and separate a tenth of a second of silence at every rate.
 
     Args:
         family: Name of the model's family.
         settings: Of the family.
         rates: Rates in Hz by the training setting that asks for them.
+
+    Returns:
+        Names of the model's sources.
 
     Raises:
         ConfigError: Settings do not fit each other, or the family does not work at a rate.
@@ -46,6 +49,7 @@ def try_model(
                 if rate not in tried:
                     _try_rate(model, name, rate)
                     tried.add(rate)
+        return model.sources
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         msg = f"training settings model: a {family} cannot be made so: {first_line(error)}"
         raise ConfigError(msg) from error

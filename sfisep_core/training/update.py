@@ -22,7 +22,8 @@ class Update:
 
     A step whose gradients are not finite changes nothing that later steps see: not the weights,
     not the running statistics of norms (which its forward pass has touched). An exception are
-    optimizers without a fused kernel on GPUs (RAdam): they take a step with gradients of zero.
+    optimizers without a fused kernel on GPUs (RAdam, Adadelta): they take a step with gradients of
+    zero.
 
     Args:
         model: What is trained, on its device.

@@ -15,6 +15,7 @@ from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import DatasetError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.native import separate_native
+from sfisep_core.separation.permutation import are_unnamed, match_estimates
 
 _Scores = dict[int, dict[str, float]]
 
@@ -62,7 +63,8 @@ def validate(
     """Score a model on whole tracks, run in chunks as `sfisep separate` does.
 
     Tracks are dealt out to the processes; all get the scores of all tracks. A source counts in
-    tracks where its energy is above -40 dB of the mixture's.
+    tracks where its energy is above -40 dB of the mixture's. The estimates of sources without names
+    are put in the order that fits the references best, for every track.
 
     Args:
         model: In evaluation mode.
@@ -134,6 +136,8 @@ def _score_track(
         estimates = separate_native(model, mixture, sample_rate=sample_rate)
     except np.linalg.LinAlgError:  # least-squares gains of estimates that are not finite
         estimates = np.full_like(references, np.nan)
+    if are_unnamed(model.sources):
+        estimates = estimates[match_estimates(estimates, references)]
     threshold = _ACTIVE * _energy(mixture)
     scores = np.zeros((len(references), 3))
     for row, estimate, reference in zip(scores, estimates, references, strict=True):

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sfisep_core.audio.chunks import Chunk, OverlapAdd, plan_chunks
+from sfisep_core.audio.chunks import Chunk, OverlapAdd, even_segment, plan_chunks
 from sfisep_core.errors import ConfigError
 
 SEGMENT, CONTEXT, FADE, HOP = 40, 16, 8, 4
@@ -174,3 +174,30 @@ def test_arguments_out_of_range_are_named(name: str, value: int) -> None:
     arguments[name] = value
     with pytest.raises(ConfigError, match=rf"{name} must be . samples? or more, got {value};"):
         plan_chunks(**arguments)
+
+
+@given(
+    frames=st.integers(0, 2000),
+    segment=st.integers(0, 200),
+    context=st.integers(0, 40),
+    alignment=st.sampled_from([1, 4, 7]),
+)
+def test_even_segments_hear_little_twice(
+    frames: int, segment: int, context: int, alignment: int
+) -> None:
+    even = even_segment(frames, segment=segment, context=context)
+    assert even <= segment or segment == 0
+    plan = {"context": context, "fade": 0, "alignment": alignment}
+    usual, shared = (plan_chunks(frames, segment=s, **plan) for s in (segment, even))
+    # Rounding to the alignment may have made fewer windows do.
+    assert len(usual) <= len(shared) <= len(usual) + 1 + len(usual) * alignment // max(1, segment)
+    heard = sum(chunk.stop - chunk.start for chunk in shared)
+    around = 2 * round_up(context, alignment)
+    assert heard <= frames + len(shared) * (around + 2 * alignment)
+
+
+def test_even_segments_of_a_song() -> None:
+    assert even_segment(30, segment=20, context=1) == 14
+    assert even_segment(22, segment=20, context=1) == 20
+    assert even_segment(23, segment=20, context=1) == 11
+    assert even_segment(180, segment=20, context=1) == 20

@@ -1,10 +1,12 @@
-"""Measure training: examples per second, the share of the step that is data, and peak memory.
+"""Measure training: examples per second, shares of data and of taps in a step, and peak memory.
 
     python -m tests.benchmarks.training_speed [--steps 12] [--device cpu]
 
 writes `docs/reference/training-speed.md`. Every row is a run of the training loop on the demo
 corpus, in a process of its own. Time that the loop waits for examples, copies and mixes them is
-data; all else is the network. The first steps are not counted: they start workers and fill caches.
+data; all else is the network. Taps are made from the analog filters, and gradients brought back to
+these, once a step: measured by itself, in the same process. The first steps are not counted: they
+start workers and fill caches.
 """
 
 import argparse
@@ -27,8 +29,10 @@ from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.loader import ExampleLoader
 from sfisep_core.data.mixing import mix_batch
 from sfisep_core.data.prepare import prepare_dataset
+from sfisep_core.models.registry import build_model
+from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
 from sfisep_core.training import loop
-from sfisep_core.training.config import load_config
+from sfisep_core.training.config import TrainingConfig, load_config
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/training-speed.md"
 WARM_UP = 3
@@ -92,8 +96,9 @@ def measure(settings: dict[str, Any], data: Path, out: Path) -> dict[str, float]
     loop._step = step  # type: ignore[assignment]
     loop.mix_batch = timed(mix_batch)  # type: ignore[attr-defined]
     ExampleLoader.__iter__ = _batches  # type: ignore[method-assign]
+    config = load_config(Path(settings["preset"]), overrides=overrides)
     loop.train(
-        load_config(Path(settings["preset"]), overrides=overrides),
+        config,
         data=data,
         out=out,
         device=str(device),
@@ -107,7 +112,21 @@ def measure(settings: dict[str, Any], data: Path, out: Path) -> dict[str, float]
         if device.type == "cuda"
         else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     )
-    return {"seconds": seconds, "share": share, "memory": memory}
+    taps = _seconds_of_taps(config, device) / seconds
+    return {"seconds": seconds, "share": share, "taps": taps, "memory": memory}
+
+
+def _seconds_of_taps(config: TrainingConfig, device: torch.device) -> float:
+    """Make the taps of both layers and bring a gradient back, as every step does."""
+    model = build_model(config.family, config.model).to(device)
+    assert isinstance(model, SFIConvTasNet)
+    lengths = []
+    for _ in range(2 * WARM_UP + 1):
+        start = _now(device)
+        for layer in (model.encoder, model.decoder):
+            layer.taps(32000).square().sum().backward()
+        lengths.append(_now(device) - start)
+    return statistics.median(lengths)
 
 
 def _now(device: torch.device) -> float:
@@ -165,6 +184,7 @@ def main() -> None:
         lines.append(
             f"| {preset} | {name} | {reference / found['seconds']:.2f} | "
             f"{arguments.batch_size / found['seconds']:.2f} | {100 * found['share']:.1f} % | "
+            f"{100 * found['taps']:.2f} % | "
             f"{found['memory']:.2f} |"
         )
     arguments.page.write_text(_page(arguments, lines), encoding="utf-8")
@@ -194,11 +214,12 @@ corpus, on {where},
 torch {torch.__version__}; median of {arguments.steps} steps, the
 better of {ROUNDS} rounds. *Speed* is relative to the first row
 of the same preset, measured in the same run. *Data* is the share of the step in which the loop
-waits for examples, copies, resamples, augments and mixes them. *Memory* is the peak in GiB of
+waits for examples, copies, resamples, augments and mixes them, *taps* the share of making taps from
+the analog filters and of their gradients. *Memory* is the peak in GiB of
 {memory}.
 
-| preset | run | speed | examples/s | data | memory |
-|---|---|---|---|---|---|
+| preset | run | speed | examples/s | data | taps | memory |
+|---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 """
 

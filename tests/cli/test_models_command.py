@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from sfisep_core.models.registry import FAMILIES
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED
+from sfisep_core.training.config_files import PRESETS
 from tests.pretrained.hub_server import Hub, running_hub, use_hub
 from tests.pretrained.test_official import make_checkpoint
 
@@ -58,6 +60,18 @@ def test_help_imports_nothing_slow() -> None:
         [sys.executable, "-c", SHOW_IMPORTS], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_list_shows_families_and_their_presets(run_sfisep: Run, capsys: Capture) -> None:
+    assert run_sfisep("models", "list", "--families", "--json") == 0
+    families = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert list(families) == list(FAMILIES)
+    shown = [preset for entry in families.values() for preset in entry["presets"]]
+    assert sorted(shown) == sorted(path.stem for path in PRESETS.glob("*.toml"))
+    assert families["tfc-unet"]["description"].startswith("TFC-TDF U-Net")
+    assert {"lasaft", "lightsaft-large"} <= set(families["tfc-unet"]["presets"])
+    assert run_sfisep("models", "list", "--families") == 0
+    assert set(rows(capsys.readouterr().out)) >= set(FAMILIES)
 
 
 def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) -> None:

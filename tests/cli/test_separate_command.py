@@ -111,8 +111,10 @@ def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) 
     touch("a b.wav")
     options = "--out o --name weights/my.v2.safetensors --sr 8000 --device cuda:1 --segment 0 "
     options += "--format flac --int16 --clip-mode none --method resample --quiet --seed 5 "
-    options += "--overlap 0.25 --batch-size 3 --precision bf16 --stems drums,vocals --residual "
-    options += "--filename {stem}/x/{track}.{ext}"
+    options += (
+        "--overlap 0.25 --batch-size 3 --precision bf16 --compile --stems drums,vocals --residual "
+    )
+    options += "--filename {stem}/x/{track}.{ext} --low-rate 4000 --network n.safetensors"
     assert run_sfisep("separate", "a b.wav", *options.split()) == 0
     (separator,) = separators
     assert separator.settings == Settings(
@@ -123,7 +125,8 @@ def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) 
         0.25,
         3,
         "bf16",
-        MethodOptions(seed=5),
+        True,
+        MethodOptions(seed=5, low_rate=4000, network="n.safetensors"),
     )
     assert separator.calls == [
         (
@@ -155,6 +158,13 @@ def test_every_method_can_be_chosen(run_sfisep: Run, separators: list[FakeSepara
     for method in METHODS:
         assert run_sfisep("separate", "song.wav", "--method", method) == 0
     assert [separator.settings.method for separator in separators] == list(METHODS)
+
+
+def test_super_resolve_is_a_method(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
+    touch("song.wav")
+    assert run_sfisep("separate", "song.wav", "--super-resolve") == 0
+    assert separators[-1].settings.method == "super-resolve"
+    assert run_sfisep("separate", "song.wav", "--super-resolve", "--method", "soxr") == 2
 
 
 @pytest.mark.parametrize("encoding", ["int16", "int24", "float32"])

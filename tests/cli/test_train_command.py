@@ -17,8 +17,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     """What the core was asked for, in order."""
     noted: list[tuple[object, ...]] = []
 
-    def load_config(path: Path | None, *, overrides: list[str]) -> object:
-        noted.append(("load_config", path, overrides))
+    def load_config(path: Path | None, *, overrides: list[str], init: str | None) -> object:
+        noted.append(("load_config", path, overrides, init))
         return CONFIG
 
     def resumed_config(out: Path, *, file: Path | None, overrides: list[str]) -> object:
@@ -67,7 +67,7 @@ def test_defaults(
         "loader_workers": 2,
         "tensorboard": False,
     }
-    assert calls == [("load_config", None, []), ("train", CONFIG, settings)]
+    assert calls == [("load_config", None, [], None), ("train", CONFIG, settings)]
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == (
         "",
@@ -116,7 +116,7 @@ def test_show_config_needs_no_data(
 ) -> None:
     assert run_sfisep("train", "--show-config", "--config", "small", "--set", "steps=9") == 0
     assert capsys.readouterr().out == f"settings of {CONFIG}\n"
-    assert calls == [("load_config", Path("small"), ["steps=9"])]
+    assert calls == [("load_config", Path("small"), ["steps=9"], None)]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from sfisep_core.data.augmentation import (
     choose_channels,
     choose_muted,
     draw_changes,
+    draw_givers,
+    draw_levels,
     draw_step,
     play_rate,
 )
@@ -232,6 +234,29 @@ def test_a_setting_changes_what_it_is_about_and_nothing_else(setting: str, part:
         assert np.array_equal([a for a, _ in pairs], [b for _, b in pairs]) == (name != part)
 
 
+def givers(probability: float, *, step: int = 0, batch_size: int = 200) -> npt.NDArray[np.int64]:
+    """Give where the stems of a step's examples come from, shape (example, source)."""
+    config = replace(OFF, exchange_probability=probability)
+    numbers = {"num_sources": 4, "seed": 3, "step": step, "batch_size": batch_size}
+    return np.array([draw_givers(config, example=i, **numbers) for i in range(batch_size)])
+
+
+def test_who_gives_stems_to_whom() -> None:
+    own = np.arange(200)
+    np.testing.assert_array_equal(givers(0.0), np.stack(4 * [own], axis=1))
+    for probability in (0.3, 1.0):
+        drawn = givers(probability)
+        np.testing.assert_array_equal(np.sort(drawn, axis=0), np.stack(4 * [own], axis=1))
+        # One of those that take part gets all its four stems back in 1 in 60^4 cases or less.
+        assert_share((drawn != own[:, None]).any(axis=1), probability)
+        for i, j in itertools.combinations(range(4), 2):
+            shuffled = drawn[:, i] != own
+            assert (drawn[shuffled, i] == drawn[shuffled, j]).mean() < 0.1
+    np.testing.assert_array_equal(givers(0.3), givers(0.3))
+    assert not np.array_equal(givers(1.0), givers(1.0, step=1))
+    assert givers(1.0, batch_size=1).tolist() == [[0, 0, 0, 0]]
+
+
 def test_muting_leaves_one_that_is_not_other() -> None:
     draws = np.array([0.3, 0.2, 0.4, 0.1])
     for probability, expected in (
@@ -295,3 +320,35 @@ def test_channels_are_chosen() -> None:
 )
 def test_played_rate(stored_rate: int, speed: float, expected: int) -> None:
     assert play_rate(stored_rate, speed) == expected
+
+
+def test_levels_of_dynamic_mixing() -> None:
+    levels = np.stack([draw_levels(3, seed=1, step=2, example=i) for i in range(4000)])
+    assert levels.shape == (4000, 3)
+    first, others = levels[:, 0], levels[:, 1:] - levels[:, :1]
+    # Within four standard errors of the mean, and of the deviation.
+    for values, mean, deviation in ((first, -27.43, 2.57), (others, -2.51, 2.66)):
+        error = deviation / math.sqrt(values.size)
+        assert values.mean() == pytest.approx(mean, abs=4 * error)
+        assert values.std() == pytest.approx(deviation, abs=4 * error / math.sqrt(2))
+    assert abs(np.corrcoef(others.T)[0, 1]) < 4 / math.sqrt(4000)
+    again = draw_levels(3, seed=1, step=2, example=7)
+    np.testing.assert_array_equal(again, levels[7])
+    np.testing.assert_array_equal(draw_levels(2, seed=1, step=2, example=7), levels[7, :2])
+    for other in ({"seed": 2}, {"step": 3}, {"example": 8}):
+        numbers = {"seed": 1, "step": 2, "example": 7, **other}
+        assert not np.allclose(draw_levels(3, **numbers), levels[7])
+
+
+def test_dynamic_levels_take_the_place_of_gains_alone() -> None:
+    config = MixingConfig(mute_probability=0.3, equalizer_probability=0.5)
+    plain, dynamic = changes(config), changes(replace(config, dynamic_levels=True))
+    for example, (one, other) in enumerate(zip(plain, dynamic, strict=True)):
+        assert one.channels == other.channels
+        np.testing.assert_array_equal(one.curves, other.curves)
+        np.testing.assert_array_equal(np.sign(one.gains), np.sign(other.gains))
+        levels = draw_levels(len(STEMS), seed=3, step=4, example=example)
+        heard = other.gains != 0
+        np.testing.assert_allclose(
+            20 * np.log10(np.abs(other.gains[heard])), levels[heard], atol=1e-4
+        )

@@ -99,7 +99,8 @@ def test_tracks_without_split_are_training_material(tmp_path: Path) -> None:
             "auto",
             "expected folders <split>/<track>/ or <track>/ with files named vocals, drums, bass, "
             "other and a suffix of .wav .flac .ogg .opus .mp3, or files train/<track>.stem.mp4 and "
-            "test/<track>.stem.mp4; found none",
+            "test/<track>.stem.mp4, or folders <split>/s1, <split>/s2, ... with files of equal "
+            "names; found none",
         ),
     ],
 )

@@ -23,7 +23,11 @@ from sfisep_core.errors import AudioFileError, ConfigError, DatasetError, Traini
 
 RATE = 8000
 CONFIG = MixingConfig(
-    excerpt_seconds=0.25, equalizer_probability=0.5, mute_probability=0.1, speeds=(0.8, 1.25)
+    excerpt_seconds=0.25,
+    equalizer_probability=0.5,
+    exchange_probability=0.7,
+    mute_probability=0.1,
+    speeds=(0.8, 1.25),
 )
 
 MakeData = Callable[..., Path]
@@ -65,7 +69,7 @@ def expected(dataset: StemDataset) -> list[list[torch.Tensor]]:
     """All examples of three steps of four."""
     keys = [(step, example) for step in range(3) for example in range(4)]
     drawn = [
-        draw_example(dataset, STEMS, CONFIG, seed=3, step=step, example=example)
+        draw_example(dataset, STEMS, CONFIG, seed=3, step=step, example=example, batch_size=4)
         for step, example in keys
     ]
     tensors = [

@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sfisep_core.audio.files import read_audio
-from sfisep_core.data.augmentation import draw_changes
+from sfisep_core.data.augmentation import draw_changes, draw_levels
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.equalizer import equalizer_response
 from sfisep_core.data.layouts import STEMS
@@ -29,6 +30,7 @@ from sfisep_core.errors import DatasetError
 
 RATE = 8000
 SECONDS = 5
+BATCH = 60  # examples of a step; tests look at the first of them
 PROBABILITIES = [f.name for f in fields(MixingConfig) if f.name.endswith("_probability")]
 
 # Nothing is drawn but the place and the channel.
@@ -63,7 +65,9 @@ def read_raw(
 ) -> RawBatch:
     return RawBatch.stack(
         [
-            draw_example(dataset, sources, config, seed=seed, step=step, example=example)
+            draw_example(
+                dataset, sources, config, seed=seed, step=step, example=example, batch_size=BATCH
+            )
             for example in examples
         ]
     )
@@ -243,9 +247,12 @@ class Watch(TorchDispatchMode):
         return result
 
 
-def test_nothing_waits_for_the_device(make_data: MakeData) -> None:
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_nothing_waits_for_the_device(dynamic: bool, make_data: MakeData) -> None:
     # Tensors of the meta device hold no values: whoever asks for one fails.
-    config = MixingConfig(**dict.fromkeys(PROBABILITIES, 1.0), excerpt_seconds=0.5)
+    config = MixingConfig(
+        **dict.fromkeys(PROBABILITIES, 1.0), excerpt_seconds=0.5, dynamic_levels=dynamic
+    )
     dataset = open_data(make_data(noise), config)
     for step in range(4):
         draw = draw_step(config, seed=0, step=step)
@@ -291,6 +298,62 @@ def test_remixing_takes_stems_from_different_tracks(remix: float, make_data: Mak
     mixed = (levels // 4 != levels[:, :1] // 4).any(dim=1)
     # Of four stems from two tracks, 7 in 8 are expected to be mixed.
     assert mixed.sum() == 0 if remix == 0 else mixed.sum() > 20
+
+
+# Excerpts of half a second start anywhere, those of one where a second does.
+SHORT = replace(PLAIN, excerpt_seconds=0.5)
+
+
+def find_places(dataset: StemDataset, config: MixingConfig, examples: int) -> list[list[Any]]:
+    """Give track and start of every stem of the examples, from a data set of noise."""
+    tracks = read_tracks(dataset)
+    stems = draw_batch(dataset, config, examples=range(examples))
+    return [
+        [find(excerpt[0].numpy(), tracks[:, source])[::2] for source, excerpt in enumerate(example)]
+        for example in stems
+    ]
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.4, 1.0])
+def test_single_stems_are_replaced(probability: float, make_data: MakeData) -> None:
+    dataset = open_data(make_data(noise), SHORT)
+    plain = find_places(dataset, SHORT, 50)
+    found = find_places(dataset, replace(SHORT, replace_probability=probability), 50)
+    pairs = list(zip(*(itertools.chain(*places) for places in (plain, found)), strict=True))
+    # Those that are not stay where they were; within four standard deviations.
+    share = sum(one != other for one, other in pairs) / len(pairs)
+    assert share == pytest.approx(
+        probability, abs=4 * math.sqrt(probability * (1 - probability) / len(pairs))
+    )
+    moved = [other for one, other in pairs if one != other]
+    assert len(set(moved)) == len(moved)  # each to a place of its own
+    if probability:
+        assert {track for track, _ in moved} == {0, 1}
+
+
+def test_replaced_stems_play(make_data: MakeData) -> None:
+    config = replace(PLAIN, replace_probability=1.0, active_probability=1.0)
+    stems = draw_batch(open_data(make_data(one_active_second), config), config, examples=range(16))
+    assert torch.equal((stems > 0.2).sum(dim=(2, 3)) >= RATE - 20, torch.ones(16, 4).bool())
+
+
+def test_examples_exchange_their_stems(make_data: MakeData) -> None:
+    dataset = open_data(make_data(noise), SHORT)
+    plain = find_places(dataset, SHORT, BATCH)
+    found = find_places(dataset, replace(SHORT, exchange_probability=1.0), BATCH)
+    for source in range(4):
+        before, after = ([places[source] for places in batch] for batch in (plain, found))
+        assert sorted(before) == sorted(after)  # what is drawn is heard, once
+        assert sum(one == other for one, other in zip(before, after, strict=True)) < 10
+    assert all(len(set(places)) == 1 for places in plain)
+    # The stems of an example come from four others.
+    assert sum(len(set(places)) == 4 for places in found) > 45
+    # Half of the examples: the rest are as they were.
+    half = find_places(dataset, replace(SHORT, exchange_probability=0.5), BATCH)
+    whole = [one == other for one, other in zip(plain, half, strict=True)]
+    assert 15 < sum(whole) < 45
+    for source in range(4):
+        assert sorted(p[source] for p in half) == sorted(p[source] for p in plain)
 
 
 def test_gain_polarity_and_muting(make_data: MakeData) -> None:
@@ -424,4 +487,44 @@ def test_stem_shorter_than_the_manifest_says(make_data: MakeData) -> None:
         path.write_bytes(path.read_bytes()[:1000])
     message = r"drums\.wav: expected 40000 frames as manifest\.json says, found \d+:"
     with pytest.raises(DatasetError, match=message):
-        draw_example(dataset, STEMS, config, seed=0, step=0, example=0)
+        draw_example(dataset, STEMS, config, seed=0, step=0, example=0, batch_size=1)
+
+
+DYNAMIC = replace(PLAIN, remix_probability=1.0, dynamic_levels=True, flip_probability=0.5)
+
+
+def test_levels_of_dynamic_mixing_are_those_drawn(make_data: MakeData) -> None:
+    dataset = open_data(make_data(noise), DYNAMIC)
+    stems = draw_batch(dataset, DYNAMIC, examples=range(20))
+    levels = 20 * torch.log10(stems.abs().mean(dim=(2, 3)))
+    for example, found in enumerate(levels):
+        drawn = torch.from_numpy(draw_levels(4, seed=0, step=0, example=example))
+        # One factor for all stems of an example stays unknown.
+        expected = drawn - drawn[0]
+        torch.testing.assert_close(found.double() - found[0], expected, rtol=0, atol=1e-3)
+    heard = torch.cat([stems, stems.sum(dim=1, keepdim=True)], dim=1)
+    peaks = heard.abs().amax(dim=(1, 2, 3))
+    torch.testing.assert_close(peaks, torch.full((20,), 0.9), rtol=1e-5, atol=0)
+
+
+def test_dynamic_mixing_changes_levels_alone(make_data: MakeData) -> None:
+    dataset = open_data(make_data(noise), DYNAMIC)
+    plain = draw_batch(dataset, replace(DYNAMIC, dynamic_levels=False), examples=range(8))
+    factors = draw_batch(dataset, DYNAMIC, examples=range(8)) / plain
+    factors = factors.masked_fill(plain == 0, torch.nan)[..., 0, :]
+    spread = factors.nan_to_num(1e9).amin(-1) / factors.nan_to_num(-1e9).amax(-1)
+    torch.testing.assert_close(spread, torch.ones(8, 4), rtol=1e-4, atol=0)
+    assert (factors.nanmean(-1) > 0).all()  # the polarity, too, is as it was
+
+
+def test_dynamic_mixing_of_silence(make_data: MakeData) -> None:
+    config = replace(DYNAMIC, equalizer_probability=0.5, mute_probability=0.5, channels=2)
+    data = make_data(lambda track, stem: noise(track, stem) * (stem > 1))
+    stems = draw_batch(open_data(data, config), config, examples=range(20))
+    assert torch.isfinite(stems).all()
+    assert not stems[:, :2].any()
+    silent = (stems == 0).flatten(1).all(dim=1)
+    peaks = torch.cat([stems, stems.sum(dim=1, keepdim=True)], dim=1).abs().amax(dim=(1, 2, 3))
+    torch.testing.assert_close(peaks, torch.where(silent, 0.0, 0.9), rtol=1e-5, atol=0)
+    assert silent.any()
+    assert not silent.all()

@@ -152,7 +152,7 @@ def test_chunks_of_the_default_model_agree_with_their_context() -> None:
     torch.manual_seed(0)
     model = build_model(settings["family"], settings["model"]).eval()
     assert model.segments.chunk_invariant
-    context = model.segments.context_seconds
+    context = round(model.segments.context_seconds)
     rate = 8000
     mixture = noise(1, 1, (2 * context + 3) * rate)
     mixture[..., : rate // 2] *= 20

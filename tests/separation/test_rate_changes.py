@@ -223,7 +223,8 @@ def test_noise_does_not_depend_on_segments(name: MethodName) -> None:
     np.testing.assert_allclose(cut, whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", METHODS)
+# Super-resolution shares everything out in the model that it is.
+@pytest.mark.parametrize("name", [name for name in METHODS if not name.startswith("super")])
 @pytest.mark.parametrize("rate", [5000, 11025])
 @pytest.mark.parametrize("gain_rule", ["least-squares", "mixture-consistent"])
 def test_gain_rule_comes_at_the_same_place(

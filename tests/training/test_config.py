@@ -18,12 +18,13 @@ from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNetConfig
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, save_checkpoint
 from sfisep_core.training.config import (
     DEFAULT_PRESET,
-    PRESETS,
     TrainingConfig,
     load_config,
     resumed_config,
     show_config,
 )
+from sfisep_core.training.config_files import PRESETS
+from sfisep_core.training.dissimilarity import DissimilarityConfig
 
 PRESET_NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))
 
@@ -68,6 +69,7 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
         "loss={si-sdr=1}",
         "loss.l1=2",
         "betas=[0.5, 0]",
+        "dissimilarity.against=estimates",
         "clip_norm=inf",
         "compile=true",
         "mixing.speeds=[1.0, 1.5]",
@@ -85,6 +87,7 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
         schedule="cosine",
         loss={"si-sdr": 1.0, "l1": 2.0},
         betas=(0.5, 0.0),
+        dissimilarity=DissimilarityConfig(against="estimates"),
         clip_norm=math.inf,
         compile=True,
         batch_size=3,
@@ -121,7 +124,20 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
         ("floor_db=3", "training setting floor_db: expected -200 to 0, got 3.0"),
         (
             "optimizer=sgd",
-            "training: optimizer: expected one of adamw, radam-lookahead, got 'sgd'",
+            "training: optimizer: expected one of adamw, radam-lookahead, adadelta, got 'sgd'",
+        ),
+        ("rho=1.5", "training setting rho: expected 0 to 1, got 1.5"),
+        (
+            "window_seconds=0",
+            "training setting window_seconds: expected above 0 and at most 1, got 0.0",
+        ),
+        (
+            "dissimilarity.beta=1",
+            "training setting dissimilarity.beta: expected at least 0 and below 1, got 1.0",
+        ),
+        (
+            "dissimilarity.against=targets",
+            "training: dissimilarity.against: expected one of references, estimates, got 'targets'",
         ),
         ("lookahead_steps=0", "training setting lookahead_steps: expected at least 1, got 0"),
         (
@@ -203,7 +219,8 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
         ("=3", "setting '=3': expected key=value, e.g. batch_size=8"),
         (
             "family=demucs",
-            "model family 'demucs': unknown; expected one of sfi-conv-tasnet",
+            "model family 'demucs': unknown; expected one of sfi-conv-tasnet, deepconvsep, unet, "
+            "tfc-unet, conv-tasnet, sepformer, sfsrnet, super-resolved",
         ),
         (
             "model.tcn.norm=layer",
@@ -275,6 +292,37 @@ def test_losses_are_replaced_or_added(
     assert config.mask_silent is masked
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["loss={pit-si-snr=1}"],
+            "training setting loss.pit-si-snr: expected sources without names, as in "
+            "model.sources = ['s1', 's2'], got vocals, drums, bass, other: choose another loss",
+        ),
+        (
+            ["model.sources=['s1', 's2']"],
+            "training setting loss: for s1, s2, which are no names, expected {pit-si-snr = 1} "
+            "alone and at most 5 sources, got si-sdr",
+        ),
+        (
+            ["model.sources=['s1', 's2']", "loss={pit-si-snr=1, l1=1}"],
+            "training setting loss: for s1, s2, which are no names, expected {pit-si-snr = 1} "
+            "alone and at most 5 sources, got pit-si-snr, l1",
+        ),
+        (
+            ["model.sources=['s1', 's2', 's3', 's4', 's5', 's6']", "loss={pit-si-snr=1}"],
+            "training setting loss: for s1, s2, s3, s4, s5, s6, which are no names, expected "
+            "{pit-si-snr = 1} alone and at most 5 sources, got pit-si-snr",
+        ),
+    ],
+)
+def test_loss_fits_the_sources(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(overrides=[*SMALL, *overrides])
+    assert str(raised.value) == message
+
+
 class NativeOnly(SeparationModel):
     """A model of a family that works at its own rate alone."""
 
@@ -283,6 +331,7 @@ class NativeOnly(SeparationModel):
     def __init__(self, config: SFIConvTasNetConfig) -> None:
         super().__init__()
         self.config, self.native_rate = config, config.native_rate
+        self.sources = config.sources
 
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
         if sample_rate != self.native_rate:
@@ -442,6 +491,8 @@ def test_resumed_run_takes_a_file_of_the_same_model(run: Path) -> None:
         ("loss={snr=1, l1=2}", "loss.l1", None, 2.0),
         ("loss={l1=2}", "loss.l1", None, 2.0),
         ("floor_db=-20", "floor_db", -30.0, -20.0),
+        ("window_seconds=0.1", "window_seconds", 0.064, 0.1),
+        ("dissimilarity.alpha=0", "dissimilarity.alpha", 0.001, 0.0),
         ("mask_silent=true", "mask_silent", False, True),
         ("optimizer=radam-lookahead", "optimizer", "adamw", "radam-lookahead"),
         ("precision=bf16", "precision", "fp32", "bf16"),
@@ -467,3 +518,22 @@ def test_checkpoint_without_settings(tmp_path: Path) -> None:
         resumed_config(tmp_path)
     with pytest.raises(CheckpointError, match=r"there is no run to resume$"):
         resumed_config(tmp_path / "elsewhere")
+
+
+def test_a_file_changes_the_preset_that_is_its_base(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "sfi-conv-tasnet-small"\nsteps = 7\n[model.tcn]\nnum_layers = 3\n')
+    config, base = load_config(file), load_config(Path("sfi-conv-tasnet-small"))
+    assert config == replace(
+        base, steps=7, model={**base.model, "tcn": {**base.model["tcn"], "num_layers": 3}}
+    )
+    file.write_text('base = "sfi-conv-tasnet-small"\n[loss]\nl1 = 1\n')
+    assert load_config(file).loss == {"l1": 1.0}  # losses are replaced together, as without a base
+
+
+@pytest.mark.parametrize("base", ['"mine"', "3", '"../default"'])
+def test_a_base_that_is_no_preset_is_refused(base: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f"base = {base}\n")
+    with pytest.raises(ConfigError, match=r"base: expected the name of a preset .*default"):
+        load_config(file)

@@ -1,22 +1,23 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
-from sfisep_core.training.losses import (
-    LossName,
-    l1_loss,
-    si_sdr_loss,
-    snr_loss,
-    source_losses,
-    source_weights,
-    stft_loss,
-)
+from sfisep_core.models.contract import DEFAULT_SOURCES
+from sfisep_core.training.dissimilarity import DissimilarityConfig, dissimilarity_loss
+from sfisep_core.training.losses import LossName, source_losses, source_weights
+from sfisep_core.training.permutation_invariant import pit_si_snr_loss
+from sfisep_core.training.spectral_losses import complex_mse_loss, magnitude_l1_loss, stft_loss
+from sfisep_core.training.waveform_losses import l1_loss, si_sdr_loss, snr_loss
 
 SAMPLES = 4800
-NAMES: tuple[LossName, ...] = ("snr", "si-sdr", "l1", "stft")
-ALL: dict[LossName, float] = {"snr": 1.0, "si-sdr": 0.5, "l1": 2.0, "stft": 3.0}
+NAMES: tuple[LossName, ...] = get_args(LossName)
+ALL: dict[LossName, float] = {name: 0.5 * (i + 1) for i, name in enumerate(NAMES)}
+WINDOW = 0.032
+# Strong enough to count beside the others.
+APART = DissimilarityConfig(alpha=0.1, beta=0.2, gamma=0.3, against="estimates")
 
 
 def tone(periods: int, *, energy: float = 1.0) -> Tensor:
@@ -38,10 +39,28 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def loss_of(name: LossName, *, estimates: Tensor, references: Tensor, rate: int = 8000) -> Tensor:
+def losses_of(
+    losses: dict[LossName, float],
+    *,
+    estimates: Tensor,
+    references: Tensor,
+    rate: int = 8000,
+    floor_db: float = -30,
+) -> Tensor:
     return source_losses(
-        {name: 1.0}, estimates=estimates, references=references, sample_rate=rate, floor_db=-30
+        losses,
+        estimates=estimates,
+        references=references,
+        sample_rate=rate,
+        sources=DEFAULT_SOURCES[: references.shape[1]],
+        floor_db=floor_db,
+        window_seconds=WINDOW,
+        dissimilarity=APART,
     )
+
+
+def loss_of(name: LossName, *, estimates: Tensor, references: Tensor, rate: int = 8000) -> Tensor:
+    return losses_of({name: 1.0}, estimates=estimates, references=references, rate=rate)
 
 
 # SNR
@@ -199,7 +218,17 @@ def music(sample_rate: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("name", "tolerance"), [("snr", 1e-4), ("si-sdr", 1e-4), ("l1", 1e-2), ("stft", 2e-3)]
+    ("name", "tolerance"),
+    [
+        ("snr", 1e-4),
+        ("si-sdr", 1e-4),
+        ("pit-si-snr", 1e-4),
+        ("l1", 1e-2),
+        ("stft", 2e-3),
+        ("complex-mse", 2e-3),
+        ("magnitude-l1", 2e-3),
+        ("dissimilarity", 2e-3),
+    ],
 )
 def test_losses_mean_the_same_at_every_rate(name: LossName, tolerance: float) -> None:
     values = []
@@ -231,17 +260,30 @@ def test_losses_are_added_with_their_weights() -> None:
     functions = {
         "snr": snr_loss(estimates=estimates, references=references, floor_db=-30),
         "si-sdr": si_sdr_loss(estimates=estimates, references=references, floor_db=-30),
+        "pit-si-snr": pit_si_snr_loss(estimates=estimates, references=references),
         "l1": l1_loss(estimates=estimates, references=references),
         "stft": stft_loss(
             estimates=estimates, references=references, sample_rate=8000, floor_db=-30
+        ),
+        "complex-mse": complex_mse_loss(
+            estimates=estimates, references=references, sample_rate=8000, window_seconds=WINDOW
+        ),
+        "magnitude-l1": magnitude_l1_loss(
+            estimates=estimates, references=references, sample_rate=8000, window_seconds=WINDOW
+        ),
+        "dissimilarity": dissimilarity_loss(
+            APART,
+            estimates=estimates,
+            references=references,
+            sample_rate=8000,
+            window_seconds=WINDOW,
+            sources=DEFAULT_SOURCES[:3],
         ),
     }
     for name in NAMES:
         assert each[name].shape == (2, 3)
         assert torch.equal(each[name], functions[name])
-    total = source_losses(
-        ALL, estimates=estimates, references=references, sample_rate=8000, floor_db=-30
-    )
+    total = losses_of(ALL, estimates=estimates, references=references)
     torch.testing.assert_close(total, sum(weight * each[name] for name, weight in ALL.items()))
 
 
@@ -277,7 +319,7 @@ def test_values_and_gradients_are_finite(
     assert torch.isfinite(estimates.grad).all()
 
 
-@pytest.mark.parametrize("name", ["l1", "stft"])
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.endswith(("snr", "sdr"))])
 def test_silent_mixtures_cost_nothing(name: LossName) -> None:
     references = torch.zeros(1, 2, 1, 2000)
     loss = loss_of(name, estimates=noise(1, 2, 1, 2000).float(), references=references)
@@ -288,9 +330,7 @@ def test_silent_mixtures_cost_nothing(name: LossName) -> None:
 def test_descent_goes_towards_the_reference(name: LossName) -> None:
     references = batch(tone(1), tone(2))
     estimates = (references + batch(tone(7), tone(8))).requires_grad_()
-    loss = source_losses(
-        {name: 1.0}, estimates=estimates, references=references, sample_rate=8000, floor_db=-200
-    )
+    loss = losses_of({name: 1.0}, estimates=estimates, references=references, floor_db=-200)
     loss.mean().backward()  # type: ignore[no-untyped-call]
     assert estimates.grad is not None
     # d/d|n| of 10 log10 |n|^2 is 20 / ln 10 / |n|; a source counts by half, and |n| is 1.
@@ -309,16 +349,17 @@ def test_gradient_of_l1() -> None:
     torch.testing.assert_close(estimates.grad[moved], (size * error.sign())[moved])
 
 
-def test_gradient_of_stft_is_that_of_its_values() -> None:
+@pytest.mark.parametrize("name", ["stft", "complex-mse", "magnitude-l1", "dissimilarity"])
+def test_gradients_of_spectra_are_those_of_their_values(name: LossName) -> None:
     references, estimates = noise(1, 2, 1, 600), noise(1, 2, 1, 600, seed=1)
     direction, step = noise(1, 2, 1, 600, seed=2), 1e-6
 
     def value(shift: float) -> float:
-        return loss_of("stft", estimates=moved + shift * direction, references=references).sum()  # type: ignore[return-value]
+        return loss_of(name, estimates=moved + shift * direction, references=references).sum()  # type: ignore[return-value]
 
     moved = estimates.requires_grad_()
     (gradient,) = torch.autograd.grad(
-        loss_of("stft", estimates=moved, references=references).sum(), moved
+        loss_of(name, estimates=moved, references=references).sum(), moved
     )
     with torch.no_grad():
         slope = (value(step) - value(-step)) / (2 * step)
@@ -357,13 +398,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(mask_silent: bool) -> None:
     estimates = references + 0.5 * noise(6, 4, 1, 1500, seed=1)
 
     def sums(part: slice) -> tuple[Tensor, Tensor]:
-        losses = source_losses(
-            ALL,
-            estimates=estimates[part],
-            references=references[part],
-            sample_rate=8000,
-            floor_db=-30,
-        )
+        losses = losses_of(ALL, estimates=estimates[part], references=references[part])
         weights = source_weights(references[part], mask_silent=mask_silent)
         return (losses * weights).sum(), weights.sum()
 

@@ -11,6 +11,7 @@ from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.optimizers import RAdamLookahead, learning_rate_at, make_optimizer
 
 RANGER = TrainingConfig(optimizer="radam-lookahead", betas=(0.95, 0.999), epsilon=1e-5)
+ADADELTA = TrainingConfig(optimizer="adadelta", learning_rate=1.0, epsilon=1e-6)
 
 
 class Layers(nn.Module):
@@ -82,6 +83,29 @@ def test_adamw_has_the_settings(fused: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(("rate", "epsilon"), [(1.0, 1e-6), (0.01, 1.0)])  # Lasagne's, Keras'
+def test_adadelta_has_the_settings(rate: float, epsilon: float) -> None:
+    # Weight decay is not Adadelta's.
+    config = replace(ADADELTA, learning_rate=rate, epsilon=epsilon, rho=0.8, weight_decay=0.5)
+    model, other = Layers(), Layers()
+    optimizer = make_optimizer(model, config, fused=True)
+    reference = torch.optim.Adadelta(other.parameters(), lr=rate, rho=0.8, eps=epsilon)
+    before = model.linear.weight.detach().clone()
+    for step in range(3):
+        set_gradients(model, step)
+        set_gradients(other, step)
+        optimizer.step()
+        reference.step()
+        if step == 0:
+            # The mean square of the gradient is (1 - rho) g^2, that of the moves is 0.
+            gradient = model.linear.weight.grad
+            assert gradient is not None
+            move = (epsilon / (0.2 * gradient.square() + epsilon)).sqrt() * gradient
+            torch.testing.assert_close(model.linear.weight.detach(), before - rate * move)
+    for one, expected in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, expected)
+
+
 def test_fused_adamw_leaves_everything_where_gradients_are_not_finite() -> None:
     # What gates a step on the device: a step with found_inf = 1 is no step.
     results: list[Any] = []
@@ -144,7 +168,9 @@ def test_lookahead_of_a_constant_gradient() -> None:
     torch.testing.assert_close(torch.stack(seen), expected)
 
 
-@pytest.mark.parametrize("config", [TrainingConfig(), RANGER], ids=["adamw", "radam-lookahead"])
+@pytest.mark.parametrize(
+    "config", [TrainingConfig(), RANGER, ADADELTA], ids=lambda config: config.optimizer
+)
 @pytest.mark.parametrize("interruption", range(14))  # every phase of the lookahead's 6 steps, twice
 def test_restored_optimizer_goes_on_bit_by_bit(config: TrainingConfig, interruption: int) -> None:
     config = replace(config, warmup_steps=3)

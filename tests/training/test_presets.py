@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,8 @@ import pytest
 from sfisep_core.data.mixing import MixingConfig
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNetConfig
-from sfisep_core.training.config import PRESETS, TrainingConfig, load_config
+from sfisep_core.training.config import TrainingConfig, load_config
+from sfisep_core.training.config_files import PRESETS
 
 PAPER = ["sfi-conv-tasnet-fd-mgf", "sfi-conv-tasnet-td-mgf", "sfi-conv-tasnet-td-mpgtf"]
 SIZES = {
@@ -14,6 +16,39 @@ SIZES = {
     "sfi-conv-tasnet-fd-mgf": 4_315_628,
     "sfi-conv-tasnet-td-mgf": 4_315_628,
     "sfi-conv-tasnet-td-mpgtf": 4_313_620,
+    "deepconvsep": 314_422,
+    "deepconvsep-lasagne": 578_682,
+    "deepconvsep-keras": 489_142,
+    "deepconvsep-stereo": 678_536,
+    "deepconvsep-demo": 301_622,
+    "unet": 4 * 9_823_315,
+    "cunet": 9_844_847,
+    "cunet-complex": 12_159_875,
+    "unet-demo": 606_124,
+    "cunet-demo": 170_059,
+    "tfc-tdf-unet": 4 * 987_476,
+    "tfc-tdf-unet-large": 4 * 2_232_132,
+    "tfc-tdf-unet-17": 4 * 1_930_840,
+    "tfc-unet": 4 * 639_316,
+    "tdf-unet": 4 * 359_492,
+    "tdc-unet": 4 * 217_684,
+    "tfc-tdf-unet-demo": 394_280,
+    "lasaft": 8_424_028,
+    "lasaft-large": 31_541_908,
+    "lightsaft": 2_374_236,
+    "lightsaft-large": 7_142_036,
+    "lasaft-demo": 266_670,
+    # Of two sources 4,984,881 and 25,679,361: two more take 512 (128 + 1) and 256 (256 + 1) each.
+    "conv-tasnet": 4_984_881 + 2 * 66_048,
+    "conv-tasnet-demo": 119_693,
+    "sepformer": 25_679_361 + 2 * 65_792,
+    "sepformer-demo": 102_785,
+    "sfsrnet": 58_521_221,
+    "sfsrnet-demo": 330_249,
+    "super-resolve": 4_347_256,
+    "conv-tasnet-libri2mix": 4_984_881,
+    "sepformer-wsj0-2mix": 25_679_361,
+    "sepformer-wsj0-2mix-dm": 25_679_361,
 }
 
 
@@ -26,7 +61,9 @@ def test_preset_builds_a_model_of_its_size(name: str) -> None:
     config = load_config(Path(name))
     assert config == load_config(PRESETS / f"{name}.toml")
     model = build_model(config.family, config.model)
-    assert model.sources == ("vocals", "drums", "bass", "other")
+    assert model.sources == (
+        ("s1", "s2") if "2mix" in name else ("vocals", "drums", "bass", "other")
+    )
     assert sum(parameter.numel() for parameter in model.parameters()) == SIZES[name]
 
 
@@ -75,6 +112,37 @@ def test_paper_presets(name: str) -> None:
         filters="modulated-gaussian" if kind == "mgf" else "multi-phase-gammatone",
     )
     assert (model.gain_rule, model.normalizes_level) == ("least-squares", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "batch_size", "learning_rate", "speed"),
+    [
+        ("conv-tasnet-libri2mix", 3.0, 12, 1e-3, 0.0),
+        ("sepformer-wsj0-2mix", 4.0, 1, 1.5e-4, 1.0),
+    ],
+)
+def test_presets_for_speakers(
+    name: str, seconds: float, batch_size: int, learning_rate: float, speed: float
+) -> None:
+    config = load_config(Path(name))
+    assert (config.loss, config.batch_size, config.clip_norm) == ({"pit-si-snr": 1}, batch_size, 5)
+    assert (config.learning_rate, config.weight_decay) == (learning_rate, 0)
+    assert config.mixing == MixingConfig(
+        excerpt_seconds=seconds,
+        remix_probability=0,
+        gain_probability=0,
+        flip_probability=0,
+        speed_probability=speed,
+        speeds=(0.95, 1.0, 1.05) if speed else MixingConfig().speeds,
+        sample_rates=(8000,),
+        lowpass_probability=0,
+    )
+
+
+def test_dynamic_mixing_changes_nothing_else() -> None:
+    fixed, dynamic = (load_config(Path(f"sepformer-wsj0-2mix{end}")) for end in ("", "-dm"))
+    mixing = replace(fixed.mixing, remix_probability=1, active_probability=1, dynamic_levels=True)
+    assert dynamic == replace(fixed, mixing=mixing)
 
 
 def test_default_preset_keeps_the_values_of_the_bundled_model() -> None:

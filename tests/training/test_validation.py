@@ -229,3 +229,27 @@ def test_process_without_tracks() -> None:
         {RATE: {"vocals": 2.0, "bass": 1.0}},
         {RATE: {"vocals": 2, "bass": 1}},
     )
+
+
+class Speakers(Cleaner):
+    """Separates as its base does, but sources without names, in either order."""
+
+    sources = ("s1", "s2")
+    swapped = False
+
+    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
+        stems = super().forward(mixture, sample_rate=sample_rate)
+        return stems.flip(1) if self.swapped else stems
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_order_of_sources_without_names_does_not_matter(swapped: bool) -> None:
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], RATE).astype(np.float32)
+    named = {name: stem * signs for name, stem in track(bass=0.5).items()}
+    unnamed = {"s1": named["vocals"], "s2": named["bass"]}
+    model = Speakers()
+    model.swapped = swapped
+    scores = score(model, dataset(named | unnamed))
+    expected = score(Cleaner(), dataset(named))
+    assert scores.si_sdr == {RATE: {"s1": pytest.approx(20.0), "s2": pytest.approx(0.0)}}
+    assert list(scores.snr[RATE].values()) == list(expected.snr[RATE].values())

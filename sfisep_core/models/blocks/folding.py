@@ -34,7 +34,8 @@ def fold_batch_norms(model: _Model) -> _Model:
             module.norm_1 = _fold(module.norm_1, module.conv_in)
             module.norm_3 = _fold(module.norm_3, module.conv_out)
         elif isinstance(module, TCNLayer):
-            module.norm_2 = _fold(module.norm_2, module.residual, module.skip)
+            taking = [part for part in (module.residual, module.skip) if part is not None]
+            module.norm_2 = _fold(module.norm_2, *taking)
     return folded
 
 

@@ -12,6 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sfisep_core.models.blocks.fused_norms import (
+    FoldedNorm,
+    Scratch,
+    Sums,
+    activate,
+    multiply_add,
+)
 from sfisep_core.models.blocks.norms import GlobalNorm, WindowNorm, normalize_windows
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNLayer
 
@@ -47,12 +54,7 @@ class FusedMaskNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, latent: Tensor) -> Tensor:
         """Estimate masks; see the class."""
-        low = torch.is_autocast_enabled("cpu")
-        kind = torch.get_autocast_dtype("cpu") if low else torch.float32
-        if kind not in self._prepared:
-            count = self.network.networks
-            self._prepared[kind] = [_Network(self.network, n, kind) for n in range(count)]
-        networks = self._prepared[kind]
+        kind, networks = self.prepare()
         batch, features, frames = latent.shape
         outputs = self.network.num_sources * features // len(networks)
         raw = latent.new_empty(batch, len(networks), frames, outputs)
@@ -66,57 +68,19 @@ class FusedMaskNetwork(nn.Module):
                     block.copy_(block.softmax(dim=0))
         return masks.transpose(2, 3)  # (B, S, N, frames)
 
+    def prepare(self) -> tuple[torch.dtype, "list[_Network]"]:
+        """Give the type of features within the network, and the networks, made once."""
+        low = torch.is_autocast_enabled("cpu")
+        kind = torch.get_autocast_dtype("cpu") if low else torch.float32
+        if kind not in self._prepared:
+            count = self.network.networks
+            self._prepared[kind] = [_Network(self.network, n, kind) for n in range(count)]
+        return kind, self._prepared[kind]
+
     def __getstate__(self) -> dict[str, object]:
         """Leave out what is made anew."""
         state: dict[str, object] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {**state, "_prepared": {}}
-
-
-class _Sums:
-    """Sums and sums of squares over time, of every channel."""
-
-    def __init__(self) -> None:
-        self._blocks: list[Tensor] = []
-
-    def add(self, block: Tensor) -> None:
-        self._blocks += [block.sum(0), block.square().sum(0)]
-
-    def moments(self, groups: int, frames: int) -> tuple[Tensor, Tensor]:
-        """Give mean and mean square of every group of channels, in 64 bits."""
-        blocks = torch.stack(self._blocks).double()
-        mean, power = blocks.view(len(blocks) // 2, 2, groups, -1).sum(0).mean(2) / frames
-        return mean, power
-
-
-class _Norm:
-    """The norm of one of several networks, as a factor and an offset a channel."""
-
-    def __init__(self, norm: nn.Module, network: int, networks: int) -> None:
-        assert isinstance(norm, GlobalNorm | nn.BatchNorm1d | WindowNorm)
-        self._weight = norm.weight.chunk(networks)[network].double()
-        self._bias = norm.bias.chunk(networks)[network].double()
-        self.channels = len(self._weight)
-        self.needs_sums = isinstance(norm, GlobalNorm)
-        self._fixed = self._weight, self._bias  # a WindowNorm's input comes normalised
-        if isinstance(norm, GlobalNorm):
-            self._groups, self._eps = norm.num_groups // networks, norm.eps
-        elif isinstance(norm, nn.BatchNorm1d):
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            mean = norm.running_mean.chunk(networks)[network].double()
-            variance = norm.running_var.chunk(networks)[network].double()
-            factor = self._weight * torch.rsqrt(variance + norm.eps)
-            self._fixed = factor, self._bias - factor * mean
-
-    def affine(self, sums: _Sums, frames: int) -> tuple[Tensor, Tensor]:
-        """Give factor and offset, shape (channel,) each, in float64."""
-        if not self.needs_sums:
-            return self._fixed
-        mean, power = sums.moments(self._groups, frames)
-        scale = torch.rsqrt((power - mean.square()).clamp_min(0.0) + self._eps)
-        factor = self._weight.view(self._groups, -1) * scale[:, None]
-        offset = self._bias.view(self._groups, -1) - factor * mean[:, None]
-        return factor.flatten(), offset.flatten()
 
 
 class _SharedInput:
@@ -124,11 +88,13 @@ class _SharedInput:
 
     def __init__(self, network: MaskNetwork, latent: Tensor, kind: torch.dtype) -> None:
         latent = functional.prelu(latent, network.prelu_1.weight)  # (N, frames)
-        self.sums = _Sums()
+        self.scratch = Scratch()
+        self.sums = Sums(self.scratch)
         if isinstance(network.norm_1, WindowNorm):
             latent = normalize_windows(latent[None, None], network.norm_1.window)[0, 0]
         elif isinstance(network.norm_1, GlobalNorm):
-            self.sums.add(latent.t())
+            for block in torch.split(latent.t(), _BLOCK):
+                self.sums.add(block)
         self.features = latent.t().to(kind)
 
 
@@ -140,34 +106,38 @@ class _Layer:
     ) -> None:
         self._conv_in = _matrix(layer.conv_in, network, networks).to(kind)
         self._slopes = layer.prelu_1.weight.item(), layer.prelu_2.weight.item()
-        self._norm_1 = _Norm(layer.norm_1, network, networks)
+        self._norm_1 = FoldedNorm(layer.norm_1, network, networks)
         self._taps = layer.depthwise.weight[:, 0].chunk(networks)[network].t().double()  # (P, H)
         self._dilation = layer.depthwise.dilation[0]
-        self.norm_2 = _Norm(layer.norm_2, network, networks)
-        parts = [layer.skip] if last else [layer.residual, layer.skip]
+        self.norm_2 = FoldedNorm(layer.norm_2, network, networks)
+        # Nothing takes the residual output of the last layer.
+        found = [layer.skip] if last else [layer.residual, layer.skip]
+        parts = [part for part in found if part is not None]
         self.conv_out = torch.cat([_matrix(part, network, networks) for part in parts], dim=1)
 
     def lift(self, offset: Tensor) -> Tensor:
         """Give the bias by which an offset of the features shows behind the first convolution."""
         return (offset @ self._conv_in.double()).float()
 
-    def widen(self, features: Tensor, bias: Tensor, hidden: Tensor, sums: _Sums) -> None:
+    def widen(self, features: Tensor, bias: Tensor, hidden: Tensor, sums: Sums) -> None:
         """Compute what comes before the first norm, of one block."""
-        torch.add(features @ self._conv_in, bias, out=hidden)
-        _activate(hidden, self._slopes[0], self._norm_1, sums)
+        multiply_add(features, self._conv_in, bias, hidden, sums.scratch)
+        activate(hidden, self._slopes[0], self._norm_1, sums)
 
-    def convolve(self, hidden: Tensor, result: Tensor, sums: _Sums) -> _Sums:
+    def convolve(self, hidden: Tensor, result: Tensor, sums: Sums) -> Sums:
         """Norm, depthwise convolution and PReLU: all that comes before the second norm."""
         frames, middle = len(hidden), len(self._taps) // 2
         factor, offset = self._norm_1.affine(sums, frames)
         taps, offsets = (self._taps * factor).float(), (self._taps * offset).float()
         shifts = [(place - middle) * self._dilation for place in range(len(taps))]
-        offset, found, start = offsets.sum(0), _Sums(), 0
+        offset, found, start = offsets.sum(0), Sums(sums.scratch), 0
         for centre, target in zip(
             torch.split(hidden, _BLOCK), torch.split(result, _BLOCK), strict=True
         ):
             stop = start + len(centre)
-            block = target if target.dtype == hidden.dtype else torch.empty_like(centre)
+            block = target
+            if target.dtype != hidden.dtype:
+                block = sums.scratch("block", centre.shape, hidden.dtype)
             torch.addcmul(offset, centre, taps[middle], out=block)
             for shift, tap, missing in zip(shifts, taps, offsets, strict=True):
                 first, last = max(start, -shift), min(stop, frames - shift)
@@ -179,7 +149,7 @@ class _Layer:
                     block[: first - start] -= missing
                 if last < stop:
                     block[max(last - start, 0) :] -= missing
-            _activate(block, self._slopes[1], self.norm_2, found)
+            activate(block, self._slopes[1], self.norm_2, found)
             if block is not target:
                 target.copy_(block)
             start = stop
@@ -194,7 +164,8 @@ class _Network:
         self._kind = kind
         self._slopes = source.prelu_2.weight.item(), source.prelu_3.weight.item()
         self._norms = [
-            _Norm(norm, network, networks) for norm in (source.norm_1, source.norm_2, source.norm_3)
+            FoldedNorm(norm, network, networks)
+            for norm in (source.norm_1, source.norm_2, source.norm_3)
         ]
         self._conv_in = _matrix(source.conv_in, network, networks)
         self._layers = [
@@ -205,15 +176,15 @@ class _Network:
         self._conv_out = _matrix(source.conv_out, network, networks)
         bias = source.conv_out.bias
         self._bias = None if bias is None else bias.chunk(networks)[network]
-        self._output: tuple[float, _Norm] | None = None
+        self._output: tuple[float, FoldedNorm] | None = None
         if len(source.output):
             prelu, norm = source.output
             assert isinstance(prelu, nn.PReLU)
-            self._output = prelu.weight.item(), _Norm(norm, network, networks)
+            self._output = prelu.weight.item(), FoldedNorm(norm, network, networks)
 
     def run(self, shared: _SharedInput, masks: Tensor) -> None:
         """Estimate masks, before the softmax, into `masks`, shape (frame, source and feature)."""
-        frames, middle = len(shared.features), self._conv_in.shape[1]
+        frames, middle, scratch = len(shared.features), self._conv_in.shape[1], shared.scratch
         # Residual stream and skip sum side by side: one product adds to both.
         state = torch.zeros(frames, 2 * middle, dtype=self._kind)
         skip = state[:, middle:]
@@ -224,12 +195,12 @@ class _Network:
         result = torch.empty(frames, size, dtype=self._kind)
 
         weight, bias = self._fold(self._conv_in, self._norms[0].affine(shared.sums, frames))
-        sums = _Sums()
+        sums = Sums(scratch)
         for source, block in zip(torch.split(shared.features, _BLOCK), features, strict=True):
             torch.mm(source, weight, out=block)
-            _activate(block.add_(bias), self._slopes[0], self._norms[1], sums)
+            activate(block.add_(bias), self._slopes[0], self._norms[1], sums)
         factor, lack = self._norms[1].affine(sums, frames)
-        sums, bias = _Sums(), self._layers[0].lift(lack)
+        sums, bias = Sums(scratch), self._layers[0].lift(lack)
         for block, inner in zip(features, hidden, strict=True):
             block.mul_(factor)
             self._layers[0].widen(block, bias, inner, sums)
@@ -242,24 +213,27 @@ class _Network:
             weight, offset = self._fold(layer.conv_out, layer.norm_2.affine(found, frames))
             lacks[-len(offset) :] += offset
             targets = torch.split(skip if after is None else state, _BLOCK)
-            sums, bias = _Sums(), (after.lift(lacks[:middle]) if after else lacks[middle:].float())
+            sums = Sums(scratch)
+            bias = after.lift(lacks[:middle]) if after else lacks[middle:].float()
             for place, source in enumerate(torch.split(result, _BLOCK)):
                 block = targets[place].addmm_(source, weight)
                 if after is None:
-                    _activate(block.add_(bias), self._slopes[1], self._norms[2], sums)
+                    activate(block.add_(bias), self._slopes[1], self._norms[2], sums)
                 else:  # while the block is in the cache
                     after.widen(features[place], bias, hidden[place], sums)
-        self._finish(skip, self._norms[2].affine(sums, frames), masks)
+        self._finish(skip, self._norms[2].affine(sums, frames), masks, scratch)
 
-    def _finish(self, skip: Tensor, affine: tuple[Tensor, Tensor], masks: Tensor) -> None:
+    def _finish(
+        self, skip: Tensor, affine: tuple[Tensor, Tensor], masks: Tensor, scratch: Scratch
+    ) -> None:
         weight, bias = self._fold(self._conv_out, affine)
         if self._bias is not None:
             bias = bias + self._bias
-        sums, blocks = _Sums(), torch.split(masks, _BLOCK)
+        sums, blocks = Sums(scratch), torch.split(masks, _BLOCK)
         for source, block in zip(torch.split(skip, _BLOCK), blocks, strict=True):
-            torch.add(source @ weight, bias, out=block)
+            multiply_add(source, weight, bias, block, scratch)
             if self._output is not None:
-                _activate(block, self._output[0], self._output[1], sums)
+                activate(block, self._output[0], self._output[1], sums)
         if self._output is not None:
             factor, offset = (part.float() for part in self._output[1].affine(sums, len(skip)))
             for block in blocks:
@@ -274,13 +248,3 @@ class _Network:
 def _matrix(convolution: nn.Conv1d, network: int, networks: int) -> Tensor:
     """Give the weights of one network of a grouped 1x1 convolution, shape (in, out)."""
     return convolution.weight[..., 0].chunk(networks)[network].t().double()
-
-
-def _activate(block: Tensor, slope: float, norm: _Norm, sums: _Sums) -> None:
-    """Apply a PReLU in place, and collect what the norm behind it asks for."""
-    wide = block.float() if norm.needs_sums else block  # 32 bits are not copied
-    functional.leaky_relu_(wide, slope)
-    if norm.needs_sums:
-        sums.add(wide)
-        if wide is not block:
-            block.copy_(wide)

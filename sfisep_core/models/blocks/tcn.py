@@ -57,15 +57,30 @@ class TCNConfig:
 class TCNLayer(nn.Module):
     """One layer: widen, depthwise dilated convolution, then residual and skip outputs.
 
+    Args:
+        config: Sizes, of one network.
+        networks: Independent networks that run side by side.
+        dilation: Of the depthwise convolution, in frames.
+        bias: Whether convolutions have one.
+        residual: Whether there is a residual output; without it features pass as they are.
+
     Shape:
         - Input: (batch, networks * bottleneck, frames)
         - Output: the same twice: input plus residual, and the share in the skip sum
     """
 
-    def __init__(self, config: TCNConfig, *, networks: int, dilation: int) -> None:
+    def __init__(
+        self,
+        config: TCNConfig,
+        *,
+        networks: int,
+        dilation: int,
+        bias: bool = False,
+        residual: bool = True,
+    ) -> None:
         super().__init__()
         outer, inner = networks * config.bottleneck_channels, networks * config.hidden_channels
-        self.conv_in = nn.Conv1d(outer, inner, 1, groups=networks, bias=False)
+        self.conv_in = nn.Conv1d(outer, inner, 1, groups=networks, bias=bias)
         self.prelu_1 = nn.PReLU()
         self.norm_1 = _norm(config, inner, networks)
         self.depthwise = nn.Conv1d(
@@ -75,18 +90,60 @@ class TCNLayer(nn.Module):
             padding=dilation * (config.kernel_size - 1) // 2,
             dilation=dilation,
             groups=inner,
-            bias=False,
+            bias=bias,
         )
         self.prelu_2 = nn.PReLU()
         self.norm_2 = _norm(config, inner, networks)
-        self.residual = nn.Conv1d(inner, outer, 1, groups=networks, bias=False)
-        self.skip = nn.Conv1d(inner, outer, 1, groups=networks, bias=False)
+        self.residual: nn.Conv1d | None = None
+        if residual:
+            self.residual = nn.Conv1d(inner, outer, 1, groups=networks, bias=bias)
+        self.skip = nn.Conv1d(inner, outer, 1, groups=networks, bias=bias)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Run the layer; see the class."""
         hidden = self.norm_1(self.prelu_1(self.conv_in(features)))  # (B, G H, frames)
         hidden = self.norm_2(self.prelu_2(self.depthwise(hidden)))  # (B, G H, frames)
-        return features + self.residual(hidden), self.skip(hidden)
+        if self.residual is not None:
+            features = features + self.residual(hidden)
+        return features, self.skip(hidden)
+
+
+class TCNLayers(nn.ModuleList):
+    """All layers, with dilations that double within a stack: features to the sum of the skips.
+
+    Args:
+        config: Sizes, of one network.
+        networks: Independent networks that run side by side.
+        bias: Whether convolutions have one.
+        last_residual: Whether the last layer has a residual output, which nothing takes.
+
+    Shape:
+        - Input and output: (batch, networks * bottleneck, frames)
+    """
+
+    def __init__(
+        self, config: TCNConfig, *, networks: int, bias: bool = False, last_residual: bool = True
+    ) -> None:
+        count = config.num_stacks * config.num_layers
+        super().__init__(
+            TCNLayer(
+                config,
+                networks=networks,
+                dilation=2 ** (number % config.num_layers),
+                bias=bias,
+                residual=last_residual or number < count - 1,
+            )
+            for number in range(count)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Run the layers; see the class."""
+        skip_sum: Tensor | None = None
+        for layer in self:
+            features, skip = layer(features)
+            skip_sum = skip if skip_sum is None else skip_sum + skip
+        assert skip_sum is not None
+        return skip_sum
 
 
 class MaskNetwork(nn.Module):
@@ -125,11 +182,7 @@ class MaskNetwork(nn.Module):
         self.conv_in = nn.Conv1d(networks * num_features, outer, 1, groups=networks, bias=False)
         self.prelu_2 = nn.PReLU()
         self.norm_2 = _norm(config, outer, networks)
-        self.layers = nn.ModuleList(
-            TCNLayer(config, networks=networks, dilation=2**layer)
-            for _ in range(config.num_stacks)
-            for layer in range(config.num_layers)
-        )
+        self.layers = TCNLayers(config, networks=networks)
         self.prelu_3 = nn.PReLU()
         self.norm_3 = _norm(config, outer, networks)
         self.conv_out = nn.Conv1d(outer, outputs, 1, groups=networks, bias=not softmax)
@@ -141,12 +194,7 @@ class MaskNetwork(nn.Module):
         """Estimate masks; see the class."""
         features = self.prelu_1(latent).repeat(1, self.networks, 1)  # (B, G N, frames)
         features = self.prelu_2(self.conv_in(self.norm_1(features)))  # (B, G B, frames)
-        features = self.norm_2(features)
-        skip_sum: Tensor | None = None
-        for layer in self.layers:
-            features, skip = layer(features)
-            skip_sum = skip if skip_sum is None else skip_sum + skip
-        assert skip_sum is not None
+        skip_sum = self.layers(self.norm_2(features))
         raw = self.output(self.conv_out(self.norm_3(self.prelu_3(skip_sum))))  # (B, C N, frames)
         masks: Tensor = raw.unflatten(1, (self.num_sources, -1))
         return masks.softmax(dim=1) if self.softmax else masks

@@ -1,0 +1,188 @@
+"""The short-time Fourier transform, at the rate for which it is defined and at any other.
+
+A transform of n_fft samples every `hop` samples at F0 has windows of W = n_fft / F0 seconds every
+H = hop / F0 seconds. Both are kept at every other rate F, so that bin k is f_k = k F0 / n_fft and
+frame m begins at s_m = m H - W / 2 whatever the rate:
+
+    X[k, m] = (F0 / F) sum_n x[n] w(n / F - s_m) exp(-2j pi f_k (n / F - s_m))
+
+At F0 this is the usual transform. Elsewhere windows and hops are no whole numbers of samples: w is
+evaluated where the samples lie, and the sums go over frequencies that no FFT has (`tone_sums`). On
+its window w(t) x(t) is a Fourier series with coefficients X / n_fft, so the way back is
+
+    x[n] = sum_m w(n / F - s_m) y_m[n] / sum_m w^2(n / F - s_m),
+    y_m[n] = (1 / n_fft) sum_k e_k Re(X[k, m] exp(2j pi f_k (n / F - s_m))),
+
+in which e_k counts the frequencies between -min(F, F0) / 2 and min(F, F0) / 2 for which bin k
+stands, in steps of F0 / n_fft: e_0 = 1, then 2, and from 1 to 3 for the last bin, since F / 2 need
+not lie on a bin or half-way between two.
+
+What is lost between `analyze` and `synthesize`, measured with Hann windows at F0 = 44100 Hz:
+
+- F0, and rates below it for which W F is whole (22050, 11025 Hz): nothing but rounding.
+- Other rates below F0: what lies next to F / 2. Tones 4, 8, 16 and 32 bins below it come back with
+  errors of -54, -77, -101 and -124 dB or less, white noise with -27 dB or less.
+- Rates above F0: all above F0 / 2. Below, tones are whole from 2 bins on (4 bins: Blackman-Harris).
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sfisep_core.audio.stft_grid import Padding, STFTConfig, make_grid
+from sfisep_core.errors import ConfigError
+
+__all__ = ["STFT", "STFTConfig"]
+
+# Where less than this of all windows' power meets a sample, it cannot be told (as in torch.istft).
+_LEAST_POWER = 1e-11
+
+
+@dataclass(frozen=True)
+class STFT:
+    """A short-time Fourier transform and its inverse, at any sampling frequency.
+
+    Args:
+        config: Settings.
+        native_rate: F0 in Hz, at which they are counted.
+
+    Raises:
+        ConfigError: The rate is below 1 Hz.
+
+    >>> stft = STFT(STFTConfig(n_fft=2048, hop=1024), native_rate=44100)
+    >>> stft.analyze(torch.zeros(2, 44100), sample_rate=44100).shape
+    torch.Size([2, 1025, 44])
+    >>> stft.analyze(torch.zeros(2, 8000), sample_rate=8000).shape
+    torch.Size([2, 1025, 44])
+    """
+
+    config: STFTConfig
+    native_rate: int
+
+    def __post_init__(self) -> None:
+        """Check the rate."""
+        if self.native_rate < 1:
+            msg = f"stft: expected a native rate of at least 1 Hz, got {self.native_rate}"
+            raise ConfigError(msg)
+
+    def hop(self, sample_rate: int) -> Fraction:
+        """Give the exact distance of two frames in samples.
+
+        Args:
+            sample_rate: F in Hz.
+
+        Returns:
+            The distance, 1 or more.
+
+        Raises:
+            ConfigError: The rate is no whole number of at least one sample a hop.
+        """
+        least = -(-self.native_rate // self.config.hop)
+        if sample_rate != int(sample_rate) or sample_rate < least:
+            msg = (
+                f"STFT at {sample_rate} Hz: expected a whole sampling frequency of at least "
+                f"{least} Hz (one sample a hop); resample the signal first"
+            )
+            raise ConfigError(msg)
+        return Fraction(self.config.hop * int(sample_rate), self.native_rate)
+
+    def num_frames(self, length: int, *, sample_rate: int) -> int:
+        """Give the number of frames of a signal of `length` samples."""
+        hops = length / self.hop(sample_rate)
+        return math.floor(hops) + 1 if self.config.padding == "reflect" else math.ceil(hops) + 2
+
+    def analyze(self, signals: Tensor, *, sample_rate: int) -> Tensor:
+        """Transform.
+
+        Args:
+            signals: Real, 32 or 64 bits, shape (..., time), any length from 0 on.
+            sample_rate: F in Hz.
+
+        Returns:
+            Spectra, complex, shape (..., bins, frames); bins above F / 2 are 0.
+
+        Raises:
+            ConfigError: The rate is no whole number of at least one sample a hop.
+        """
+        length = signals.shape[-1]
+        frames = self.num_frames(length, sample_rate=sample_rate)
+        shape = (*signals.shape[:-1], self.config.num_bins, frames)
+        if signals.numel() == 0:
+            return signals.new_zeros(shape, dtype=signals.dtype.to_complex())
+        grid = make_grid(
+            self.config, self.native_rate, int(sample_rate), signals.dtype, signals.device
+        )
+        signals = signals.reshape(-1, length)
+        begin, end = grid.start(0), grid.start(frames - 1) + grid.size
+        padded = _pad(signals, -begin, max(0, end - length), self.config.padding)
+        parts = []
+        for block in grid.blocks(frames, num_signals=len(signals)):
+            samples = (block.starts - begin)[:, None] + grid.offsets
+            taken = padded.index_select(1, samples.flatten()).view(-1, *samples.shape)
+            parts.append(grid.sums.analyze(taken * block.windows) * (grid.gain * block.turns))
+        spectra = functional.pad(torch.cat(parts, dim=1), (0, self.config.num_bins - grid.tones))
+        return spectra.transpose(1, 2).reshape(shape)
+
+    def synthesize(self, spectra: Tensor, *, sample_rate: int, length: int) -> Tensor:
+        """Transform back, by normalised overlap-add.
+
+        With "reflect" padding and a length that is no whole number of hops, the last samples lie in
+        the end of one window. For hops of n_fft / 2 they hardly show in the spectra, and what has
+        been done to the spectra comes back much louder there: append zeros up to the next frame.
+
+        Args:
+            spectra: Complex, shape (..., bins, frames); bins above F / 2 are ignored.
+            sample_rate: F in Hz.
+            length: Samples to give; they must belong to this number of frames.
+
+        Returns:
+            Signals, shape (..., length).
+
+        Raises:
+            ConfigError: The rate is no whole number of at least one sample a hop, or the numbers
+                of bins or frames do not fit.
+        """
+        frames = self.num_frames(length, sample_rate=sample_rate)
+        if spectra.shape[-2:] != (self.config.num_bins, frames):
+            msg = (
+                f"STFT synthesis of {length} samples at {sample_rate} Hz: expected "
+                f"{self.config.num_bins} bins and {frames} frames, got {spectra.shape[-2]} and "
+                f"{spectra.shape[-1]}"
+            )
+            raise ConfigError(msg)
+        shape, dtype = (*spectra.shape[:-2], length), spectra.dtype.to_real()
+        if spectra.numel() == 0:
+            return spectra.new_zeros(shape, dtype=dtype)
+        grid = make_grid(self.config, self.native_rate, int(sample_rate), dtype, spectra.device)
+        spectra = spectra.reshape(-1, *spectra.shape[-2:])[:, : grid.tones].transpose(1, 2)
+        begin, end = grid.start(0), max(grid.start(frames - 1) + grid.size, length)
+        signals = spectra.new_zeros(len(spectra), end - begin, dtype=dtype)
+        power = spectra.new_zeros(1, end - begin, dtype=dtype)
+        for block in grid.blocks(frames, num_signals=len(spectra)):
+            turned = spectra[:, block.frames] * (grid.counts * block.turns.conj())
+            taken = grid.sums.synthesize(turned) * block.windows
+            weights = block.windows.square().expand(taken.shape[1], -1)
+            samples = (block.starts - begin)[:, None] + grid.offsets
+            # Frames so far apart do not overlap: a sum whose order could vary would not repeat.
+            for i in range(grid.overlap):
+                index = samples[i :: grid.overlap].flatten()
+                signals.index_add_(1, index, taken[:, i :: grid.overlap].flatten(1))
+                power.index_add_(1, index, weights[i :: grid.overlap].reshape(1, -1))
+        signals = signals / torch.where(power > _LEAST_POWER, power, 1.0)
+        return signals[:, -begin : length - begin].reshape(shape)
+
+
+def _pad(signals: Tensor, left: int, right: int, padding: Padding) -> Tensor:
+    if padding == "zeros":
+        return functional.pad(signals, (left, right))
+    # Mirrored as often as it takes: there and back again is one period.
+    length = signals.shape[-1]
+    period = max(2 * length - 2, 1)
+    before = torch.arange(-left, 0, device=signals.device).remainder(period)
+    after = torch.arange(length, length + right, device=signals.device).remainder(period)
+    before, after = (torch.minimum(place, period - place) for place in (before, after))
+    return torch.cat([signals[:, before], signals, signals[:, after]], dim=1)

@@ -1,0 +1,183 @@
+"""Where the frames and bins of a short-time Fourier transform lie on the samples of a signal."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sfisep_core.audio.tone_sums import tone_sums
+from sfisep_core.audio.windows import Window, evaluate_window
+from sfisep_core.errors import ConfigError
+
+Padding = Literal["reflect", "zeros"]
+Scale = Literal["none", "ortho"]
+
+# Numbers in the largest array of a block of frames: few enough for a CPU's caches.
+_BLOCK_SIZE = 2**20
+
+
+@dataclass(frozen=True)
+class STFTConfig:
+    """Settings of a transform, counted in samples at its native rate.
+
+    Attributes:
+        n_fft: Samples of a window, even; there are n_fft / 2 + 1 bins.
+        hop: Samples between two frames, up to n_fft.
+        window: "hann": sin^2 with period n_fft. "hann-symmetric" and "blackmanharris" have period
+            n_fft - 1, so that their last sample is as their first (`numpy.hanning`,
+            `scipy.signal.windows.blackmanharris`). "rectangular": 1.
+        padding: Both put n_fft / 2 samples before the signal. "reflect": the signal itself, back to
+            front, also behind it; 1 + floor(time / hop) frames (`torch.stft`). "zeros":
+            ceil(time / hop) + 2 frames (DeepConvSep).
+        scale: "none", or "ortho": spectra are divided by sqrt(n_fft).
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    n_fft: int = 2048
+    hop: int = 512
+    window: Window = "hann"
+    padding: Padding = "reflect"
+    scale: Scale = "none"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.n_fft < 2 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft:
+            msg = (
+                "stft: expected an even n_fft and a hop of 1 to n_fft samples, got n_fft "
+                f"{self.n_fft} and hop {self.hop}"
+            )
+            raise ConfigError(msg)
+        for name, kind in (("window", Window), ("padding", Padding), ("scale", Scale)):
+            if getattr(self, name) not in get_args(kind):
+                msg = (
+                    f"stft: {name}: expected {' or '.join(get_args(kind))}, got "
+                    f"{getattr(self, name)!r}"
+                )
+                raise ConfigError(msg)
+
+    @property
+    def num_bins(self) -> int:
+        """Number of bins of a spectrum."""
+        return self.n_fft // 2 + 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some of the frames.
+
+    A frame's first sample lies up to one sample behind the frame's beginning.
+
+    Attributes:
+        frames: Which.
+        starts: Their first samples, shape (frames,).
+        windows: Values at the samples, shape (frames or 1, size); 1 where all are alike.
+        turns: exp(-2j pi f t) for the time t from a frame's beginning to its first sample, shape
+            (frames or 1, tones).
+    """
+
+    frames: slice
+    starts: Tensor
+    windows: Tensor
+    turns: Tensor
+
+
+class Grid:
+    """Frames and bins of a transform on the samples of a signal; names as in `stft`.
+
+    Args:
+        config: Settings, counted at the native rate.
+        native_rate: F0 in Hz.
+        rate: F in Hz.
+        dtype: Real dtype of the samples.
+        device: Their device.
+
+    Attributes:
+        size: Samples of a window, rounded up.
+        tones: Number of bins up to F / 2.
+        overlap: Number of frames after which the next one does not overlap the first.
+        gain: Factor of the sums over a frame.
+        counts: Factors of the bins on the way back, e_k / n_fft without the scale; shape (tones,).
+        offsets: 0 .. size - 1.
+        sums: The sums over a frame.
+    """
+
+    def __init__(
+        self,
+        config: STFTConfig,
+        native_rate: int,
+        rate: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._config, self._native_rate, self._rate = config, native_rate, rate
+        self._dtype = dtype
+        self.size = -(-config.n_fft * rate // native_rate)
+        span = Fraction(config.n_fft * min(rate, native_rate), native_rate)  # in bins
+        self.tones = math.floor(span / 2) + 1
+        self.overlap = -(-self.size // (config.hop * rate // native_rate))
+        scale = math.sqrt(config.n_fft) if config.scale == "ortho" else 1.0
+        self.gain = native_rate / (rate * scale)
+        counts = torch.full((self.tones,), 2.0, dtype=dtype, device=device)
+        counts[-1] = float(span) - 2 * (self.tones - 1) + 1
+        counts[0] = 1.0
+        self.counts = counts * (scale / config.n_fft)
+        self.offsets = torch.arange(self.size, device=device)
+        self.sums = tone_sums(
+            Fraction(native_rate, config.n_fft * rate),
+            size=self.size,
+            tones=self.tones,
+            dtype=dtype,
+            device=device,
+        )
+
+    def start(self, frame: int) -> int:
+        """Give the first sample at or behind the beginning of a frame."""
+        begin = (frame * self._config.hop - self._config.n_fft // 2) * self._rate
+        return -(-begin // self._native_rate)
+
+    def blocks(self, frames: int, *, num_signals: int) -> Iterator[Block]:
+        """Cut all frames into blocks, so small that memory does not depend on their number."""
+        length = max(1, _BLOCK_SIZE // (num_signals * self.sums.work_size))
+        for first in range(0, frames, length):
+            yield self._block(first, min(first + length, frames))
+
+    def _block(self, first: int, stop: int) -> Block:
+        config, native_rate, rate = self._config, self._native_rate, self._rate
+        # Times are counted in 1 / (F F0) seconds, which is exact.
+        numbers = torch.arange(first, stop, device=self.offsets.device)
+        begins = (numbers * config.hop - config.n_fft // 2) * rate
+        starts = -(-begins // native_rate)
+        delays = starts * native_rate - begins
+        if config.hop * rate % native_rate == 0:
+            delays = delays[:1]
+        windows = evaluate_window(
+            config.window,
+            delays[:, None] + native_rate * self.offsets,
+            n_fft=config.n_fft,
+            ticks_per_sample=rate,
+        )
+        cycles = delays[:, None].double() * torch.arange(self.tones, device=starts.device)
+        cycles = cycles / (config.n_fft * rate)  # half a cycle at most
+        turns = torch.polar(torch.ones_like(cycles), -2 * torch.pi * cycles)
+        return Block(
+            frames=slice(first, stop),
+            starts=starts,
+            windows=windows.to(self._dtype),
+            turns=turns.to(self._dtype.to_complex()),
+        )
+
+
+@lru_cache(maxsize=64)
+def make_grid(
+    config: STFTConfig, native_rate: int, rate: int, dtype: torch.dtype, device: torch.device
+) -> Grid:
+    """Make a grid, or give the one that was made before."""
+    with torch.inference_mode(False):  # what is kept may later be part of what is differentiated
+        return Grid(config, native_rate, rate, dtype, device)

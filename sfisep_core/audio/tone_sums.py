@@ -1,0 +1,128 @@
+"""Sums of short frames against complex tones of evenly spaced frequencies, at the speed of FFTs.
+
+With c[n] = exp(-1j pi step n^2) and j k = (j^2 + k^2 - (k - j)^2) / 2,
+
+    sum_j x[j] exp(-2j pi step j k) = c[k] sum_j (x[j] c[j]) conj(c[k - j]),
+
+a convolution with a chirp whatever the step. Where one step is one cycle in a whole number of
+samples, no fewer than a frame has, the sums are bins of a DFT of that length.
+
+Source: Bluestein, "A linear filtering approach to the computation of discrete Fourier transform",
+IEEE Trans. Audio Electroacoust. 18:451-455, 1970.
+"""
+
+from abc import ABC, abstractmethod
+from fractions import Fraction
+
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+
+class ToneSums(ABC):
+    """Sums against tones, and their adjoint.
+
+    Attributes:
+        work_size: Numbers a frame that are held while it is computed.
+    """
+
+    work_size: int
+
+    @abstractmethod
+    def analyze(self, frames: Tensor) -> Tensor:
+        """Give sum_j x[j] exp(-2j pi step j k) for k = 0 .. tones - 1.
+
+        Args:
+            frames: Real, shape (..., size).
+
+        Returns:
+            Complex, shape (..., tones).
+        """
+
+    @abstractmethod
+    def synthesize(self, amplitudes: Tensor) -> Tensor:
+        """Give Re sum_k a[k] exp(2j pi step j k) for j = 0 .. size - 1.
+
+        Args:
+            amplitudes: Complex, shape (..., tones).
+
+        Returns:
+            Real, shape (..., size).
+        """
+
+
+def tone_sums(
+    step: Fraction, *, size: int, tones: int, dtype: torch.dtype, device: torch.device
+) -> ToneSums:
+    """Prepare the sums.
+
+    Args:
+        step: Distance of the frequencies, in cycles a sample.
+        size: Samples of a frame, 1 or more.
+        tones: Number of frequencies 0, step, 2 step, ...; the last is 1/2 at most.
+        dtype: Real dtype of the frames.
+        device: Their device.
+
+    Returns:
+        The sums.
+    """
+    kind = _Bins if step.numerator == 1 and step.denominator >= size else _Chirps
+    return kind(step, size, tones, dtype, device)
+
+
+class _Bins(ToneSums):
+    """Sums that are bins of a DFT."""
+
+    def __init__(
+        self, step: Fraction, size: int, tones: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.work_size = step.denominator
+        self._size, self._tones = size, tones
+        # An inverse DFT to real samples counts each bin twice but the first and, if there is one,
+        # that at half the sampling frequency.
+        counts = torch.full((tones,), 2.0, dtype=dtype, device=device)
+        counts[0] = 1.0
+        if 2 * (tones - 1) == self.work_size:
+            counts[-1] = 1.0
+        self._weights = self.work_size / counts
+
+    def analyze(self, frames: Tensor) -> Tensor:
+        bins: Tensor = torch.fft.rfft(frames, n=self.work_size)
+        return bins[..., : self._tones]
+
+    def synthesize(self, amplitudes: Tensor) -> Tensor:
+        samples: Tensor = torch.fft.irfft(amplitudes * self._weights, n=self.work_size)
+        return samples[..., : self._size]
+
+
+class _Chirps(ToneSums):
+    """Sums by convolution with chirps."""
+
+    def __init__(
+        self, step: Fraction, size: int, tones: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.work_size = next_fast_len(size + tones - 1, real=True)  # no factors above 5
+        self._size, self._tones = size, tones
+        # Whole turns are taken out in whole numbers: step n^2 is large.
+        n = torch.arange(max(size, tones), device="cpu")
+        turns = (n * n * step.numerator % (2 * step.denominator)).double() / (2 * step.denominator)
+        chirp = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
+        kernel = torch.zeros(self.work_size, dtype=torch.complex128, device="cpu")
+        kernel[:tones] = chirp[:tones].conj()
+        kernel[self.work_size - size + 1 :] = chirp[1:size].flip(0).conj()  # k - j below 0
+        kind = dtype.to_complex()
+        self._chirp = chirp.to(device, kind)
+        self._kernel = torch.fft.fft(kernel).to(device, kind)
+
+    def analyze(self, frames: Tensor) -> Tensor:
+        spectra = torch.fft.fft(frames * self._chirp[: self._size], n=self.work_size)
+        sums: Tensor = torch.fft.ifft(spectra * self._kernel)
+        return sums[..., : self._tones] * self._chirp[: self._tones]
+
+    def synthesize(self, amplitudes: Tensor) -> Tensor:
+        turned = amplitudes * self._chirp[: self._tones].conj()
+        # The kernel of the adjoint is this one conjugated and back to front, so its DFT, too, is
+        # this one's conjugate.
+        spectra = torch.fft.fft(turned, n=self.work_size) * self._kernel.conj()
+        samples: Tensor = torch.fft.ifft(spectra)
+        return (samples[..., : self._size] * self._chirp[: self._size].conj()).real

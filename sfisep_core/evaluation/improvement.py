@@ -1,0 +1,74 @@
+"""Scores of speech separation: what is gained over taking the mixture for every source."""
+
+import math
+
+import numpy as np
+import torch
+
+from sfisep_core.evaluation import block_toeplitz
+from sfisep_core.evaluation.distortion_filters import correlations
+from sfisep_core.evaluation.metrics import Signal, si_sdr
+
+_TAPS = 512
+
+
+def improvement_scores(
+    *, estimate: Signal, reference: Signal, mixture: Signal, device: str = "cpu"
+) -> dict[str, float]:
+    """Give the improvements of SI-SNR and SDR over the mixture.
+
+    Args:
+        estimate: Shape (channel, time).
+        reference: Same shape, not silent.
+        mixture: Same shape.
+        device: Where to compute the filters of the SDR.
+
+    Returns:
+        Values in dB under the keys of `metrics.IMPROVEMENT_METRICS`. nan: the mixture is the
+        reference, and so is the estimate.
+    """
+    return {
+        "si_snr_improvement": si_snr(estimate, reference) - si_snr(mixture, reference),
+        "sdr_improvement": filtered_sdr(estimate, reference, device=device)
+        - filtered_sdr(mixture, reference, device=device),
+    }
+
+
+def si_snr(estimate: Signal, reference: Signal) -> float:
+    """Give the SI-SDR in dB of signals without their means, each channel by itself."""
+    e, s = (
+        x.astype(np.float64) - x.mean(axis=-1, keepdims=True, dtype=np.float64)
+        for x in (estimate, reference)
+    )
+    return si_sdr(estimate=e, reference=s)
+
+
+def filtered_sdr(estimate: Signal, reference: Signal, *, device: str = "cpu") -> float:
+    """Give the SDR of BSS Eval v3 in dB.
+
+    With t, what filters of 512 taps that are fitted over the whole signal make of the reference, it
+    is 10 log10(|t|^2 / |e - t|^2).
+
+    Args:
+        estimate: Shape (channel, time).
+        reference: Same shape, not silent.
+        device: Where to compute.
+
+    Returns:
+        The ratio. -inf: the estimate is silent.
+
+    Source: Vincent, Gribonval and Fevotte, "Performance measurement in blind audio source
+    separation", IEEE TASLP 2006.
+    """
+    energy = float(np.sum(np.square(estimate, dtype=np.float64)))
+    if energy == 0:
+        return -math.inf
+    lags = correlations([reference], [estimate], filter_length=_TAPS, device=torch.device(device))
+    channels = reference.shape[0]
+    right = lags[None, :, :, channels:]
+    taps, _ = block_toeplitz.solve(lags[None, :, :, :channels], right)
+    # Least squares: |t|^2 = <e, t>, and |e - t|^2 = |e|^2 - |t|^2.
+    target = float((taps * right).sum())
+    if target <= 0:
+        return -math.inf
+    return 10 * math.log10(target / (energy - target)) if target < energy else math.inf

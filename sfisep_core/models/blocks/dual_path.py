@@ -1,0 +1,257 @@
+"""Dual-path transformers: attention within short chunks of frames, then from chunk to chunk.
+
+Source: Luo, Chen and Yoshioka, "Dual-path RNN", ICASSP 2020 (chunks); Subakan, Ravanelli, Cornell,
+Bronzi and Zhong, "Attention is all you need in speech separation", ICASSP 2021 (transformers).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.norms import GlobalNorm
+
+_NORM_EPS = 1e-8  # of norms over a whole signal
+_LAYER_NORM_EPS = 1e-6  # of norms of one frame
+
+
+@dataclass(frozen=True)
+class DualPathConfig:
+    """Size of a dual-path transformer; the defaults are SepFormer's.
+
+    Raises:
+        ConfigError: A size is below 1, or chunks have no half.
+    """
+
+    chunk_frames: int = 250  # <K>, even; chunks are half of that apart
+    num_blocks: int = 2
+    intra_layers: int = 8  # within chunks, of every block
+    inter_layers: int = 8  # from chunk to chunk
+    num_heads: int = 8
+    hidden_features: int = 1024  # inside a feed-forward part
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        counts = (self.num_blocks, self.intra_layers, self.inter_layers, self.num_heads)
+        sizes = (*counts, self.hidden_features)
+        if min(sizes) < 1 or self.chunk_frames < 2 or self.chunk_frames % 2:
+            msg = (
+                "dual path: expected num_blocks, intra_layers, inter_layers, num_heads and "
+                "hidden_features of at least 1 and an even chunk_frames of 2 or more, got "
+                f"{sizes} and {self.chunk_frames}"
+            )
+            raise ConfigError(msg)
+
+
+class DualPathNetwork(nn.Module):
+    """From latent features to masks of every source, of 0 or more.
+
+    Args:
+        config: Sizes.
+        num_features: Channels of the latent <N>, an even multiple of the heads.
+        num_sources: Sources <C>.
+
+    Shape:
+        - Input: (batch, num_features, frames), one frame or more
+        - Output: (batch, num_sources, num_features, frames)
+
+    Raises:
+        ConfigError: The features cannot be shared out among the heads.
+    """
+
+    def __init__(self, config: DualPathConfig, *, num_features: int, num_sources: int) -> None:
+        super().__init__()
+        check_heads(config, num_features)
+        self.num_sources = num_sources
+        self.chunk_frames = config.chunk_frames
+        self.norm = GlobalNorm(1, num_features, eps=_NORM_EPS)
+        self.conv_in = nn.Conv1d(num_features, num_features, 1, bias=False)
+        self.blocks = nn.ModuleList(
+            DualPathBlock(config, num_features) for _ in range(config.num_blocks)
+        )
+        self.prelu = nn.PReLU()
+        self.conv_sources = nn.Conv2d(num_features, num_sources * num_features, 1)
+        self.value = nn.Conv1d(num_features, num_features, 1)
+        self.gate = nn.Conv1d(num_features, num_features, 1)
+        self.conv_out = nn.Conv1d(num_features, num_features, 1, bias=False)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Estimate masks; see the class."""
+        chunks = cut_chunks(self.conv_in(self.norm(latent)), self.chunk_frames)  # (B, N, S, K)
+        for block in self.blocks:
+            chunks = block(chunks)
+        raw = self.conv_sources(self.prelu(chunks))  # (B, C N, S, K)
+        raw = raw.unflatten(1, (self.num_sources, -1)).flatten(0, 1)  # (B C, N, S, K)
+        features = join_chunks(raw, latent.shape[-1])  # (B C, N, frames)
+        gated = torch.tanh(self.value(features)) * torch.sigmoid(self.gate(features))
+        masks: Tensor = torch.relu(self.conv_out(gated))
+        return masks.view(-1, self.num_sources, *latent.shape[1:])
+
+
+class DualPathBlock(nn.Module):
+    """Attention within chunks, then among the frames at one place of all chunks.
+
+    Shape:
+        - Input and output: (batch, num_features, chunks, chunk_frames)
+    """
+
+    def __init__(self, config: DualPathConfig, num_features: int) -> None:
+        super().__init__()
+        self.intra = Transformer(config, num_features, config.intra_layers)
+        self.intra_norm = GlobalNorm(1, num_features, eps=_NORM_EPS)
+        self.inter = Transformer(config, num_features, config.inter_layers)
+        self.inter_norm = GlobalNorm(1, num_features, eps=_NORM_EPS)
+
+    def forward(self, chunks: Tensor) -> Tensor:
+        """Run the block; see the class."""
+        chunks = chunks + self.intra_norm(_along_last(self.intra, chunks))
+        across = _along_last(self.inter, chunks.transpose(2, 3)).transpose(2, 3)
+        found: Tensor = chunks + self.inter_norm(across)
+        return found
+
+
+class Transformer(nn.Module):
+    """Layers of attention over sequences of any length, with sinusoidal positions.
+
+    Shape:
+        - Input and output: (sequence, time, num_features)
+    """
+
+    def __init__(self, config: DualPathConfig, num_features: int, num_layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            TransformerLayer(config, num_features) for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(num_features, eps=_LAYER_NORM_EPS)
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """Run the layers; see the class."""
+        features = sequences + sinusoids(sequences)
+        for layer in self.layers:
+            features = layer(features)
+        normal: Tensor = self.norm(features)
+        return normal
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention and a feed-forward part, each behind a norm and beside what it is given.
+
+    Shape:
+        - Input and output: (sequence, time, num_features)
+    """
+
+    def __init__(self, config: DualPathConfig, num_features: int) -> None:
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(num_features, eps=_LAYER_NORM_EPS)
+        self.attention = SelfAttention(num_features, config.num_heads)
+        self.norm_2 = nn.LayerNorm(num_features, eps=_LAYER_NORM_EPS)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(num_features, config.hidden_features),
+            nn.ReLU(),
+            nn.Linear(config.hidden_features, num_features),
+        )
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """Run the layer; see the class."""
+        sequences = sequences + self.attention(self.norm_1(sequences))
+        found: Tensor = sequences + self.feed_forward(self.norm_2(sequences))
+        return found
+
+
+class SelfAttention(nn.Module):
+    """Every frame of a sequence looks at all of them.
+
+    Shape:
+        - Input and output: (sequence, time, num_features)
+    """
+
+    def __init__(self, num_features: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.project = nn.Linear(num_features, 3 * num_features)  # queries, keys, values
+        self.out = nn.Linear(num_features, num_features)
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """Attend; see the class."""
+        heads = self.project(sequences).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # (sequence, head, time, feature) each
+        found = functional.scaled_dot_product_attention(query, key, value)
+        mixed: Tensor = self.out(found.transpose(1, 2).flatten(2))
+        return mixed
+
+
+def check_heads(config: DualPathConfig, num_features: int) -> None:
+    """Refuse features that cannot be shared out among the heads.
+
+    Raises:
+        ConfigError: They are no even multiple of the heads.
+    """
+    if num_features % config.num_heads or num_features % 2:
+        msg = (
+            "dual path: expected num_filters to be an even multiple of num_heads = "
+            f"{config.num_heads}, got {num_features}"
+        )
+        raise ConfigError(msg)
+
+
+def sinusoids(sequences: Tensor) -> Tensor:
+    """Give what tells places in a sequence apart, for any length.
+
+    Feature 2 i of place t is sin(t / 10000^(2 i / N)), feature 2 i + 1 its cosine.
+
+    Args:
+        sequences: Of which the shape (sequence, time, features) and the device count.
+
+    Returns:
+        Shape (time, features).
+    """
+    _, length, features = sequences.shape
+    device = sequences.device
+    places = torch.arange(length, device=device, dtype=torch.float32)
+    exponents = torch.arange(0, features, 2, device=device, dtype=torch.float32) / features
+    angles = torch.outer(places, torch.exp(-math.log(10000.0) * exponents))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(sequences.dtype)
+
+
+def cut_chunks(features: Tensor, size: int) -> Tensor:
+    """Cut features into chunks that overlap by half, so that every frame is in two.
+
+    Args:
+        features: Shape (batch, channel, frames).
+        size: Frames of a chunk <K>, even.
+
+    Returns:
+        Shape (batch, channel, chunks, size), an even number of chunks. Zeros come before the first
+        frame, size / 2 of them, and after the last, size / 2 and 1 to `size` more.
+    """
+    half = size // 2
+    # Where nothing is missing it is `size`, as published: norms count these zeros too.
+    gap = size - (half + features.shape[-1]) % size
+    return functional.pad(features, (half, gap + half)).unfold(-1, size, half)
+
+
+def join_chunks(chunks: Tensor, frames: int) -> Tensor:
+    """Add up what `cut_chunks` cut.
+
+    Args:
+        chunks: Shape (batch, channel, chunks, size).
+        frames: How many frames were cut.
+
+    Returns:
+        Sums of the two values of every frame, shape (batch, channel, frames).
+    """
+    first, second = chunks.chunk(2, dim=-1)
+    padded = functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))
+    half = chunks.shape[-1] // 2
+    return padded.flatten(-2)[..., half : half + frames]
+
+
+def _along_last(transformer: nn.Module, features: Tensor) -> Tensor:
+    """Run a transformer along the last axis of (batch, feature, row, time)."""
+    batch, _, rows, _ = features.shape
+    sequences = features.permute(0, 2, 3, 1).flatten(0, 1)  # (batch row, time, feature)
+    found: Tensor = transformer(sequences)
+    return found.view(batch, rows, *found.shape[1:]).permute(0, 3, 1, 2)

@@ -1,0 +1,114 @@
+"""Share out among sources what a low sampling frequency cannot hold of their mixture.
+
+Source: Rixen and Renz, "SFSRNet: Super-resolution for single-channel audio source separation",
+AAAI 2022 (evidence and network; masks that add up to one are ours).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sfisep_core.audio.stft import STFT, STFTConfig
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.ratio_mask import ratio_mask
+from sfisep_core.models.blocks.super_resolution import SuperResolutionNetwork
+
+# The band of the evidence, in parts of the low rate: what is above is in the resampler's slope.
+_BAND = (0.25, 0.45)
+# Shares below -40 dB are as good as none, and keep logarithms finite.
+_LEAST_SHARE = 1e-2
+# Features are decibels / 20 relative to the level, none below -80 dB.
+_LEAST_MAGNITUDE = 1e-4
+
+
+@dataclass(frozen=True)
+class RestorerConfig:
+    """Settings of a restorer.
+
+    Attributes:
+        network: Whether a network corrects the shares.
+        window_seconds: Window of the transform; a quarter of it lies between two frames.
+        widths: Channels of the network's inner convolutions.
+
+    Raises:
+        ConfigError: The window is not above 0 and at most 1, or there are not three widths of at
+            least 1.
+    """
+
+    network: bool = True
+    window_seconds: float = 0.032
+    widths: tuple[int, ...] = (16, 32, 16)
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 < self.window_seconds <= 1:
+            msg = f"restorer: expected a window of 0 to 1 s, got {self.window_seconds}"
+            raise ConfigError(msg)
+        if len(self.widths) != 3 or min(self.widths) < 1:  # as many as norms
+            msg = f"restorer: expected three widths of at least 1, got {list(self.widths)}"
+            raise ConfigError(msg)
+
+
+class Restorer(nn.Module):
+    """Masks of the sources for the part of a mixture above a low rate's band; they add up to one.
+
+    A source's share of a frame is its share of the upper half of the low band. A network of 2-D
+    convolutions over bins and frames may correct the logarithm of these shares in every bin; before
+    training it corrects nothing. Windows last as long at every sampling frequency, and convolutions
+    take any number of bins, so one network serves all rates.
+
+    Args:
+        config: Settings.
+        num_sources: Sources.
+    """
+
+    def __init__(self, config: RestorerConfig, *, num_sources: int) -> None:
+        super().__init__()
+        self.config = config
+        self.network: SuperResolutionNetwork | None = None
+        if config.network:
+            self.network = SuperResolutionNetwork(num_sources, config.widths)
+            last = self.network.convs[-1]
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, stems: Tensor, mixture: Tensor, *, sample_rate: int, low_rate: int) -> Tensor:
+        """Give every source its share of what the stems lack.
+
+        Args:
+            stems: Of a band up to half of `low_rate`, shape (batch, source, time), one sample or
+                more.
+            mixture: Shape (batch, time).
+            sample_rate: Of both, in Hz.
+            low_rate: Hz, below `sample_rate`.
+
+        Returns:
+            What is to be added to the stems, same shape; with it they add up to the mixture.
+        """
+        length = stems.shape[-1]
+        with torch.autocast(stems.device.type, enabled=False):
+            quarter = max(1, round(self.config.window_seconds * sample_rate / 4))
+            stft = STFT(STFTConfig(n_fft=4 * quarter, hop=quarter), sample_rate)
+            whole, parts = (
+                stft.analyze(signals, sample_rate=sample_rate).abs()
+                for signals in (mixture[:, None], stems)
+            )
+            lost = stft.analyze(mixture - stems.sum(dim=1), sample_rate=sample_rate)
+            first, last = (math.ceil(part * low_rate * 4 * quarter / sample_rate) for part in _BAND)
+            level = whole.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+            evidence = parts[:, :, first : max(last, first + 1)].sum(dim=2, keepdim=True)
+            shares = ratio_mask(evidence / level.clamp_min(torch.finfo(level.dtype).tiny))
+        if self.network is not None:
+            guess = torch.cat(
+                [torch.zeros_like(parts[:, :, :last]), (shares * whole)[:, :, last:]], 2
+            )
+            features = torch.cat([whole, parts, guess], dim=1)
+            features = features / level.clamp_min(torch.finfo(level.dtype).tiny)
+            correction = self.network((features + _LEAST_MAGNITUDE).log10())
+            with torch.autocast(stems.device.type, enabled=False):
+                logarithms = shares.clamp_min(_LEAST_SHARE).log() + correction.to(shares.dtype)
+                shares = logarithms.softmax(dim=1)
+        with torch.autocast(stems.device.type, enabled=False):
+            return stft.synthesize(shares * lost[:, None], sample_rate=sample_rate, length=length)

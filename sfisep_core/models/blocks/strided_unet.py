@@ -1,0 +1,157 @@
+"""The U-Net of strided convolutions on magnitudes, by itself or told which source is wanted.
+
+Source: Jansson et al., "Singing voice separation with deep U-Net convolutional networks", ISMIR
+2017; Meseguer-Brocal and Peeters, "Conditioned-U-Net", ISMIR 2019.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu, pad
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.conditioning import ConvControl, DenseControl, film
+from sfisep_core.models.blocks.unet import Condition, UNet
+
+_KERNEL, _SLOPE, _EPS = 5, 0.2, 1e-3
+_DROPPED = 3  # decoders that drop half of their features, from the innermost on
+
+
+@dataclass(frozen=True)
+class StridedUNetConfig:
+    """Size of the network; the defaults are Jansson's.
+
+    Raises:
+        ConfigError: A size does not fit.
+    """
+
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 512)  # of the encoders; each halves all
+    control: Literal["none", "dense", "cnn"] = "none"  # told by what which source is wanted
+    film: Literal["simple", "complex"] = "simple"  # one factor a level, or one a channel
+    control_widths: tuple[int, ...] = (16, 64, 256)
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        if len(self.channels) < 2 or min(self.channels) < 1:
+            msg = f"U-Net channels: expected two levels or more, got {list(self.channels)}"
+            raise ConfigError(msg)
+        if len(self.control_widths) != 3 or min(self.control_widths) < 1:
+            msg = f"U-Net control_widths: expected three widths, got {list(self.control_widths)}"
+            raise ConfigError(msg)
+
+    @property
+    def multiple(self) -> int:
+        """Of which the numbers of frames and bins within are multiples."""
+        return int(2 ** len(self.channels))
+
+    @property
+    def reach_frames(self) -> int:
+        """Frames to either side that an output hears."""
+        return 2 * (_KERNEL // 2 + 1) * (self.multiple - 1)
+
+
+class StridedUNet(nn.Module):
+    """From magnitudes to a mask between 0 and 1.
+
+    Args:
+        config: Settings.
+        num_conditions: Numbers of a condition; what is not conditioned ignores it.
+
+    Shape:
+        - Input: (batch, 1, frames, bins), any number of frames, bins a multiple of
+          `config.multiple`;
+          with a control, conditions of shape (batch, num_conditions)
+        - Output: as the input
+    """
+
+    def __init__(self, config: StridedUNetConfig, *, num_conditions: int = 4) -> None:
+        super().__init__()
+        channels = config.channels
+        simple = config.film == "simple"
+        self._sizes = [1 if simple else size for size in channels]
+        *encoders, last = [_Down(size, following) for size, following in pairwise((1, *channels))]
+        inward = channels[::-1]
+        first, *decoders = [
+            _Up(size if place == 0 else 2 * size, following, place)
+            for place, (size, following) in enumerate(pairwise((*inward, 1)))
+        ]
+        decoders[-1].activation = nn.Sigmoid()
+        nothing = [nn.Identity() for _ in encoders]
+        middle = _Middle(last, first)
+        self.unet = UNet(
+            encoders, nothing, middle, nothing, decoders, frame_multiple=config.multiple
+        )
+        self.control: DenseControl | ConvControl | None = None
+        if config.control != "none":
+            kind = DenseControl if config.control == "dense" else ConvControl
+            self.control = kind(num_conditions, config.control_widths, eps=_EPS)
+            self.gamma = nn.Linear(config.control_widths[-1], sum(self._sizes))
+            self.beta = nn.Linear(config.control_widths[-1], sum(self._sizes))
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+        if self.control is not None:
+            nn.init.ones_(self.gamma.bias)  # published: 0, which lets nothing pass at first
+
+    def forward(self, magnitudes: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """Estimate masks; see the class."""
+        if self.control is None:
+            return self.unet(magnitudes)  # type: ignore[no-any-return]
+        assert conditions is not None
+        features = self.control(conditions)
+        gammas = self.gamma(features).split(self._sizes, dim=1)
+        betas = self.beta(features).split(self._sizes, dim=1)
+        told: list[Condition | None] = [
+            Condition(conditions, gamma, beta) for gamma, beta in zip(gammas, betas, strict=True)
+        ]
+        free = self.unet.num_blocks - len(told)  # decoders are not conditioned
+        return self.unet(magnitudes, [*told, *[None] * free])  # type: ignore[no-any-return]
+
+
+class _Down(nn.Module):
+    """Halve frames and bins."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, channels, _KERNEL, stride=2)
+        self.norm = nn.BatchNorm2d(channels, eps=_EPS)
+
+    def forward(self, features: Tensor, condition: Condition | None) -> Tensor:
+        # TensorFlow's "same": of three zeros, one comes before and two after.
+        features = self.norm(self.convolution(pad(features, (1, 2, 1, 2))))
+        if condition is not None:
+            assert condition.gamma is not None
+            assert condition.beta is not None
+            features = film(features, condition.gamma, condition.beta)
+        return leaky_relu(features, _SLOPE)
+
+
+class _Up(nn.Module):
+    """Double frames and bins."""
+
+    def __init__(self, in_channels: int, channels: int, place: int) -> None:
+        super().__init__()
+        self.convolution = nn.ConvTranspose2d(in_channels, channels, _KERNEL, stride=2)
+        self.norm = nn.BatchNorm2d(channels, eps=_EPS)
+        self.dropout = nn.Dropout(0.5 if place < _DROPPED else 0.0)
+        self.activation: nn.Module = nn.ReLU()
+
+    def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
+        del condition
+        features = self.convolution(features)[..., 1:-2, 1:-2]
+        return self.activation(self.dropout(self.norm(features)))  # type: ignore[no-any-return]
+
+
+class _Middle(nn.Module):
+    """The innermost level, there and back."""
+
+    def __init__(self, down: _Down, up: _Up) -> None:
+        super().__init__()
+        self.down, self.up = down, up
+
+    def forward(self, features: Tensor, condition: Condition | None) -> Tensor:
+        return self.up(self.down(features, condition))  # type: ignore[no-any-return]

@@ -1,0 +1,155 @@
+"""Restore what separated signals lack in high frequencies, with the mixture as evidence.
+
+Source: Rixen and Renz, "SFSRNet: Super-resolution for single-channel audio source separation",
+AAAI 2022.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sfisep_core.audio.stft import STFT, STFTConfig
+from sfisep_core.errors import ConfigError
+
+Heuristic = Literal["paper", "share"]
+
+_KERNELS = (5, 9, 11, 11)
+# Of the mixture's level: what is below is silence, of which there is no ratio.
+_EPS = 1e-8
+# The paper's ratio of mixture and estimate has no bound; this is 40 dB.
+_MOST = 100.0
+
+
+@dataclass(frozen=True)
+class SuperResolutionConfig:
+    """Settings of a super-resolution network; the defaults are the published ones.
+
+    Attributes:
+        stft: At the model's native rate.
+        widths: Channels of the three inner convolutions.
+        heuristic: What a network is told of the high band; see `heuristic`.
+
+    Raises:
+        ConfigError: There are not three widths of at least 1, or no such heuristic.
+    """
+
+    stft: STFTConfig = field(default_factory=lambda: STFTConfig(n_fft=256, hop=64))
+    widths: tuple[int, ...] = (128, 256, 128)
+    heuristic: Heuristic = "share"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if len(self.widths) != len(_KERNELS) - 1 or min(self.widths) < 1:
+            msg = f"super-resolution: expected three widths of at least 1, got {list(self.widths)}"
+            raise ConfigError(msg)
+        if self.heuristic not in ("paper", "share"):
+            msg = f"super-resolution: heuristic: expected paper or share, got {self.heuristic!r}"
+            raise ConfigError(msg)
+
+
+class SuperResolutionNetwork(nn.Module):
+    """Four convolutions over bins and frames; norms over the channels of a bin behind three.
+
+    Args:
+        num_sources: Sources <C>.
+        widths: Channels of the inner convolutions.
+
+    Shape:
+        - Input: (batch, 1 + 2 num_sources, bins, frames)
+        - Output: (batch, num_sources, bins, frames)
+    """
+
+    def __init__(self, num_sources: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        sizes = (1 + 2 * num_sources, *widths, num_sources)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inner, outer, kernel, padding="same")
+            for inner, outer, kernel in zip(sizes[:-1], sizes[1:], _KERNELS, strict=True)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Run the network; see the class."""
+        for conv, norm in zip(self.convs, self.norms, strict=False):
+            features = norm(torch.relu(conv(features)).movedim(1, -1)).movedim(-1, 1)
+        found: Tensor = self.convs[-1](features)
+        return found
+
+
+class SuperResolution(nn.Module):
+    """Add to the magnitudes of estimates what a network makes of them and of their mixture.
+
+    Args:
+        config: Settings.
+        num_sources: Sources.
+        native_rate: Hz, at which the transform is counted.
+    """
+
+    def __init__(
+        self, config: SuperResolutionConfig, *, num_sources: int, native_rate: int
+    ) -> None:
+        super().__init__()
+        self.stft = STFT(config.stft, native_rate)
+        self.heuristic: Heuristic = config.heuristic
+        self.network = SuperResolutionNetwork(num_sources, config.widths)
+
+    def forward(self, estimates: Tensor, mixture: Tensor) -> Tensor:
+        """Restore estimates.
+
+        Args:
+            estimates: Shape (batch, source, time), one sample or more.
+            mixture: Shape (batch, time).
+
+        Returns:
+            Estimates with higher magnitudes and the phases that they had, same shape.
+        """
+        rate, length = self.stft.native_rate, estimates.shape[-1]
+        with torch.autocast(estimates.device.type, enabled=False):
+            spectra = self.stft.analyze(estimates, sample_rate=rate)
+            magnitudes = spectra.abs()
+            whole = self.stft.analyze(mixture, sample_rate=rate).abs()[:, None]
+            bins = whole.shape[-2]
+            high = heuristic(
+                whole, magnitudes, low=bins - bins // 2, high=bins // 2, kind=self.heuristic
+            )
+            features = torch.cat([whole, magnitudes, high], dim=1)
+        added = torch.relu(self.network(features))
+        with torch.autocast(estimates.device.type, enabled=False):
+            # Where an estimate is silent it has no phase, and stays silent.
+            floor = _EPS * whole.amax(dim=(-2, -1), keepdim=True) + torch.finfo(whole.dtype).tiny
+            phases = torch.where(magnitudes > floor, spectra / magnitudes.clamp_min(floor), 0.0)
+            restored = spectra + added.to(magnitudes.dtype) * phases
+            return self.stft.synthesize(restored, sample_rate=rate, length=length)
+
+
+def heuristic(
+    mixture: Tensor, estimates: Tensor, *, low: int, high: int, kind: Heuristic
+) -> Tensor:
+    """Guess the high band of estimates: the mixture's, in proportion to the low bands.
+
+    Args:
+        mixture: Magnitudes, shape (..., 1, bins, frames).
+        estimates: Magnitudes, shape (..., source, bins, frames).
+        low: Number of bins that the ratio is made of.
+        high: First bin of the high band.
+        kind: The ratio of every frame. "share": of the estimate in the mixture, 0 to 1; a source
+            that is not heard has no high band. "paper": of the mixture over the estimate, as
+            published, at most 100; the weaker a source the more it gets.
+
+    Returns:
+        Magnitudes, shape (..., source, bins, frames), 0 in the low band, and where the mixture or,
+        with "paper", the estimate is silent.
+    """
+    all_low = mixture[..., :low, :].sum(dim=-2, keepdim=True)
+    each_low = estimates[..., :low, :].sum(dim=-2, keepdim=True)
+    tiny = torch.finfo(mixture.dtype).tiny
+    floor = _EPS * all_low.amax(dim=-1, keepdim=True) + tiny
+    if kind == "share":
+        ratio = (each_low / all_low.clamp_min(floor)).clamp(max=1.0)
+    else:
+        heard = each_low > floor
+        ratio = torch.where(heard, all_low / each_low.clamp_min(floor), 0.0).clamp(max=_MOST)
+    return functional.pad((mixture * ratio)[..., high:, :], (0, 0, high, 0))

@@ -1,0 +1,248 @@
+"""U-Nets of TFC, TDC and TDF blocks on spectra whose real and imaginary parts are channels.
+
+Source: Choi et al., ISMIR 2020; Choi et al., "LaSAFT", ICASSP 2021 (conditioned ones).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.conditioning import (
+    DenseControl,
+    GeneratedNorm,
+    film,
+    gated_pocm,
+    pocm,
+)
+from sfisep_core.models.blocks.saft import LaSAFT, LightSAFT
+from sfisep_core.models.blocks.tfc_tdf import TDF, TFC, Level
+from sfisep_core.models.blocks.unet import Condition, UNet
+
+Modulation = Literal["none", "film", "film-simple", "pocm", "gpocm"]
+
+
+@dataclass(frozen=True)
+class TFCUNetConfig:
+    """Form and size of the network; the defaults are the small TFC-TDF U-Net's.
+
+    Raises:
+        ConfigError: A value does not fit another.
+    """
+
+    num_blocks: int = 7  # odd: encoders, one in the middle, decoders
+    channels: int = 24
+    transform: Literal["tfc", "tdc", "tdf"] = "tfc"  # of a block
+    across: Literal["none", "tdf", "lasaft", "lightsaft"] = "tdf"  # added: over all frequencies
+    num_layers: int = 5  # convolutions of a TFC or TDC
+    bottleneck_factor: int | None = 16  # bins per unit between two dense layers; None = one layer
+    min_units: int = 16
+    bias: bool = False  # of dense layers
+    affine: bool = False  # weights of their norms
+    halves_time: tuple[int, ...] | None = None  # at these levels, 0 = outermost; None = at all
+    modulation: Modulation = "none"
+    conditioned: Literal["encoder", "decoder", "full"] = "decoder"  # blocks that are modulated
+    embedding: int = 32  # numbers by which a source is known
+    control_layers: int = 3  # each twice as wide as the one before
+    num_latent: int = 6  # LaSAFT: latent sources
+    key_size: int = 32  # LaSAFT: numbers of a key
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.num_blocks < 3 or self.num_blocks % 2 == 0:
+            msg = f"TFC U-Net num_blocks: expected 3, 5, 7, ..., got {self.num_blocks}"
+            raise ConfigError(msg)
+        if self.transform != "tfc" and (self.across != "none" or self.modulation != "none"):
+            msg = (
+                f"TFC U-Net: {self.transform} blocks stand by themselves; expected across none and "
+                f"modulation none, got {self.across} and {self.modulation}"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def levels(self) -> int:
+        """Number of encoders, and of decoders."""
+        return self.num_blocks // 2
+
+    @property
+    def halving_levels(self) -> tuple[int, ...]:
+        """Levels at which time is halved too."""
+        if self.transform != "tfc":
+            return ()  # these blocks look at one frame at a time, and so does what connects them
+        levels = range(self.levels)
+        return tuple(n for n in levels if self.halves_time is None or n in self.halves_time)
+
+    @property
+    def frame_multiple(self) -> int:
+        """Of which the number of frames within is a multiple."""
+        return int(2 ** len(self.halving_levels))
+
+    @property
+    def reach_frames(self) -> int:
+        """Frames to either side that an output hears, or a few less."""
+        if self.transform != "tfc":
+            return 0
+        steps = [1 << sum(n < level for n in self.halving_levels) for level in range(self.levels)]
+        around = 2 * sum(steps) + self.frame_multiple  # steps of all blocks
+        return self.num_layers * around + 2 * sum(steps)
+
+    @property
+    def knows_sources(self) -> bool:
+        """Whether the network is told which source is wanted."""
+        return self.modulation != "none" or self.across in ("lasaft", "lightsaft")
+
+
+class TFCUNet(nn.Module):
+    """From the spectra of a mixture to those of a source.
+
+    Args:
+        config: Settings.
+        num_bins: Bins of a spectrum; one less must be divisible by 2 at every level.
+        num_channels: Real channels of a spectrum: real and imaginary parts.
+        num_sources: Sources that it can be told.
+
+    Shape:
+        - Input: (batch, num_channels, frames, num_bins), any number of frames; if it is told
+          sources, their numbers, shape (batch,)
+        - Output: as the input
+
+    Raises:
+        ConfigError: The number of bins does not fit.
+    """
+
+    def __init__(
+        self, config: TFCUNetConfig, *, num_bins: int, num_channels: int = 4, num_sources: int = 4
+    ) -> None:
+        super().__init__()
+        self.config = config
+        levels, size = config.levels, config.channels
+        if (num_bins - 1) % 2**levels:
+            msg = f"TFC U-Net: {num_bins - 1} bins cannot be halved {levels} times"
+            raise ConfigError(msg)
+        self.first = nn.Sequential(
+            nn.Conv2d(num_channels, size, (1, 2)), nn.BatchNorm2d(size), nn.ReLU()
+        )
+        bins = [(num_bins - 1) >> level for level in range(levels + 1)]
+        halving = config.halving_levels
+        scales = [(2 if level in halving else 1, 2) for level in range(levels)]
+        self.unet = UNet(
+            [self._level(size, bins[level]) for level in range(levels)],
+            [_Scale(nn.Conv2d, size, scale) for scale in scales],
+            self._level(size, bins[levels]),
+            [_Scale(nn.ConvTranspose2d, size, scale) for scale in reversed(scales)],
+            [self._level(2 * size, bins[level]) for level in reversed(range(levels))],
+            frame_multiple=config.frame_multiple,
+        )
+        self.last = nn.Conv2d(size, num_channels, (1, 2), padding=(0, 1))
+        places = {"encoder": levels, "decoder": levels, "full": 2 * levels + 1}
+        self._places = places[config.conditioned] if config.modulation != "none" else 0
+        if config.knows_sources:
+            self.embedding = nn.Embedding(num_sources, config.embedding)
+        if config.modulation != "none":
+            self.generator = _Generator(config, self._places)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_normal_(parameter)
+
+    def forward(self, spectra: Tensor, sources: Tensor | None = None) -> Tensor:
+        """Estimate the source; see the class."""
+        conditions = None
+        if self.config.knows_sources:
+            assert sources is not None
+            conditions = self._conditions(sources)
+        return self.last(self.unet(self.first(spectra), conditions))  # type: ignore[no-any-return]
+
+    def _conditions(self, sources: Tensor) -> list[Condition | None]:
+        embedding = self.embedding(sources)
+        plain, config = Condition(embedding), self.config
+        conditions = [plain] * self.unet.num_blocks
+        if config.modulation != "none":
+            made = [Condition(embedding, *pair) for pair in self.generator(embedding, sources)]
+            first = config.levels + 1 if config.conditioned == "decoder" else 0
+            conditions[first : first + len(made)] = made
+        return list(conditions)
+
+    def _level(self, in_channels: int, bins: int) -> Level:
+        config = self.config
+        size = config.channels
+        tdf = partial(self._tdf, bins=bins)
+        if config.transform == "tdf":
+            narrow = [] if in_channels == size else [nn.Conv2d(in_channels, size, 1)]
+            return Level(nn.Sequential(tdf(in_channels), *narrow))
+        kernel_frames = 3 if config.transform == "tfc" else 1
+        transform = TFC(in_channels, size, config.num_layers, kernel_frames=kernel_frames)
+        modulate = {"pocm": pocm, "gpocm": gated_pocm}.get(config.modulation, film)
+        if config.across == "none":
+            return Level(transform, modulate)
+        if config.across == "tdf":
+            return Level(transform, modulate, tdf(size))
+        kind: type[LaSAFT] | type[LightSAFT] = LaSAFT if config.across == "lasaft" else LightSAFT
+        latent = config.num_latent
+        across = kind(
+            size,
+            bins,
+            units=self._units(bins * latent if kind is LaSAFT else bins),
+            num_latent=latent,
+            embedding=config.embedding,
+            key_size=config.key_size,
+        )
+        return Level(transform, modulate, across, needs_embedding=True)
+
+    def _tdf(self, channels: int, *, bins: int) -> TDF:
+        config = self.config
+        units = None if config.bottleneck_factor is None else self._units(bins)
+        return TDF(channels, bins, units, bias=config.bias, affine=config.affine)
+
+    def _units(self, bins: int) -> int:
+        return max(bins // (self.config.bottleneck_factor or 1), self.config.min_units)
+
+
+class _Scale(nn.Sequential):
+    """Halve or double frames and bins, or bins alone."""
+
+    def __init__(
+        self,
+        kind: Callable[..., nn.Module],
+        channels: int,
+        scale: tuple[int, int],
+    ) -> None:
+        super().__init__(kind(channels, channels, scale, stride=scale), nn.BatchNorm2d(channels))
+
+
+class _Generator(nn.Module):
+    """From embeddings to what modulates every place."""
+
+    def __init__(self, config: TFCUNetConfig, places: int) -> None:
+        super().__init__()
+        size, simple = config.channels, config.modulation == "film-simple"
+        widths = list(
+            accumulate(range(config.control_layers), lambda w, _: 2 * w, initial=config.embedding)
+        )
+        self.control = DenseControl(config.embedding, widths[1:])
+        self._mixes = config.modulation in ("pocm", "gpocm")
+        self._gamma_shape = (places, size, size) if self._mixes else (places, 1 if simple else size)
+        self._beta_shape = (places, 1 if simple else size)
+        self.gamma = nn.Linear(widths[-1], torch.Size(self._gamma_shape).numel())
+        self.beta = nn.Linear(widths[-1], torch.Size(self._beta_shape).numel())
+        if self._mixes:
+            self.gamma_norm = GeneratedNorm(self.gamma.out_features)
+            self.beta_norm = GeneratedNorm(self.beta.out_features)
+        else:
+            nn.init.ones_(self.gamma.bias)  # so that features pass at first
+
+    def forward(self, embedding: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Give gamma and beta for every place."""
+        features = self.control(embedding)
+        gamma, beta = self.gamma(features), self.beta(features)
+        if self._mixes:
+            mixed = self.training and bool((sources != sources[:1]).any())
+            gamma = self.gamma_norm(gamma, mixed=mixed)
+            beta = self.beta_norm(beta, mixed=mixed)
+        gammas = gamma.unflatten(1, self._gamma_shape).unbind(1)
+        betas = beta.unflatten(1, self._beta_shape).unbind(1)
+        return list(zip(gammas, betas, strict=True))

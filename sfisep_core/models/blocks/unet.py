@@ -1,0 +1,91 @@
+"""The U-Net: halve a picture level by level, then double it again beside what was there before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a block is told about the source that is wanted.
+
+    Attributes:
+        embedding: The source as a vector, shape (batch, embedding).
+        gamma: Factors for the block's features; None = it is not modulated.
+        beta: Offsets, None together with gamma.
+    """
+
+    embedding: Tensor
+    gamma: Tensor | None = None
+    beta: Tensor | None = None
+
+
+class UNet(nn.Module):
+    """A U-Net of whatever blocks.
+
+    A block is a module called with features and its `Condition`, or None. What each encoder gives
+    is laid beside the input of the decoder of the same level: (doubled, skipped).
+
+    Args:
+        encoders: Blocks, the outermost level first.
+        downs: Modules of features alone, behind each encoder.
+        middle: Block.
+        ups: Modules of features alone, before each decoder.
+        decoders: Blocks, the innermost level first.
+        frame_multiple: Of which the number of frames has to be a multiple within.
+
+    Shape:
+        - Input: (batch, channel, frames, bins), any number of frames from 1 on; they are filled up
+          with zeros, and what that adds is cut off.
+        - Output: (batch, channel of the last decoder, frames, bins)
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[nn.Module],
+        downs: Sequence[nn.Module],
+        middle: nn.Module,
+        ups: Sequence[nn.Module],
+        decoders: Sequence[nn.Module],
+        *,
+        frame_multiple: int,
+    ) -> None:
+        super().__init__()
+        self.encoders, self.downs = nn.ModuleList(encoders), nn.ModuleList(downs)
+        self.middle = middle
+        self.ups, self.decoders = nn.ModuleList(ups), nn.ModuleList(decoders)
+        self.frame_multiple = frame_multiple
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks, each of which may have a condition."""
+        return len(self.encoders) + 1 + len(self.decoders)
+
+    def forward(
+        self, features: Tensor, conditions: Sequence[Condition | None] | None = None
+    ) -> Tensor:
+        """Transform features.
+
+        Args:
+            features: Shape (batch, channel, frames, bins).
+            conditions: One for each block, encoders, middle, decoders.
+
+        Returns:
+            Shape (batch, channel, frames, bins).
+        """
+        frames = features.shape[2]
+        features = pad(features, (0, 0, 0, -frames % self.frame_multiple))
+        told = iter(conditions or [None] * self.num_blocks)
+        skipped = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            features = encoder(features, next(told))
+            skipped.append(features)
+            features = down(features)
+        features = self.middle(features, next(told))
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            features = torch.cat([up(features), skipped.pop()], dim=1)
+            features = decoder(features, next(told))
+        return features[:, :, :frames]

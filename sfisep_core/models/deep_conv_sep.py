@@ -1,0 +1,204 @@
+"""DeepConvSep: a convolutional autoencoder of magnitude spectrograms, with a decoder a source.
+
+Source: Chandna, Miron, Janer and Gomez, "Monoaural audio source separation using deep convolutional
+neural networks", LVA/ICA 2017.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv_transpose2d
+
+from sfisep_core.audio.stft import STFTConfig
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.ratio_mask import ratio_mask
+from sfisep_core.models.blocks.windows import run_windows
+from sfisep_core.models.contract import GainRule
+from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
+
+
+@dataclass(frozen=True)
+class DeepConvSepNetworkConfig:
+    """Size and form of the network; the defaults are those of the authors' program.
+
+    Raises:
+        ConfigError: A size does not fit.
+    """
+
+    frames: int = 30  # <T>, of a window; the network knows no other length
+    kernel_frames: int = 15  # <t2>, of the horizontal convolution
+    num_vertical: int = 50  # <N1>, filters over all bins of a frame
+    num_horizontal: int = 50  # <N2>, filters over kernel_frames
+    num_features: int = 128  # of the dense layer that all sources share
+    tied: bool = True  # decoders have the encoder's weights (authors) or their own
+    activation: Literal["relu", "abs"] = "relu"  # of the outputs
+    channels: Literal[1, 2] = 1  # separated together
+    normalizes_bins: bool = False  # by the range that each has had in training
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        sizes = (self.num_vertical, self.num_horizontal, self.num_features, self.kernel_frames)
+        if min(sizes) < 1 or self.kernel_frames > self.frames or self.channels not in (1, 2):
+            msg = (
+                "DeepConvSep: expected num_vertical, num_horizontal, num_features and "
+                f"kernel_frames of at least 1, got {sizes}, kernel_frames of at most frames, "
+                f"{self.frames}, and 1 or 2 channels, got {self.channels}"
+            )
+            raise ConfigError(msg)
+
+
+class DeepConvSepNetwork(nn.Module):
+    """From magnitudes of a mixture to magnitudes of its sources, before any mask.
+
+    Every layer is as published. Weights start as Glorot and Bengio (2010) propose, as they do in
+    the authors' program and in the one for Keras; the stereo one keeps what PyTorch starts from.
+
+    Args:
+        config: Settings.
+        num_bins: Bins of a spectrum <F>.
+        num_sources: Sources <S>.
+
+    Shape:
+        - Input: (batch, channel, frames, num_bins), at least 0
+        - Output: (batch, num_sources, channel, frames, num_bins), at least 0
+    """
+
+    bin_range: Tensor
+
+    def __init__(
+        self, config: DeepConvSepNetworkConfig, *, num_bins: int, num_sources: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.num_sources = num_sources
+        channels, first, second = config.channels, config.num_vertical, config.num_horizontal
+        self.left = config.frames - config.kernel_frames + 1  # frames after the second convolution
+        size = second * self.left
+        self.vertical = nn.Conv2d(channels, first, (1, num_bins))
+        self.horizontal = nn.Conv2d(first, second, (config.kernel_frames, 1))
+        self.bottleneck = nn.Linear(size, config.num_features)
+        self.expand = nn.Linear(config.num_features, num_sources * size)
+        if config.tied:
+            # The program adds a bias to convolutions that have one. It changes nothing but how fast
+            # both are learned, and the number of parameters.
+            self.second_biases = nn.ParameterList([torch.zeros(first), torch.zeros(second)])
+            self.output_bias = nn.Parameter(torch.zeros(num_sources, 1, 1, 1))
+        else:
+            self.horizontal_back = nn.ConvTranspose2d(
+                num_sources * second,
+                num_sources * first,
+                (config.kernel_frames, 1),
+                groups=num_sources,
+            )
+            self.vertical_back = nn.ConvTranspose2d(
+                num_sources * first, num_sources * channels, (1, num_bins), groups=num_sources
+            )
+        self._start(num_sources)
+        if config.normalizes_bins:
+            # Least and largest value of every bin and channel, as far as training has seen.
+            nothing = torch.tensor([torch.inf, -torch.inf]).view(2, 1, 1, 1)
+            self.register_buffer("bin_range", nothing.repeat(1, channels, 1, num_bins))
+
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        """Give the sources' magnitudes; see the class."""
+        batch, *rest = magnitudes.shape
+        shape = (batch, self.num_sources, *rest)
+        if self.config.normalizes_bins:
+            if self.training:
+                self._widen_range(magnitudes)
+            low, high = self.bin_range
+            # What never changed is not heard.
+            magnitudes = (magnitudes - low) / torch.where(high > low, high - low, torch.inf)
+        hidden = self.vertical(magnitudes)  # (B, N1, T, 1)
+        if self.config.tied:
+            hidden = hidden + self.second_biases[0].view(-1, 1, 1)
+        hidden = self.horizontal(hidden)  # (B, N2, T - t2 + 1, 1)
+        if self.config.tied:
+            hidden = hidden + self.second_biases[1].view(-1, 1, 1)
+        features = torch.relu(self.bottleneck(hidden.flatten(1)))
+        hidden = torch.relu(self.expand(features))
+        hidden = hidden.view(batch, self.num_sources * self.config.num_horizontal, self.left, 1)
+        if self.config.tied:
+            hidden = hidden.view(-1, self.config.num_horizontal, self.left, 1)  # (B S, N2, ..., 1)
+            hidden = conv_transpose2d(hidden, self.horizontal.weight)  # (B S, N1, T, 1)
+            outputs = conv_transpose2d(hidden, self.vertical.weight)  # (B S, C, T, F)
+            outputs = outputs.view(shape) + self.output_bias
+        else:
+            outputs = self.vertical_back(self.horizontal_back(hidden)).view(shape)
+        outputs = outputs.abs() if self.config.activation == "abs" else torch.relu(outputs)
+        if self.config.normalizes_bins:
+            outputs = low + outputs * (high - low)
+        return outputs
+
+    @torch.no_grad()
+    def _widen_range(self, magnitudes: Tensor) -> None:
+        low, high = self.bin_range
+        low.copy_(torch.minimum(low, magnitudes.amin((0, 2))[:, None]))
+        high.copy_(torch.maximum(high, magnitudes.amax((0, 2))[:, None]))
+
+    @torch.no_grad()
+    def _start(self, num_sources: int) -> None:
+        """Set first weights, of every source by itself where a layer holds those of all."""
+        for layer in self.children():
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                shared = layer in (self.vertical, self.horizontal, self.bottleneck)
+                for weight in layer.weight.chunk(1 if shared else num_sources):
+                    nn.init.xavier_uniform_(weight)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class DeepConvSepConfig(SpectrogramConfig):
+    """Settings of DeepConvSep; the defaults are those of the authors' program."""
+
+    stft: STFTConfig = field(
+        default_factory=lambda: STFTConfig(n_fft=1024, hop=256, padding="zeros", scale="ortho")
+    )
+    gain_rule: GainRule = "mixture-consistent"
+    normalizes_level: bool = True
+    network: DeepConvSepNetworkConfig = field(default_factory=DeepConvSepNetworkConfig)
+    overlap: int = 15  # frames that a window shares with the next, half of them by default
+
+
+class DeepConvSep(SpectrogramModel):
+    """DeepConvSep: a convolutional autoencoder whose decoders compete for every bin's magnitude.
+
+    Args:
+        config: Settings.
+
+    Raises:
+        ConfigError: A setting does not fit another.
+    """
+
+    family = "deepconvsep"
+    config: DeepConvSepConfig
+
+    def __init__(self, config: DeepConvSepConfig) -> None:
+        frames, overlap = config.network.frames, config.overlap
+        if not 0 <= overlap < frames:
+            msg = f"DeepConvSep overlap: expected 0 to {frames - 1} frames, got {overlap}"
+            raise ConfigError(msg)
+        # A frame hears the windows that it lies in.
+        heard = frames * config.stft.hop + config.stft.n_fft
+        super().__init__(
+            config,
+            channels=config.network.channels,
+            chunk_invariant=heard <= config.context_seconds * config.native_rate,
+            frame_step=frames - overlap,
+        )
+        self.network = DeepConvSepNetwork(
+            config.network, num_bins=config.stft.num_bins, num_sources=len(config.sources)
+        )
+
+    def estimate(self, spectra: Tensor) -> Tensor:
+        """Mask the spectra; see `SpectrogramModel.estimate`."""
+        masks = run_windows(
+            lambda magnitudes: ratio_mask(self.network(magnitudes)),
+            spectra.abs().transpose(-1, -2),
+            frames=self.config.network.frames,
+            overlap=self.config.overlap,
+        )
+        estimates: Tensor = masks.transpose(-1, -2) * spectra.unsqueeze(1)
+        return estimates

@@ -1,0 +1,40 @@
+"""SepFormer: a dual-path transformer masks what learned filters hear.
+
+Source: Subakan, Ravanelli, Cornell, Bronzi and Zhong, "Attention is all you need in speech
+separation", ICASSP 2021.
+"""
+
+from dataclasses import dataclass, field
+
+from sfisep_core.models.blocks.dual_path import DualPathConfig, DualPathNetwork
+from sfisep_core.models.time_domain_model import TimeDomainConfig, TimeDomainModel
+
+
+@dataclass(frozen=True)
+class SepFormerConfig(TimeDomainConfig):
+    """Settings of a SepFormer; the defaults are the published ones."""
+
+    num_filters: int = 256
+    network: DualPathConfig = field(default_factory=DualPathConfig)
+
+
+class SepFormer(TimeDomainModel):
+    """SepFormer: masks from attention within chunks and from chunk to chunk.
+
+    It works at the sampling frequency of its training.
+
+    Args:
+        config: Settings.
+
+    Raises:
+        ConfigError: A setting does not fit another.
+    """
+
+    family = "sepformer"
+
+    def __init__(self, config: SepFormerConfig) -> None:
+        masker = DualPathNetwork(
+            config.network, num_features=config.num_filters, num_sources=len(config.sources)
+        )
+        # Attention and norms look at all of a segment.
+        super().__init__(config, masker, padded=False, rectified=True, chunk_invariant=False)

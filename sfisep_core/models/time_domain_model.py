@@ -1,0 +1,181 @@
+"""What families with learned filters share: masks between an encoder and a decoder of samples."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.consistency import share_residual
+from sfisep_core.models.contract import (
+    DEFAULT_SOURCES,
+    GainRule,
+    SegmentRule,
+    SeparationModel,
+    check_sources,
+)
+
+
+@dataclass(frozen=True)
+class TimeDomainConfig:
+    """Settings of every family with learned filters, which adds its own.
+
+    Attributes:
+        sources: Names in the order of the source axis.
+        native_rate: Hz, the only rate that the filters work at.
+        num_filters: <N>
+        kernel_size: Samples of a filter <L>, even; frames are half of that apart.
+        gain_rule: See `SeparationModel`; "mixture-consistent" shares out what stems lack.
+        normalizes_level: See `SeparationModel`.
+        segment_seconds: Of long signals.
+        context_seconds: On either side of a segment.
+
+    Raises:
+        ConfigError: Sources are no different plain words, there are no filters, or their size is
+            not even.
+    """
+
+    sources: tuple[str, ...] = DEFAULT_SOURCES
+    native_rate: int = 8000
+    num_filters: int = 512
+    kernel_size: int = 16
+    gain_rule: GainRule = "least-squares"
+    normalizes_level: bool = True
+    segment_seconds: int = 20
+    context_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check names and sizes."""
+        check_sources(self.sources)
+        if self.num_filters < 1 or self.kernel_size < 2 or self.kernel_size % 2:
+            msg = (
+                "learned filters: expected num_filters of at least 1 and an even kernel_size of 2 "
+                f"or more, got {self.num_filters} and {self.kernel_size}"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+        return self.kernel_size // 2
+
+
+class TimeDomainModel(SeparationModel):
+    """A separator that masks what learned filters hear; each channel is separated on its own.
+
+    Args:
+        config: Settings.
+        masker: From a latent (batch, filter, frames) to masks (batch, stage source, filter,
+            frames); see `refine`.
+        padded: Whether zeros surround the signal so that all samples are in two frames. Otherwise
+            frames lie within it, and samples behind the last one come out silent.
+        rectified: Whether the latent is not negative.
+        chunk_invariant: Whether segments, given the context, agree with the whole signal.
+    """
+
+    def __init__(
+        self,
+        config: TimeDomainConfig,
+        masker: nn.Module,
+        *,
+        padded: bool,
+        rectified: bool,
+        chunk_invariant: bool,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.sources = config.sources
+        self.native_rate = config.native_rate
+        self.gain_rule = config.gain_rule
+        self.normalizes_level = config.normalizes_level
+        self.segments = SegmentRule(
+            seconds=config.segment_seconds,
+            context_seconds=config.context_seconds,
+            chunk_invariant=chunk_invariant,
+        )
+        size, stride = config.kernel_size, config.stride
+        self.encoder = nn.Conv1d(1, config.num_filters, size, stride, bias=False)
+        self.masker = masker
+        self.decoder = nn.ConvTranspose1d(config.num_filters, 1, size, stride, bias=False)
+        self._stride = stride
+        self._padded = padded
+        self._rectified = rectified
+
+    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
+        """Separate a mixture; see `SeparationModel.forward`."""
+        self.require_native_rate(sample_rate)
+        batch, channels, length = mixture.shape
+        if mixture.numel() == 0:
+            return mixture.new_zeros(batch, len(self.sources), channels, length)
+        signals = mixture.reshape(batch * channels, 1, length)
+        # Samples are made of 32-bit numbers even where the mask network computes with fewer.
+        with torch.autocast(mixture.device.type, enabled=False):
+            latent = self.encode(signals)
+        masks: Tensor = self.masker(latent)  # (B C, stage S, N, frames)
+        with torch.autocast(mixture.device.type, enabled=False):
+            masked = masks.to(latent.dtype) * latent.unsqueeze(1)
+            estimates = self.decode(masked.flatten(0, 1), length=length)
+        estimates = self.refine(estimates.view(batch * channels, -1, length), signals[:, 0])
+        stems = estimates.view(batch, channels, -1, length).transpose(1, 2)  # (B, stage S, C, T)
+        if self.gain_rule != "mixture-consistent":
+            return stems
+        with torch.autocast(mixture.device.type, enabled=False):
+            earlier, last = stems.tensor_split([-len(self.sources)], dim=1)
+            return torch.cat(
+                [earlier, share_residual(last, mixture, sample_rate=sample_rate)], dim=1
+            )
+
+    def refine(self, estimates: Tensor, mixture: Tensor) -> Tensor:
+        """Change the estimates in the end; families may.
+
+        Args:
+            estimates: Shape (batch, stage source, time), one sample or more; there is one stage,
+                but while training a model with `stage_rates`.
+            mixture: Shape (batch, time).
+
+        Returns:
+            Shape (batch, stage source, time), with one stage more behind the `stage_rates`.
+        """
+        del mixture
+        return estimates
+
+    def encode(self, signals: Tensor) -> Tensor:
+        """Give what the filters hear.
+
+        Args:
+            signals: Shape (batch, 1, time), one sample or more.
+
+        Returns:
+            Latent, shape (batch, filter, frames).
+        """
+        length, stride = signals.shape[-1], self._stride
+        if self._padded:
+            margins = (stride, stride + -length % stride)
+        else:
+            margins = (0, max(0, 2 * stride - length))
+        latent: Tensor = self.encoder(functional.pad(signals, margins))
+        return torch.relu(latent) if self._rectified else latent
+
+    def decode(self, latent: Tensor, *, length: int) -> Tensor:
+        """Give samples for what `encode` gives.
+
+        Args:
+            latent: Shape (batch, filter, frames).
+            length: Samples of the signal that was encoded.
+
+        Returns:
+            Signals, shape (batch, 1, length).
+        """
+        signals: Tensor = self.decoder(latent)
+        before = self._stride if self._padded else 0
+        return functional.pad(signals, (-before, before + length - signals.shape[-1]))
+
+    def chunk_alignment(self, sample_rate: int) -> int:
+        """Give the samples after which the frame positions repeat."""
+        del sample_rate
+        return self._stride
+
+    def compile_network(self, *, dynamic: bool | None = None) -> None:
+        """Compile the mask network in place."""
+        self.masker.compile(dynamic=dynamic)

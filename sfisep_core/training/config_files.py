@@ -1,0 +1,83 @@
+"""Read settings of training runs from TOML files and presets."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.registry import FAMILIES
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of separators.
+
+    Attributes:
+        name: In settings and model files.
+        description: One line.
+        presets: Names of settings that train one.
+    """
+
+    name: str
+    description: str
+    presets: tuple[str, ...]
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Read a TOML file, or the preset of a bare name, on top of the preset that is its `base`.
+
+    Args:
+        path: Of the file, or the preset's name.
+
+    Returns:
+        Its settings as plain values.
+
+    Raises:
+        ConfigError: There is no such file or preset, or it is no TOML.
+    """
+    preset = PRESETS / f"{path.name}.toml"
+    # os.path answers "no" where pathlib raises: a name too long.
+    if path == Path(path.name) and not os.path.isfile(path) and os.path.isfile(preset):
+        path = preset
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
+        msg = f"configuration {path}: no such file, nor a preset ({presets})"
+        raise ConfigError(msg) from error
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"configuration {path}: expected a TOML file: {error}"
+        raise ConfigError(msg) from error
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str) or not os.path.isfile(PRESETS / f"{base}.toml"):
+        presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
+        msg = f"configuration {path}: base: expected the name of a preset ({presets}), got {base!r}"
+        raise ConfigError(msg)
+    return _merged(read_settings(Path(base)), values)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Change nested settings; losses are replaced together."""
+    merged = {**base, **changes}
+    for key in base.keys() & changes.keys() - {"loss"}:
+        if isinstance(base[key], Mapping) and isinstance(changes[key], Mapping):
+            merged[key] = _merged(base[key], changes[key])
+    return merged
+
+
+def list_families() -> list[Family]:
+    """Give the families that can be trained."""
+    presets: dict[str, list[str]] = {family: [] for family in FAMILIES}
+    for file in sorted(PRESETS.glob("*.toml")):
+        presets[read_settings(Path(file.stem))["family"]].append(file.stem)
+    return [
+        Family(family, (model.__doc__ or "").strip().splitlines()[0], tuple(presets[family]))
+        for family, (_, model) in FAMILIES.items()
+    ]

@@ -1,0 +1,125 @@
+"""The loss of DeepConvSep: fit what can be described, and keep away from all else.
+
+Source: Chandna, Miron, Janer and Gomez, "Monoaural audio source separation using deep convolutional
+neural networks", LVA/ICA 2017, and the program of its authors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.training.spectral_losses import spectra
+from sfisep_core.training.waveform_losses import inverse_level, mixture_of
+
+
+@dataclass(frozen=True)
+class DissimilarityConfig:
+    """Settings of the loss "dissimilarity"; the defaults are those of the authors' program.
+
+    Raises:
+        ConfigError: A weight is out of its range.
+    """
+
+    alpha: float = 0.001  # weight of the distances between sources
+    beta: float = 0.01  # of the distances from "other"
+    gamma: float = 0.03  # the same for "vocals"
+    # What estimates keep away from: the references of other sources (the program) or their
+    # estimates (the paper, where alpha is for all pairs, also those with "other").
+    against: Literal["references", "estimates"] = "references"
+    domain: Literal["magnitude", "waveform"] = "magnitude"  # waveform: the program for Keras
+
+    def __post_init__(self) -> None:
+        """Refuse weights that cannot work."""
+        for name in ("alpha", "beta", "gamma"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:  # NaN neither
+                msg = (
+                    f"training setting dissimilarity.{name}: expected at least 0 and below 1, got "
+                    f"{value}"
+                )
+                raise ConfigError(msg)
+
+
+def dissimilarity_loss(
+    config: DissimilarityConfig,
+    *,
+    estimates: Tensor,
+    references: Tensor,
+    sample_rate: int,
+    window_seconds: float,
+    sources: Sequence[str],
+) -> Tensor:
+    """Give squared errors less the weighted squared distances from the other sources.
+
+    With d(a, b) = mean |a - b|^2 / mean |x|^2, over channels and either samples or the bins and
+    frames of magnitudes, references s and o that of "other", the estimate e of a source costs
+
+    d(e, s) - beta d(e, o) - alpha sum d(e, s')
+
+    with gamma instead of beta for "vocals". The sum is over the references s' of the sources that
+    are neither this one nor "other". "other" itself, which may be anything, is never compared with
+    its reference: it costs nothing, and is to be what the others leave of the mixture. This is for
+    models whose stems add up to the mixture (masks that sum to 1): others never learn "other".
+    Where no source is called "other" all are fitted.
+
+    Against estimates, the sum is alpha / 2 sum d(e, e') over all sources but this one, "other"
+    among them, which then costs as much by itself: each of a pair has half of their distance. A
+    source that is left out of a step's loss because it is silent takes its half with it, and the
+    others still keep away from its estimate.
+
+    The sum over the sources is the published total of an example, divided by the energy of the
+    mixture: level does not matter, and an example whose mixture is silent costs nothing. The
+    published programs take the total's absolute value. This one does not: a total becomes negative
+    where all sources fit well, and minimising its absolute value would make them worse again.
+
+    Args:
+        config: Weights and form.
+        estimates: Shape (batch, source, channel, time).
+        references: Same shape.
+        sample_rate: Hz.
+        window_seconds: Length of the window of magnitudes, above 0; frames advance by a quarter.
+        sources: Names of the sources, in their order.
+
+    Returns:
+        Shape (batch, source); may be negative.
+
+    Source: Chandna et al. 2017; relative to the mixture, and the attribution to sources, are ours.
+    """
+    e, s, x = estimates, references, mixture_of(references)
+    if config.domain == "magnitude":
+        e, s, x = (
+            spectra(signals, seconds=window_seconds, sample_rate=sample_rate).abs()
+            for signals in (e, s, x)
+        )
+    totals = []
+    for i, source in enumerate(sources):
+        total = e.new_zeros(len(e))
+        for j, other in enumerate(sources):
+            weight = _weight(config, source, other)
+            if weight != 0:
+                total = total + weight * _distance(e[:, i], s[:, j])
+            if config.against == "estimates" and i != j:
+                total = total - config.alpha / 2 * _distance(e[:, i], e[:, j])
+        totals.append(total)
+    level = x.square().flatten(1).mean(dim=1, keepdim=True).sqrt()
+    return torch.stack(totals, dim=1) * inverse_level(level).square()
+
+
+def _weight(config: DissimilarityConfig, source: str, other: str) -> float:
+    """Give what the distance of a source's estimate from a reference counts for."""
+    if source == "other":
+        return 0.0
+    if source == other:
+        return 1.0
+    if other == "other":
+        return -config.gamma if source == "vocals" else -config.beta
+    return -config.alpha if config.against == "references" else 0.0
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """Give the mean squared difference, shape (batch,)."""
+    return (a - b).square().flatten(1).mean(dim=1)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from sfisep_core.models.blocks.ratio_mask import ratio_mask
+
+
+def values(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("dim", [1, -1, 0])
+@pytest.mark.parametrize("level", [1e-30, 1e-6, 1.0, 4e15, 1e37])
+def test_shares_sum_to_one_at_every_level(dim: int, level: float) -> None:
+    shares = ratio_mask(level * values(2, 4, 3, 5), dim=dim)
+    assert shares.dtype == torch.float32
+    torch.testing.assert_close(shares.sum(dim=dim), torch.ones_like(shares.sum(dim=dim)))
+    assert (shares >= 0).all()
+
+
+def test_shares_are_proportional() -> None:
+    shares = ratio_mask(4e15 * torch.tensor([[1.0, 3.0, 0.0]]))
+    torch.testing.assert_close(shares, torch.tensor([[0.25, 0.75, 0.0]]))
+    shares = ratio_mask(torch.tensor([[1.0, 3.0, 0.0]]), eps=1.0)
+    torch.testing.assert_close(shares, torch.tensor([[2.0, 4.0, 1.0]]) / 7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_silence_is_shared_equally(dtype: torch.dtype) -> None:
+    shares = ratio_mask(torch.zeros(2, 5, 3, dtype=dtype))
+    assert shares.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(shares.double(), torch.full((2, 5, 3), 0.2, dtype=torch.float64))
+
+
+def test_autocast_does_not_round() -> None:
+    given = values(2, 4, 100)
+    expected = ratio_mask(given)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(ratio_mask(given), expected)
+        half = ratio_mask(given.bfloat16())
+    assert half.dtype == torch.float32
+    assert torch.equal(half, ratio_mask(given.bfloat16().float()))
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-30, 1.0, 4e15])
+def test_gradients_are_finite(level: float) -> None:
+    given = (level * values(2, 4, 3)).requires_grad_()
+    weights = torch.arange(4.0)[:, None]
+    (ratio_mask(given, eps=1e-11) * weights).sum().backward()
+    assert given.grad is not None
+    assert torch.isfinite(given.grad).all()
+    assert given.grad.any()
+
+
+def test_gradients_are_right() -> None:
+    given = values(2, 4, 3).double().requires_grad_()
+    assert torch.autograd.gradcheck(ratio_mask, given)
