@@ -25,7 +25,7 @@ _BASE = {
     "sfisep_core.atomic",
 }
 _SIGNAL = _BASE | {"sfisep_core.sfi", "sfisep_core.audio"}
-_MODELS = _BASE | {"sfisep_core.sfi", "sfisep_core.audio.stft"}
+_MODELS = _BASE | {"sfisep_core.sfi", "sfisep_core.audio.stft", "sfisep_core.audio.resample"}
 _OPERATION = _SIGNAL | {"sfisep_core.models", "sfisep_core.data", "sfisep_core.pretrained"}
 ALLOWED = {
     "sfisep_core": set(),  # importing the package costs nothing, and the command line always does

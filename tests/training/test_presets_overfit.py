@@ -73,13 +73,17 @@ def learnt_db(config: TrainingConfig, data: Path, out: Path) -> float:
 # families stand for them.
 LARGE = {"unet", "cunet", "cunet-complex", "lasaft", "lasaft-large", "lightsaft", "lightsaft-large"}
 LARGE |= {f"tfc-tdf-unet{size}" for size in ("", "-large", "-17")}
-LARGE |= {"tfc-unet", "tdf-unet", "tdc-unet", "conv-tasnet", "sepformer"}
+LARGE |= {"tfc-unet", "tdf-unet", "tdc-unet", "conv-tasnet", "sepformer", "sfsrnet"}
 LARGE |= {"conv-tasnet-libri2mix", "sepformer-wsj0-2mix", "sepformer-wsj0-2mix-dm"}
+# It hears only what is above 8 kHz, and needs a separator: see the end-to-end test of its own.
+ELSEWHERE = {"super-resolve"}
 # A network that is told the source has to learn first to tell conditions apart.
 STEPS = {"cunet-demo": 80, "lasaft-demo": 50}
 
 
-@pytest.mark.parametrize("preset", sorted({path.stem for path in PRESETS.glob("*.toml")} - LARGE))
+@pytest.mark.parametrize(
+    "preset", sorted({path.stem for path in PRESETS.glob("*.toml")} - LARGE - ELSEWHERE)
+)
 def test_preset(preset: str, data: Path, tmp_path: Path) -> None:
     config = load_config(Path(preset))
     config = one_batch(
