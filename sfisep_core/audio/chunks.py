@@ -206,7 +206,7 @@ class OverlapAdd:
             self._tail = None
             return kept
         final = self._chunks[self._next].keep_start - chunk.keep_start
-        self._tail = kept[..., final:]
+        self._tail = kept[..., final:].copy()  # a view would hold on to all of it
         return kept[..., :final]
 
 

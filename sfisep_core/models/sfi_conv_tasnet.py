@@ -132,19 +132,32 @@ class SFIConvTasNet(SeparationModel):
 
     def _separate(self, sample_rate: int, signals: Tensor) -> Tensor:
         """Separate signals of shape (signal, 1, time); give (signal, source, time)."""
-        # Samples are made of 32-bit numbers even where the mask network computes with fewer.
-        with torch.autocast(signals.device.type, enabled=False):
-            latent = torch.relu(self.encoder(signals, sample_rate=sample_rate))  # (B, N, frames)
-            if isinstance(self.masker, MaskNetwork):
-                latent = latent.contiguous()  # features of a FusedMaskNetwork lie together
-        masks = self.masker(latent)  # (B, S, N, frames)
-        with torch.autocast(signals.device.type, enabled=False):
-            masked = self._mask_latent(masks.to(latent.dtype), latent).flatten(0, 1)
-            stems: Tensor = self.decoder(masked, sample_rate=sample_rate, length=signals.shape[-1])
-            stems = stems.view(len(signals), -1, 1, signals.shape[-1])  # (B, S, 1, T)
-            if self.gain_rule == "mixture-consistent":
+        stems = self._decode(sample_rate, *self._encode(sample_rate, signals), signals.shape[-1])
+        if self.gain_rule == "mixture-consistent":
+            with torch.autocast(signals.device.type, enabled=False):
                 stems = share_residual(stems, signals, sample_rate=sample_rate)
         return stems.squeeze(2)
+
+    def _encode(self, sample_rate: int, signals: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the latent, shape (B, N, frames), and masks for it, shape (B, S, N, frames)."""
+        # Samples are made of 32-bit numbers even where the mask network computes with fewer.
+        with torch.autocast(signals.device.type, enabled=False):
+            latent = torch.relu(self.encoder(signals, sample_rate=sample_rate))
+            if isinstance(self.masker, MaskNetwork):
+                latent = latent.contiguous()  # features of a FusedMaskNetwork lie together
+        return latent, self.masker(latent)
+
+    def _decode(self, sample_rate: int, latent: Tensor, masks: Tensor, length: int) -> Tensor:
+        """Give what the masks leave of the latent, shape (B, S, 1, T)."""
+        # Without gradients one source after the other: each takes the memory of a latent twice.
+        at_once = masks.shape[1] if torch.is_grad_enabled() else 1
+        with torch.autocast(latent.device.type, enabled=False):
+            stems = []
+            for some in torch.split(masks, at_once, dim=1):
+                masked = self._mask_latent(some.to(latent.dtype), latent).flatten(0, 1)
+                stem = self.decoder(masked, sample_rate=sample_rate, length=length)
+                stems.append(stem.view(len(latent), -1, 1, length))
+            return torch.cat(stems, dim=1)
 
     def chunk_alignment(self, sample_rate: int) -> int:
         """Give the samples after which the frame positions repeat."""

@@ -13,6 +13,7 @@ import torch
 
 from sfisep_core.audio.formats import check_output_format
 from sfisep_core.data.workers import run_in_workers
+from sfisep_core.devices import share_one_heap
 from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.file_separation import Output
@@ -97,6 +98,7 @@ def separator_for(settings: Settings) -> Separator:
         CheckpointError: The model cannot be found or read.
         ConfigError: A device that is not there, or a setting out of range.
     """
+    share_one_heap()
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     return Separator(

@@ -251,6 +251,7 @@ class _Windows:
                     done += 1
                     if progress is not None:
                         progress(stems.frames / self._sample_rate, total)
+                del estimates, estimate  # not beside the next ones
 
     def _estimate(self, chunks: list[Chunk]) -> npt.NDArray[np.float32]:
         """Separate windows of one length; shape (window, source, channel, time)."""

@@ -25,6 +25,7 @@ import numpy as np
 import soundfile
 import torch
 
+from sfisep_core.devices import share_one_heap
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
 from sfisep_core.pretrained.native import save_model
@@ -83,6 +84,7 @@ def run(case: Case, folder: Path) -> dict[str, float]:
             for _ in range(2 * case.seconds // 10):
                 matrix_products(model.config, 10 * FRAMES_PER_SECOND, kind)
     else:
+        share_one_heap()  # as the command does
         separator = Separator(model, device="cpu", precision=case.precision)  # type: ignore[arg-type]
         out = folder / f"{case.model}-{case.precision}"
         output = Output(encoding="int16")

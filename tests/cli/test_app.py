@@ -199,8 +199,6 @@ def test_interrupt_signal_ends_the_process_with_130() -> None:
     done = python(
         "import os, signal, sys, types\n"
         "from sfisep_cli.app import main\n"
-        # A shell that starts the tests in the background hands SIGINT down as ignored.
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "interrupt = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
         "fake = types.SimpleNamespace(list_models=interrupt)\n"
         "sys.modules['sfisep_core.pretrained.registry'] = fake\n"

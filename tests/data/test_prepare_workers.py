@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -265,14 +265,6 @@ def test_worker_that_is_killed_ends_the_run(source: Path, tmp_path: Path) -> Non
     assert "error: a worker process was killed" in shown
     assert "Traceback" not in shown
     wait_until(lambda: not members(process.pid))
-
-
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """Undo what a shell does that starts the tests in the background: SIGINT is ignored there."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def test_manifest_is_complete_json_whenever_it_is_there(source: Path, tmp_path: Path) -> None:

@@ -32,9 +32,14 @@ def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> T
     if estimates.shape[-1] == 0:
         return estimates
     window = 2 * round(ENERGY_SECONDS * sample_rate / 2) + 1
-    power = estimates.square()
-    smooth = moving_average(power.flatten(0, -3), window).view_as(power)
+    # One source after the other: running sums take twice the memory, several times.
+    averages = [
+        moving_average(source.square().reshape(1, -1, source.shape[-1]), window).view_as(source)
+        for source in estimates.unbind(dim=-3)
+    ]
     # The floor only decides what happens where nothing is estimated at all.
-    smooth = smooth.clamp_min(torch.finfo(smooth.dtype).tiny * 1e8)
-    weights = smooth / smooth.sum(dim=-3, keepdim=True)
-    return estimates + weights * residual.unsqueeze(-3)
+    floor = torch.finfo(estimates.dtype).tiny * 1e8
+    smooth = torch.stack(averages, dim=-3).clamp_min(floor)
+    return torch.addcmul(
+        estimates, smooth / smooth.sum(dim=-3, keepdim=True), residual.unsqueeze(-3)
+    )
