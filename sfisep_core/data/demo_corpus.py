@@ -18,7 +18,7 @@ from sfisep_core.atomic import written_whole
 from sfisep_core.data.demo_players import play_stem
 from sfisep_core.data.demo_song import plan_song
 from sfisep_core.data.layouts import STEMS
-from sfisep_core.data.manifest import write_json
+from sfisep_core.data.records import write_json
 from sfisep_core.errors import ConfigError, DatasetError
 
 SETTINGS_NAME = "demo.json"

@@ -2,16 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from sfisep_core.atomic import written_whole
 from sfisep_core.data.layouts import SPLITS
+from sfisep_core.data.records import RecordFile
 from sfisep_core.errors import DatasetError
 
 MANIFEST_NAME = "manifest.json"
@@ -112,7 +111,36 @@ def _checked(track: PreparedTrack) -> PreparedTrack:
 
 def read_existing(folder: Path) -> list[PreparedTrack]:
     """Read the manifest as `read_manifest` does; without one there are no tracks."""
-    return read_manifest(folder) if os.path.lexists(folder / MANIFEST_NAME) else []
+    return list(_read(folder).values())
+
+
+_Key = tuple[str, str]  # split and name
+
+
+def _parse(path: Path) -> dict[_Key, PreparedTrack]:
+    return {(track.split, track.name): track for track in read_manifest(path.parent)}
+
+
+def _line(_: _Key, track: PreparedTrack) -> str:
+    return json.dumps(vars(track))
+
+
+def _join(lines: list[str]) -> str:
+    # One line for each track: to be read by eye.
+    joined = ",\n".join(lines)
+    return f'{{"version": {MANIFEST_VERSION}, "tracks": [\n{joined}\n]}}\n'
+
+
+_file = RecordFile(_parse, line=_line, join=_join, order=lambda key: (SPLITS.index(key[0]), key[1]))
+
+
+def _read(folder: Path) -> dict[_Key, PreparedTrack]:
+    path = folder / MANIFEST_NAME
+    if not os.path.lexists(path):
+        return {}
+    if not path.is_file():
+        read_manifest(folder)  # which says so
+    return _file.read(path)
 
 
 def update_manifest(
@@ -135,15 +163,11 @@ def update_manifest(
     if not remove and not add:
         return
     with locked(folder):
-        tracks = {(track.split, track.name): track for track in read_existing(folder)}
+        tracks = _read(folder)
         for track in remove:
             tracks.pop((track.split, track.name), None)
         tracks.update({(track.split, track.name): track for track in add})
-        ordered = sorted(tracks.values(), key=lambda t: (SPLITS.index(t.split), t.name))
-        # One line for each track: to be read by eye, and written by the fast encoder.
-        lines = ",\n".join(json.dumps(vars(track)) for track in ordered)
-        text = f'{{"version": {MANIFEST_VERSION}, "tracks": [\n{lines}\n]}}\n'
-        _write(folder / MANIFEST_NAME, text)
+        _file.write(folder / MANIFEST_NAME, tracks)
 
 
 @contextmanager
@@ -154,22 +178,3 @@ def locked(folder: Path) -> Iterator[None]:
         for left_over in folder.glob(".*.json.*.part"):
             left_over.unlink(missing_ok=True)
         yield
-
-
-def write_json(path: Path, content: Mapping[str, Any], *, indent: int | None = 1) -> None:
-    """Write a JSON file that has its name only when it is complete.
-
-    Args:
-        path: The file.
-        content: What it holds.
-        indent: Spaces by which to indent, for people; None is several times as fast.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    _write(path, json.dumps(content, indent=indent))
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import platformdirs
 
-from sfisep_core.data.manifest import MANIFEST_NAME, write_json
+from sfisep_core.data.manifest import MANIFEST_NAME
+from sfisep_core.data.records import write_json
 from sfisep_core.errors import DatasetError
 
 VARIABLE = "SFISEP_DATA"

@@ -13,7 +13,8 @@ from sfisep_core.audio.file_reader import AudioInfo
 from sfisep_core.audio.files import read_audio, read_info
 from sfisep_core.data import musdb18
 from sfisep_core.data.layouts import MIXTURE, SourceFile, SourceTrack
-from sfisep_core.data.manifest import locked, write_json
+from sfisep_core.data.manifest import locked
+from sfisep_core.data.records import RecordFile
 from sfisep_core.errors import DatasetError
 
 SOURCES_NAME = ".sources.json"
@@ -49,12 +50,25 @@ def read_sources(folder: Path) -> dict[str, Inspection]:
         one that was edited meanwhile is taken for another of its name.
     """
     try:
-        content = json.loads((folder / SOURCES_NAME).read_text(encoding="utf-8"))
-        found = {key: Inspection(**value) for key, value in content.items()}
-        numbers = [n for i in found.values() for n in (i.sample_rate, i.channels, i.frames)]
-        return found if all(isinstance(number, int) for number in numbers) else {}
+        return _file.read(folder / SOURCES_NAME)
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
+
+
+def _parse(path: Path) -> dict[str, Inspection]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    found = {key: Inspection(**value) for key, value in content.items()}
+    numbers = [n for i in found.values() for n in (i.sample_rate, i.channels, i.frames)]
+    return found if all(isinstance(number, int) for number in numbers) else {}
+
+
+def _line(key: str, inspection: Inspection) -> str:
+    return f"{json.dumps(key)}: {json.dumps(vars(inspection))}"
+
+
+_file = RecordFile(
+    _parse, line=_line, join=lambda lines: f"{{{', '.join(lines)}}}", order=lambda key: key
+)
 
 
 def remember_source(folder: Path, track: SourceTrack, inspection: Inspection) -> None:
@@ -68,8 +82,7 @@ def remember_source(folder: Path, track: SourceTrack, inspection: Inspection) ->
         if sources.get(source_key(track)) == inspection:
             return
         sources[source_key(track)] = inspection
-        content = {key: vars(value) for key, value in sorted(sources.items())}
-        write_json(folder / SOURCES_NAME, content, indent=None)
+        _file.write(folder / SOURCES_NAME, sources)
 
 
 def source_key(track: SourceTrack) -> str:
