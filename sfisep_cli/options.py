@@ -1,12 +1,14 @@
 """The options that several commands share, each defined once."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from sfisep_cli.render import show_log
+from sfisep_core.errors import ConfigError
 
 Device = Annotated[
     str,
@@ -176,3 +178,21 @@ Quiet = Annotated[
         help="Show warnings and errors only: no progress bar, no summary.",
     ),
 ]
+
+
+def check_low_rate(methods: Sequence[str], low_rate: int, network: str) -> None:
+    """Refuse options of super-resolution that none of the methods would use.
+
+    Raises:
+        ConfigError: One is given without its method.
+    """
+    uses = {
+        "--low-rate": (low_rate, {"super-resolve", "super-resolve-share"}),
+        "--network": (network, {"super-resolve"}),
+    }
+    for name, (value, users) in uses.items():
+        if value and not users & set(methods):
+            msg = (
+                f"{name} is for the method {' or '.join(sorted(users))}: give that, or leave it out"
+            )
+            raise ConfigError(msg)

@@ -22,6 +22,7 @@ from sfisep_cli.options import (
     Segment,
     Split,
     Tracks,
+    check_low_rate,
 )
 from sfisep_cli.render import show_message
 from sfisep_cli.scores import describe, finish, leave_if_failed, method_options, run
@@ -121,6 +122,7 @@ def compare_resampling(
     if as_json and quiet:
         msg = "--json and --quiet exclude each other: give one of them"
         raise ConfigError(msg)
+    check_low_rate(method or METHODS, low_rate, network)
     if not no_report:
         prepare_report()
     dataset = StemDataset(find_dataset(data), split=split, excerpt_seconds=None)

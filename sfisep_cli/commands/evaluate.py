@@ -22,6 +22,7 @@ from sfisep_cli.options import (
     Segment,
     Split,
     Tracks,
+    check_low_rate,
 )
 from sfisep_cli.scores import describe, finish, leave_if_failed, method_options, run
 from sfisep_core.errors import ConfigError
@@ -107,6 +108,7 @@ def evaluate(
     if as_json and quiet:
         msg = "--json and --quiet exclude each other: give one of them"
         raise ConfigError(msg)
+    check_low_rate(baseline or [], low_rate, network)
     dataset = StemDataset(find_dataset(data), split=split, excerpt_seconds=None)
     tracks = select_tracks(dataset, track or [])
     target_rate = stored_rate(tracks) if sample_rate is None else sample_rate

@@ -23,6 +23,7 @@ from sfisep_cli.options import (
     Quiet,
     SampleRate,
     Segment,
+    check_low_rate,
 )
 from sfisep_cli.render import console, show_error, show_table
 from sfisep_cli.separation import COLUMNS, json_report, run_all, table_row
@@ -246,6 +247,7 @@ def separate(
             msg = f"--super-resolve and --method {method} exclude each other: give one of them"
             raise ConfigError(msg)
         method = "super-resolve"
+    check_low_rate([method], low_rate, network)
     encoding = _encoding(int16=int16, int24=int24, float32=float32)
     if container == "flac" and encoding == "float32":
         msg = "--format flac has no floating-point samples: give --int24, or --format wav"

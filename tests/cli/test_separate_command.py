@@ -110,7 +110,7 @@ def test_defaults(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
 def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
     touch("a b.wav")
     options = "--out o --name weights/my.v2.safetensors --sr 8000 --device cuda:1 --segment 0 "
-    options += "--format flac --int16 --clip-mode none --method resample --quiet --seed 5 "
+    options += "--format flac --int16 --clip-mode none --method super-resolve --quiet --seed 5 "
     options += (
         "--overlap 0.25 --batch-size 3 --precision bf16 --compile --stems drums,vocals --residual "
     )
@@ -120,7 +120,7 @@ def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) 
     assert separator.settings == Settings(
         "weights/my.v2.safetensors",
         "cuda:1",
-        "resample",
+        "super-resolve",
         0.0,
         0.25,
         3,
@@ -165,6 +165,26 @@ def test_super_resolve_is_a_method(run_sfisep: Run, separators: list[FakeSeparat
     assert run_sfisep("separate", "song.wav", "--super-resolve") == 0
     assert separators[-1].settings.method == "super-resolve"
     assert run_sfisep("separate", "song.wav", "--super-resolve", "--method", "soxr") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["separate", "song.wav", "--low-rate", "8000"], "--low-rate is for the method"),
+        (["separate", "song.wav", "--network", "a.safetensors"], "--network is for the method"),
+        (
+            ["separate", "song.wav", "--method", "super-resolve-share", "--network", "a"],
+            "--network is for the method super-resolve:",
+        ),
+        (["evaluate", "--baseline", "resample", "--low-rate", "8000"], "--low-rate is for"),
+        (["compare-resampling", "--network", "a.safetensors"], "--network is for"),
+    ],
+)
+def test_options_of_super_resolution_without_it_are_refused(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    assert run_sfisep(*arguments) == 2
+    assert expected in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("encoding", ["int16", "int24", "float32"])
