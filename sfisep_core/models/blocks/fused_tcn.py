@@ -87,7 +87,8 @@ class _SharedInput:
     """What all networks take: shape (frame, feature), before the first norm's own weights."""
 
     def __init__(self, network: MaskNetwork, latent: Tensor, kind: torch.dtype) -> None:
-        latent = functional.prelu(latent, network.prelu_1.weight)  # (N, frames)
+        if not latent.min() >= 0:  # an encoder with a rectifier gives nothing to be changed
+            latent = functional.prelu(latent, network.prelu_1.weight)  # (N, frames)
         self.scratch = Scratch()
         self.sums = Sums(self.scratch)
         if isinstance(network.norm_1, WindowNorm):
