@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.resample import kernel_noise, resample, sinc_fits, sinc_resample
 from sfisep_core.errors import ConfigError
 
@@ -54,11 +55,15 @@ class MethodOptions:
             if not 0 <= level < math.inf:
                 msg = f"{name}: expected a number of 0 (no noise) or more, got {level}"
                 raise ConfigError(msg)
-        for name in ("seed", "low_rate"):
-            value = getattr(self, name)
-            if value < 0:
-                msg = f"{name}: expected a whole number of 0 or more, got {value}"
-                raise ConfigError(msg)
+        if self.seed < 0:
+            msg = f"seed: expected a whole number of 0 or more, got {self.seed}"
+            raise ConfigError(msg)
+        if self.low_rate and not MIN_SAMPLE_RATE <= self.low_rate <= MAX_SAMPLE_RATE:
+            msg = (
+                f"low rate: expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, or 0 for the "
+                f"model's own, got {self.low_rate}"
+            )
+            raise ConfigError(msg)
 
 
 DEFAULT_OPTIONS = MethodOptions()

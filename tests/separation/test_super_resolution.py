@@ -83,8 +83,9 @@ def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
     save_model(resolved(), tmp_path / "network.safetensors")
     with pytest.raises(ConfigError, match="expected one for a, b, got one for vocals"):
         asked(small(sources=["a", "b"]), network=str(tmp_path / "network.safetensors"))
-    with pytest.raises(ConfigError, match="low_rate: expected a whole number"):
-        MethodOptions(low_rate=-1)
+    for rate in (-1, 5, 10**9):
+        with pytest.raises(ConfigError, match="low rate: expected 4000 to 384000 Hz"):
+            MethodOptions(low_rate=rate)
 
 
 def test_rate_bound_model_serves_every_rate() -> None:
