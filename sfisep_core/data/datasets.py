@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,10 @@ class StemDataset:
         self._lengths = np.array([track.frames for track in self.tracks])
         self._rates = np.array([track.sample_rate for track in self.tracks])
         self._active = {stem: self._active_seconds(stem) for stem in self.stems}
+
+    def mixed_with(self, sources: Sequence[str]) -> tuple[str, ...]:
+        """Give all stems, which add up to the mixture: `sources` first, then those not in it."""
+        return (*sources, *(stem for stem in self.stems if stem not in sources))
 
     def draw_place(
         self, rng: np.random.Generator, *, frames: int, stem: str | None = None

@@ -145,10 +145,10 @@ class ExampleLoader:
                     f"{list(config.speeds)}): choose rates that have a large common divisor"
                 )
                 raise ConfigError(msg)
-        self.dataset = dataset
+        self.dataset, self.sources = dataset, tuple(sources)
         self._micro_batches = MicroBatches(
             dataset,
-            tuple(sources),
+            self.sources,
             config,
             seed=seed,
             first_step=first_step,

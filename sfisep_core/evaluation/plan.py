@@ -12,6 +12,7 @@ from sfisep_core.models.contract import DEFAULT_SOURCES
 from sfisep_core.separation.methods import METHODS
 from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
+from sfisep_core.separation.super_resolution import super_resolve
 
 SOURCES = DEFAULT_SOURCES
 
@@ -40,7 +41,8 @@ def plan_systems(
 
     Raises:
         ConfigError: An unknown kind, a method without a model, nothing at all, a folder that is not
-            there, two folders of one name, or a model of other sources.
+            there, two folders of one name, a model of other sources, or a network that does not fit
+            it.
     """
     systems = []
     for kind in dict.fromkeys(kinds):
@@ -68,7 +70,17 @@ def plan_systems(
         )
         raise ConfigError(msg)
     if model is not None:
-        check_sources_fit(load(model, "cpu").sources, stems, where=f"model {model.name}")
+        loaded = load(model, "cpu")
+        check_sources_fit(loaded.sources, stems, where=f"model {model.name}")
+        if "super-resolve" in kinds and options.network:
+            # What does not fit together fits on no track.
+            super_resolve(
+                loaded,
+                sample_rate=0,
+                low_rate=options.low_rate,
+                network=options.network,
+                shares_only=False,
+            )
     return systems
 
 

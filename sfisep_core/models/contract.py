@@ -1,5 +1,6 @@
 """What every family of separators is to the rest of the program."""
 
+import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
@@ -42,11 +43,21 @@ class SegmentRule:
         seconds: Kept length of a segment, whole seconds; 0 = the whole signal at once.
         context_seconds: Seconds on either side that are given to the model and discarded.
         chunk_invariant: Whether segments, given the context, agree with the whole signal.
+
+    Raises:
+        ConfigError: A length is negative or not finite.
     """
 
     seconds: int
     context_seconds: float
     chunk_invariant: bool
+
+    def __post_init__(self) -> None:
+        """Check the lengths."""
+        for name, value in (("segment", self.seconds), ("context", self.context_seconds)):
+            if not 0 <= value < math.inf:
+                msg = f"{name}_seconds: expected 0 or more, got {value}"
+                raise ConfigError(msg)
 
 
 class SeparationModel(nn.Module, ABC):
@@ -64,6 +75,7 @@ class SeparationModel(nn.Module, ABC):
         stage_rates: Hz, one for every estimate that comes before the final one. While training,
             `forward` gives these too, in front of it on the source axis; each is compared with the
             stems in the band of its rate.
+        above_rate: Hz; training compares only what a signal of this rate cannot hold; 0 = all.
     """
 
     family: ClassVar[str]
@@ -74,6 +86,7 @@ class SeparationModel(nn.Module, ABC):
     normalizes_level: bool
     segments: SegmentRule
     stage_rates: tuple[int, ...] = ()
+    above_rate: int = 0
 
     @abstractmethod
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
@@ -103,7 +116,8 @@ class SeparationModel(nn.Module, ABC):
         if sample_rate != self.native_rate:
             msg = (
                 f"{self.family} model at {sample_rate} Hz: it works at {self.native_rate} Hz only; "
-                "pass --method resample"
+                "pass --method resample (to evaluate: --no-native --baseline resample; with "
+                f"--super-resolve: --low-rate {self.native_rate})"
             )
             raise ConfigError(msg)
 

@@ -109,8 +109,10 @@ class DeepConvSepNetwork(nn.Module):
             if self.training:
                 self._widen_range(magnitudes)
             low, high = self.bin_range
+            low = torch.where(low.isfinite(), low, 0.0)  # before training there is no range
+            span = (high - low).clamp_min(0.0)
             # What never changed is not heard.
-            magnitudes = (magnitudes - low) / torch.where(high > low, high - low, torch.inf)
+            magnitudes = (magnitudes - low) / torch.where(span > 0, span, torch.inf)
         hidden = self.vertical(magnitudes)  # (B, N1, T, 1)
         if self.config.tied:
             hidden = hidden + self.second_biases[0].view(-1, 1, 1)
@@ -129,14 +131,16 @@ class DeepConvSepNetwork(nn.Module):
             outputs = self.vertical_back(self.horizontal_back(hidden)).view(shape)
         outputs = outputs.abs() if self.config.activation == "abs" else torch.relu(outputs)
         if self.config.normalizes_bins:
-            outputs = low + outputs * (high - low)
+            outputs = low + outputs * span
         return outputs
 
     @torch.no_grad()
     def _widen_range(self, magnitudes: Tensor) -> None:
         low, high = self.bin_range
-        low.copy_(torch.minimum(low, magnitudes.amin((0, 2))[:, None]))
-        high.copy_(torch.maximum(high, magnitudes.amax((0, 2))[:, None]))
+        least, largest = magnitudes.amin((0, 2))[:, None], magnitudes.amax((0, 2))[:, None]
+        finite = least.isfinite() & largest.isfinite()
+        low.copy_(torch.where(finite, torch.minimum(low, least), low))
+        high.copy_(torch.where(finite, torch.maximum(high, largest), high))
 
     @torch.no_grad()
     def _start(self, num_sources: int) -> None:

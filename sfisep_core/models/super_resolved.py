@@ -69,7 +69,7 @@ class SuperResolvedSeparator(SeparationModel):
         restorer: The same of the restorer.
 
     Raises:
-        ConfigError: The separator cannot be made so, or is one of these itself.
+        ConfigError: The separator cannot be made so, has one source, or is one of these itself.
     """
 
     family = "super-resolved"
@@ -93,6 +93,13 @@ class SuperResolvedSeparator(SeparationModel):
         self.separator: SeparationModel = inner
         self.separator.requires_grad_(requires_grad=False).eval()
         self.sources = self.separator.sources
+        if len(self.sources) < 2:
+            msg = (
+                "super-resolved model: expected a separator of two sources or more, which share "
+                f"the mixture out, got one of {self.sources[0]} alone"
+            )
+            raise ConfigError(msg)
+        self.above_rate = config.low_rate
         self.native_rate = config.native_rate
         self.gain_rule = "mixture-consistent"
         self.normalizes_level = self.separator.normalizes_level

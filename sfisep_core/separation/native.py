@@ -155,7 +155,8 @@ def separate_store(
                 msg = (
                     f"device {windows.device}: out of memory even for segments of "
                     f"{2 * seconds:.1f} s at {sample_rate} Hz with {mixture.leading[0]} channels: "
-                    "close other programs, or pass --device cpu"
+                    "close other programs"
+                    f"{', or pass --device cpu' if windows.device.type != 'cpu' else ''}"
                 )
                 raise DeviceError(msg) from error
             _logger.warning(

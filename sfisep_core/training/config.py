@@ -34,7 +34,6 @@ _FIXED = (
     "floor_db",
     "window_seconds",
     "dissimilarity",
-    "above_rate",
     "mask_silent",
     "optimizer",
     "precision",
@@ -62,7 +61,6 @@ class TrainingConfig:
     floor_db: float = -30.0  # under a source's energy, relative to the mixture's
     window_seconds: float = 0.064  # of the spectra in the last three losses
     dissimilarity: DissimilarityConfig = field(default_factory=DissimilarityConfig)
-    above_rate: int = 0  # Hz; losses hear only what a signal of this rate cannot hold; 0 = all
     mask_silent: bool = False  # leave silent stems out of the loss
     optimizer: Literal["adamw", "radam-lookahead", "adadelta"] = "adamw"
     learning_rate: float = 2e-3
@@ -108,9 +106,6 @@ class TrainingConfig:
         for name, weight in self.loss.items():
             if not 0 < weight < math.inf:
                 _refuse(f"loss.{name}", "a weight above 0 (or leave it out)", weight)
-        if self.above_rate >= min(self.mixing.sample_rates):
-            allowed = "a rate below all of mixing.sample_rates, or 0"
-            _refuse("above_rate", allowed, self.above_rate)
         for name, rates in self.rates.items():
             if not rates or not all(RATES[0] <= rate <= RATES[1] for rate in rates):
                 _refuse(name, f"rates of {RATES[0]} to {RATES[1]} Hz", list(rates))
@@ -209,7 +204,6 @@ _ALLOWED: dict[str, _Check] = {
     "accumulation": _COUNT,
     "floor_db": (lambda value: -200 <= value <= 0, "-200 to 0"),
     "window_seconds": _POSITIVE_SHARE,
-    "above_rate": _NOT_NEGATIVE,
     "learning_rate": _UP_TO_1000,
     "rho": _SHARE,
     "epsilon": _POSITIVE_SHARE,

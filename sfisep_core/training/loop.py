@@ -29,6 +29,7 @@ from sfisep_core.training.milestones import Milestones
 from sfisep_core.training.optimizers import learning_rate_at
 from sfisep_core.training.run_log import RunLog
 from sfisep_core.training.state import RunState
+from sfisep_core.training.trial import check_model
 
 _logger = logging.getLogger(__name__)
 
@@ -120,9 +121,11 @@ def train(
         validation = StemDataset(data, split="valid", excerpt_seconds=None)
         for split in (dataset, validation):
             check_sources_fit(state.model.sources, split.stems, where="setting model.sources")
+        check_model(state.model, config.mixing.sample_rates, dataset.stems)
+        mixed = dataset.mixed_with(state.model.sources)
         loader = ExampleLoader(
             dataset,
-            state.model.sources,
+            mixed,
             config.mixing,
             seed=config.seed,
             first_step=state.step,
@@ -204,7 +207,7 @@ def _run(
             group["lr"] = learning_rate
 
         # 3. data, forward, backward, update
-        loss, norm, finite = _step(state, batches, processes, loader.dataset.sample_rate)
+        loss, norm, finite = _step(state, batches, processes, loader)
         state.statistics.add(loss, finite)
         state.average.update(state.model)
         state.step += 1
@@ -257,7 +260,7 @@ def _refuse_divergence(state: RunState, milestones: Milestones) -> None:
 
 
 def _step(
-    state: RunState, batches: Iterator[RawBatch], processes: Processes, stored_rate: int
+    state: RunState, batches: Iterator[RawBatch], processes: Processes, loader: ExampleLoader
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Take one step; give loss share, gradient norm and whether it counted, on the device."""
     config, model, device = state.config, state.model, processes.device
@@ -268,16 +271,19 @@ def _step(
     micro_batches = []
     for _ in range(config.accumulation):
         raw = next(batches).to(device, dtype=state.dtype, non_blocking=True)
-        stems = mix_batch(raw, draw, config.mixing, stored_rate=stored_rate)
+        stems = mix_batch(raw, draw, config.mixing, stored_rate=loader.dataset.sample_rate)
         micro_batches.append(_normalized(stems) if model.normalizes_level else stems)
     # The mean is over all that counts in the whole step, wherever it is computed.
-    weights = [source_weights(stems, mask_silent=config.mask_silent) for stems in micro_batches]
+    count = len(model.sources)  # the stems that come after them are only in the mixture
+    weights = [
+        source_weights(stems, mask_silent=config.mask_silent)[:, :count] for stems in micro_batches
+    ]
     total = processes.sum(torch.stack([w.sum() for w in weights]).sum()).clamp_min(1.0)
 
     measure = partial(
         source_losses,
         config.loss,
-        sources=model.sources,
+        sources=loader.sources,
         floor_db=config.floor_db,
         window_seconds=config.window_seconds,
         dissimilarity=config.dissimilarity,
@@ -295,7 +301,7 @@ def _step(
                 references=stems,
                 sample_rate=draw.sample_rate,
                 stage_rates=model.stage_rates,
-                above_rate=config.above_rate,
+                above_rate=model.above_rate,
             )
             share = (losses * weight).sum() / total
             # Gradients become the mean over processes; their sum is wanted.

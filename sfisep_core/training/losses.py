@@ -76,12 +76,14 @@ def staged_losses(
     """Add to the loss of final estimates the mean loss of those that came before.
 
     Every earlier estimate and its reference are resampled to the rate of its stage before they are
-    compared: what is above half that rate is left to later stages.
+    compared: what is above half that rate is left to later stages. References that come after those
+    of the estimates are of sources that the model leaves alone: they are part of the mixture, to
+    which losses are relative.
 
     Args:
         measure: Gives the losses of one stage.
         estimates: Shape (batch, stage source, channel, time), the final ones last.
-        references: Shape (batch, source, channel, time).
+        references: Shape (batch, source or more, channel, time).
         sample_rate: Hz.
         stage_rates: Hz, one for every stage but the last.
         above_rate: Hz below `sample_rate`: of final estimates, compare only what a signal of this
@@ -93,21 +95,26 @@ def staged_losses(
     Source: Rixen and Renz, "SFSRNet: Super-resolution for single-channel audio source separation",
     AAAI 2022.
     """
-    *stages, last = torch.split(estimates, references.shape[1], dim=1)
+    count = estimates.shape[1] // (len(stage_rates) + 1)
+    *stages, last = torch.split(estimates, count, dim=1)
+
+    def compare(found: Tensor, wanted: Tensor, rate: int) -> Tensor:
+        found = torch.cat([found, wanted[:, count:].to(found.dtype)], dim=1)
+        return measure(estimates=found, references=wanted, sample_rate=rate)[:, :count]
+
     final = references
     if above_rate:
         last, final = (
             signals - limit_band(signals, sample_rate=sample_rate, limit=above_rate)
             for signals in (last, references)
         )
-    total = measure(estimates=last, references=final, sample_rate=sample_rate)
+    total = compare(last, final, sample_rate)
     for rate, stage in zip(stage_rates, stages, strict=True):
         lower, target = (
             sinc_resample(signals, orig_rate=sample_rate, target_rate=rate)
             for signals in (stage, references)
         )
-        value = measure(estimates=lower, references=target, sample_rate=rate)
-        total = total + value / len(stages)
+        total = total + compare(lower, target, rate) / len(stages)
     return total
 
 

@@ -130,7 +130,7 @@ class Milestones:
     def _write_examples(self, model: SeparationModel) -> None:
         """Write what the model makes of the first validation tracks, to be listened to."""
         for track in self._dataset.tracks[: self._state.config.audio_examples]:
-            stems = [self._dataset.read_whole(track, stem) for stem in model.sources]
+            stems = [self._dataset.read_whole(track, stem) for stem in self._dataset.stems]
             mixture = np.sum(stems, axis=0)
             frames = round(self._state.config.validation_seconds * track.sample_rate)
             start = max(0, (mixture.shape[-1] - frames) // 2) if frames else 0

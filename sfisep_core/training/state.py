@@ -182,6 +182,9 @@ class RunState:
 def _start_model(config: TrainingConfig, init: str | None) -> SeparationModel:
     model = build_model(config.family, config.model)
     check_losses(config.loss, model.sources)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        msg = f"training settings model: a {config.family} of this form has nothing to be trained"
+        raise ConfigError(msg)
     if init is not None:
         found = resolve_model(init)
         # A super-resolved model goes on from one of its kind, or begins on top of any other.

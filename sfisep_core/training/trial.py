@@ -1,6 +1,6 @@
 """A first look at a model before a run: can it be made, and does it work where it has to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from sfisep_core.pretrained.native import first_line
 RATES = (1000, 384_000)
 
 _SECONDS = 0.1
+# What PyTorch and layers raise at sizes that do not work.
+_FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
 @torch.no_grad()
@@ -50,7 +52,14 @@ def try_model(
                     _try_rate(model, name, rate)
                     tried.add(rate)
         return model.sources
-    except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         msg = f"training settings model: a {family} cannot be made so: {first_line(error)}"
         raise ConfigError(msg) from error
 
@@ -61,11 +70,40 @@ def _try_rate(model: SeparationModel, name: str, rate: int) -> None:
     except ConfigError as error:
         msg = (
             f"training setting {name}: expected {model.native_rate} Hz alone, the rate of this "
-            f"{model.family}, got {rate} Hz; only SFI models can be trained at several rates "
-            f"({error})"
+            f"{model.family}, got {rate} Hz; families with learned filters train at one rate"
         )
         raise ConfigError(msg) from error
 
 
 def _separate_silence(model: SeparationModel, rate: int) -> None:
-    model(torch.zeros(1, 1, round(_SECONDS * rate)), sample_rate=rate)
+    stems = model(torch.zeros(1, 1, round(_SECONDS * rate)), sample_rate=rate)
+    if not stems.isfinite().all():
+        msg = f"training settings model: a {model.family} of this form makes no numbers of silence"
+        raise ConfigError(msg)
+
+
+def check_model(model: SeparationModel, sample_rates: Sequence[int], stems: Sequence[str]) -> None:
+    """Refuse to train a model that could not learn.
+
+    Args:
+        model: As it is to be trained.
+        sample_rates: Hz, of training.
+        stems: Of the data set: what the mixture is made of.
+
+    Raises:
+        ConfigError: It learns nothing at a rate, or forces stems to add up to a mixture of which
+            they are only some.
+    """
+    if model.above_rate >= min(sample_rates):
+        msg = (
+            f"training setting mixing.sample_rates: expected rates above model.low_rate "
+            f"({model.above_rate} Hz), got {min(sample_rates)} Hz"
+        )
+        raise ConfigError(msg)
+    left_out = [stem for stem in stems if stem not in model.sources]
+    if left_out and model.gain_rule == "mixture-consistent":
+        msg = (
+            "training setting model.gain_rule: mixture-consistent makes stems add up to the "
+            f"mixture, but model.sources leaves out {', '.join(left_out)}: set it to least-squares"
+        )
+        raise ConfigError(msg)

@@ -87,7 +87,7 @@ def validate(
     # By rate and source: sums of both scores, and how many they are.
     sums = np.zeros((len(sample_rates), len(model.sources), 3))
     for track in tracks[rank::world_size]:
-        stems = _read_stems(dataset, track, model.sources, seconds)
+        stems = _read_stems(dataset, track, dataset.mixed_with(model.sources), seconds)
         for row, sample_rate in zip(sums, sample_rates, strict=True):
             row += _score_track(model, stems, track.sample_rate, sample_rate)
     device = next(model.parameters()).device
@@ -127,11 +127,15 @@ def _score_track(
     stored_rate: int,
     sample_rate: int,
 ) -> npt.NDArray[np.float64]:
-    """Give SI-SDR improvement, SNR and 1, or zeros where a source is silent, shape (source, 3)."""
+    """Give SI-SDR improvement, SNR and 1, or zeros where a source is silent, shape (source, 3).
+
+    Stems that come after those of the model are only part of the mixture.
+    """
     references = np.stack(
         [resample(stem, orig_rate=stored_rate, target_rate=sample_rate) for stem in stems]
     )
     mixture = references.sum(axis=0)
+    references = references[: len(model.sources)]
     try:
         estimates = separate_native(model, mixture, sample_rate=sample_rate)
     except np.linalg.LinAlgError:  # least-squares gains of estimates that are not finite

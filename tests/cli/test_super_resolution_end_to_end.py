@@ -69,6 +69,12 @@ def test_train_separate_compare(run_sfisep: Run, capsys: Capture, data: str, bel
     assert "name that one with --init MODEL" in capsys.readouterr().err
     assert run_sfisep(*train, "--out", "run", "--init", below) == 0
     # On from what there is: the model below is in the file.
+    useless = ["--out", "no", "--init", below, "--set", "model.restorer.network=false"]
+    assert run_sfisep(*train, *useless) == 2
+    assert "has nothing to be trained" in capsys.readouterr().err
+    deaf = ["--out", "no", "--init", below, "--set", "model.low_rate=12000"]
+    assert run_sfisep(*train, *deaf, "--set", "mixing.sample_rates=[12000]") == 2
+    assert "expected rates above model.low_rate (12000 Hz)" in capsys.readouterr().err
     resume = ["train", "--data", data, "--device", "cpu", "--quiet", "--out", "run", "--resume"]
     assert run_sfisep(*resume, "--set", "steps=3") == 0
     assert run_sfisep(*train, "--out", "again", "--init", "run/best.safetensors") == 0
@@ -92,6 +98,11 @@ def test_train_separate_compare(run_sfisep: Run, capsys: Capture, data: str, bel
     refused = ["--super-resolve", "--network", below]
     assert run_sfisep("separate", "song.wav", "-m", below, *refused, *options) == 1
     assert "expected a super-resolved model" in capsys.readouterr().err
+
+    wrong = ["evaluate", "--data", data, "-m", below, "--network", below, "--device", "cpu"]
+    assert run_sfisep(*wrong, "--baseline", "super-resolve", "--out", "scores") == 2
+    assert "expected a super-resolved model" in capsys.readouterr().err
+    assert not list(Path("scores").rglob("*.json"))
 
     compare = ["compare-resampling", "--data", data, "--sr", "16000", "--out", "study"]
     compare += ["-m", below, "--network", "run/best.safetensors", "--no-report", "--quiet"]

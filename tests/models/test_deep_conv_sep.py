@@ -277,3 +277,14 @@ def test_bins_without_a_range_are_not_heard() -> None:
     louder[..., 16] = 1e6
     assert torch.equal(network.eval()(louder), network(magnitudes))
     assert not torch.equal(network(2 * magnitudes), network(magnitudes))
+
+
+def test_ranges_hold_what_is_finite_only() -> None:
+    network = small_network(normalizes_bins=True)
+    magnitudes = noise(2, 1, 8, 17).abs()
+    assert network.eval()(magnitudes).isfinite().all()  # before training, too
+    network.train()(magnitudes)
+    kept = network.bin_range.clone()
+    network(torch.full_like(magnitudes, torch.nan))
+    network(torch.full_like(magnitudes, torch.inf))
+    assert torch.equal(network.bin_range, kept)

@@ -349,7 +349,7 @@ def test_rates_are_those_that_the_family_can(key: str, monkeypatch: pytest.Monke
         load_config(overrides=[*settings, f"{key}=[32000, 8000]"])
     assert str(raised.value) == (
         f"training setting {key}: expected 32000 Hz alone, the rate of this native-only, got "
-        "8000 Hz; only SFI models can be trained at several rates (works at 32000 Hz alone)"
+        "8000 Hz; families with learned filters train at one rate"
     )
 
 

@@ -61,3 +61,26 @@ def test_losses_above_a_rate_do_not_hear_what_is_below() -> None:
 
     assert loss(high) < 1e-3 * loss(low)
     assert loss(low) > 0.4
+
+
+def test_references_beyond_the_estimates_are_only_in_the_mixture() -> None:
+    heard: list[tuple[Tensor, Tensor]] = []
+
+    def measure(*, estimates: Tensor, references: Tensor, sample_rate: int) -> Tensor:
+        assert sample_rate == 8000
+        heard.append((estimates, references))
+        return (estimates - references).square().mean(dim=(-2, -1))
+
+    torch.manual_seed(0)
+    stems = torch.randn(2, 3, 1, 800)
+    estimates = torch.randn(2, 4, 1, 800, requires_grad=True)  # two stages of two sources
+    losses = staged_losses(
+        measure, estimates=estimates, references=stems, sample_rate=8000, stage_rates=(8000,)
+    )
+    assert losses.shape == (2, 2)
+    for found, wanted in heard:
+        assert found.shape == wanted.shape == (2, 3, 1, 800)
+        assert torch.equal(found[:, 2], wanted[:, 2])  # nothing of its loss is to be got
+    losses.sum().backward()
+    assert estimates.grad is not None
+    assert (estimates.grad != 0).all()

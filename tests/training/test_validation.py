@@ -64,10 +64,17 @@ def dataset(*tracks: Stems, rate: int = RATE) -> Any:
         return audio
 
     found = [
-        SimpleNamespace(number=i, sample_rate=rate, frames=stems["vocals"].shape[1])
+        SimpleNamespace(number=i, sample_rate=rate, frames=next(iter(stems.values())).shape[1])
         for i, stems in enumerate(tracks)
     ]
-    return SimpleNamespace(folder=Path("data"), tracks=found, read_whole=read_whole)
+    stems = tuple(tracks[0])
+    return SimpleNamespace(
+        folder=Path("data"),
+        tracks=found,
+        stems=stems,
+        read_whole=read_whole,
+        mixed_with=lambda sources: (*sources, *(stem for stem in stems if stem not in sources)),
+    )
 
 
 def score(model: SeparationModel, data: Any, **settings: Any) -> ValidationScores:
@@ -88,6 +95,13 @@ def test_scores_of_known_estimates() -> None:
     assert scores.snr[RATE]["bass"] == pytest.approx(sum(bass) / 2, abs=1e-3)
     assert scores.counts == {RATE: {"vocals": 2, "bass": 2}}
     assert scores.mean == pytest.approx(10.0)
+
+
+def test_stems_that_a_model_leaves_alone_are_in_its_mixture() -> None:
+    louder = {**track(), "drums": 10 * track()["bass"]}
+    alone, beside = score(Halves(), dataset(track())), score(Halves(), dataset(louder))
+    assert beside.counts == {RATE: {"vocals": 1, "bass": 1}}
+    assert beside.snr[RATE]["vocals"] < alone.snr[RATE]["vocals"] - 10
 
 
 def test_source_counts_where_it_plays() -> None:
@@ -249,7 +263,7 @@ def test_order_of_sources_without_names_does_not_matter(swapped: bool) -> None:
     unnamed = {"s1": named["vocals"], "s2": named["bass"]}
     model = Speakers()
     model.swapped = swapped
-    scores = score(model, dataset(named | unnamed))
+    scores = score(model, dataset(unnamed))
     expected = score(Cleaner(), dataset(named))
     assert scores.si_sdr == {RATE: {"s1": pytest.approx(20.0), "s2": pytest.approx(0.0)}}
     assert list(scores.snr[RATE].values()) == list(expected.snr[RATE].values())

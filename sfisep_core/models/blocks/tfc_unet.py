@@ -57,6 +57,24 @@ class TFCUNetConfig:
         if self.num_blocks < 3 or self.num_blocks % 2 == 0:
             msg = f"TFC U-Net num_blocks: expected 3, 5, 7, ..., got {self.num_blocks}"
             raise ConfigError(msg)
+        least = {
+            "channels": self.channels,
+            "num_layers": self.num_layers,
+            "bottleneck_factor": 1 if self.bottleneck_factor is None else self.bottleneck_factor,
+            "min_units": self.min_units,
+            "embedding": self.embedding,
+            "control_layers": self.control_layers,
+            "num_latent": self.num_latent,
+            "key_size": self.key_size,
+        }
+        for name, value in least.items():
+            if value < 1:
+                msg = f"TFC U-Net {name}: expected 1 or more, got {value}"
+                raise ConfigError(msg)
+        far = [level for level in self.halves_time or () if not 0 <= level < self.levels]
+        if far:
+            msg = f"TFC U-Net halves_time: expected levels of 0 to {self.levels - 1}, got {far[0]}"
+            raise ConfigError(msg)
         if self.transform != "tfc" and (self.across != "none" or self.modulation != "none"):
             msg = (
                 f"TFC U-Net: {self.transform} blocks stand by themselves; expected across none and "
