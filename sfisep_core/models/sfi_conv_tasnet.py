@@ -142,7 +142,8 @@ class SFIConvTasNet(SeparationModel):
         """Give the latent, shape (B, N, frames), and masks for it, shape (B, S, N, frames)."""
         # Samples are made of 32-bit numbers even where the mask network computes with fewer.
         with torch.autocast(signals.device.type, enabled=False):
-            latent = torch.relu(self.encoder(signals, sample_rate=sample_rate))
+            latent = self.encoder(signals, sample_rate=sample_rate)
+            latent = torch.relu(latent) if torch.is_grad_enabled() else latent.relu_()
             if isinstance(self.masker, MaskNetwork):
                 latent = latent.contiguous()  # features of a FusedMaskNetwork lie together
         return latent, self.masker(latent)
