@@ -256,7 +256,8 @@ def test_gain_rule_comes_at_the_same_place(
         assert not later
 
 
-@pytest.mark.parametrize("name", METHODS)
+# Super-resolution, which needs two sources: tests/models/test_super_resolved.py.
+@pytest.mark.parametrize("name", ["native", *RESAMPLING, "direct"])
 @pytest.mark.parametrize("rate", [5000, 11025])
 def test_least_squares_gains_make_up_for_any_scale(name: MethodName, rate: int) -> None:
     mixture = noise(2, 3000)
