@@ -11,6 +11,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ def sinc_resample(
         The signal at `target_rate`, shape (..., length), of the type and on the device of `audio`.
 
     Raises:
-        ConfigError: If a rate or `length` is out of range, or if the two rates share so small a
-            divisor that the filters would fill the memory.
+        ConfigError: If a rate or `length` is out of range, if the two rates share so small a
+            divisor that the filters would fill the memory, or if torchaudio cannot be loaded.
 
     Source:
         Hann-windowed sinc with 6 zero crossings and roll-off 0.99, the defaults of
@@ -207,6 +208,10 @@ def limit_band(audio: torch.Tensor, *, sample_rate: int, limit: int) -> torch.Te
 def _sinc_resampler(
     orig_rate: int, target_rate: int, dtype: torch.dtype, device: torch.device
 ) -> torchaudio.transforms.Resample:
+    check_torchaudio(
+        f"sinc resampling from {orig_rate} Hz to {target_rate} Hz",
+        instead="use `resample` (soxr)",
+    )
     import torch
     import torchaudio.transforms
 

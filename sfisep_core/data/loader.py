@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sfisep_core.audio.resample import sinc_fits
+from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.mixing import MixingConfig, RawBatch, draw_example
 from sfisep_core.errors import ConfigError, SfisepError, TrainingError
@@ -137,7 +138,15 @@ class ExampleLoader:
                 f"({world_size} processes x accumulation {accumulation}), got {batch_size}"
             )
             raise ConfigError(msg)
-        for orig_rate, target_rate in sorted(config.resampled_pairs(dataset.sample_rate)):
+        pairs = sorted(config.resampled_pairs(dataset.sample_rate))
+        if any(orig_rate != target_rate for orig_rate, target_rate in pairs):
+            check_torchaudio(
+                f"training at {', '.join(map(str, config.sample_rates))} Hz and at the speeds "
+                f"{', '.join(map(str, config.speeds))}, with data at {dataset.sample_rate} Hz,",
+                instead=f"set mixing.sample_rates to [{dataset.sample_rate}], and "
+                "mixing.speed_probability and mixing.lowpass_probability to 0",
+            )
+        for orig_rate, target_rate in pairs:
             if not sinc_fits(orig_rate=orig_rate, target_rate=target_rate):
                 msg = (
                     f"training setting mixing.sample_rates: cannot resample from {orig_rate} Hz "

@@ -9,7 +9,7 @@ from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError, DatasetError
 from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, ModelFile, System, load
 from sfisep_core.models.contract import DEFAULT_SOURCES
-from sfisep_core.separation.methods import METHODS
+from sfisep_core.separation.methods import METHODS, check_method
 from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 from sfisep_core.separation.super_resolution import super_resolve
@@ -41,8 +41,8 @@ def plan_systems(
 
     Raises:
         ConfigError: An unknown kind, a method without a model, nothing at all, a folder that is not
-            there, two folders of one name, a model of other sources, or a network that does not fit
-            it.
+            there, two folders of one name, a model of other sources, a network that does not fit
+            it, or a method that needs torchaudio where it cannot be loaded.
     """
     systems = []
     for kind in dict.fromkeys(kinds):
@@ -55,6 +55,7 @@ def plan_systems(
             msg = f"baseline {kind!r} is a method of a model: name one with --model"
             raise ConfigError(msg)
         else:
+            check_method(kind)
             systems.append(System(kind, kind, f"{model.label}.{kind}", model, segment, options))
     for folder in estimates:
         name = folder.resolve().name

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sfisep_core.audio.stores import MemoryStore, Store, Stores
+from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
@@ -39,6 +40,10 @@ MethodName = Literal[
 ]
 
 
+# They resample with torchaudio's windowed sinc.
+_WITH_SINC = ("resample", "noisy-kernel", "post-noise", "super-resolve", "super-resolve-share")
+
+
 class Method(Protocol):
     """A way of running a model, `run_method` without its first argument."""
 
@@ -56,14 +61,17 @@ class Method(Protocol):
 
 
 def check_method(name: str) -> None:
-    """Refuse what is no name of a method.
+    """Refuse a method that does not exist, or that cannot run with the installed packages.
 
     Raises:
-        ConfigError: The name is not one of `METHODS`.
+        ConfigError: The name is not one of `METHODS`, or the method needs torchaudio and it cannot
+            be loaded.
     """
     if name not in METHODS:
         msg = f"method {name!r}: expected one of {', '.join(METHODS)}"
         raise ConfigError(msg)
+    if name in _WITH_SINC:
+        check_torchaudio(f"method {name}", instead="choose the method native, soxr or direct")
 
 
 def run_method(

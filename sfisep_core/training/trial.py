@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
@@ -91,8 +92,8 @@ def check_model(model: SeparationModel, sample_rates: Sequence[int], stems: Sequ
         stems: Of the data set: what the mixture is made of.
 
     Raises:
-        ConfigError: It learns nothing at a rate, or forces stems to add up to a mixture of which
-            they are only some.
+        ConfigError: It learns nothing at a rate, forces stems to add up to a mixture of which they
+            are only some, or its losses need torchaudio and it cannot be loaded.
     """
     if model.above_rate >= min(sample_rates):
         msg = (
@@ -100,6 +101,11 @@ def check_model(model: SeparationModel, sample_rates: Sequence[int], stems: Sequ
             f"({model.above_rate} Hz), got {min(sample_rates)} Hz"
         )
         raise ConfigError(msg)
+    if model.above_rate or model.stage_rates:
+        check_torchaudio(
+            f"training a {model.family} with losses at other sampling frequencies",
+            instead="train a family without them",
+        )
     left_out = [stem for stem in stems if stem not in model.sources]
     if left_out and model.gain_rule == "mixture-consistent":
         msg = (

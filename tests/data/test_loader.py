@@ -270,3 +270,20 @@ def test_workers_end_with_the_process_that_trains(
             process.stdin.close()  # it ends as programs do, with its loader open
         assert process.wait() == (-signal.SIGKILL if killed else 0)
     wait_until(lambda: not is_running(pid))
+
+
+def test_resampling_without_torchaudio_is_refused_before_the_first_step(
+    monkeypatch: pytest.MonkeyPatch, dataset: StemDataset
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    settings = {"seed": 3, "first_step": 0, "steps": 3, "batch_size": 4}
+    assert (
+        len(
+            ExampleLoader(
+                dataset, STEMS, MixingConfig(speeds=(1.0,), sample_rates=(RATE,)), **settings
+            )
+        )
+        == 3
+    )
+    with pytest.raises(ConfigError, match="training at 4000 Hz and at the speeds 1"):
+        ExampleLoader(dataset, STEMS, MixingConfig(speeds=(1.0,), sample_rates=(4000,)), **settings)
