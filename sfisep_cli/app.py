@@ -13,6 +13,7 @@ import typer
 
 from sfisep_cli.commands import (
     compare_resampling,
+    demo,
     env,
     evaluate,
     models,
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("demo")(demo.demo)
 app.command("separate")(separate.separate)
 app.command("prepare-data")(prepare_data.prepare_data)
 app.command("train")(train.train)

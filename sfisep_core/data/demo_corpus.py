@@ -17,7 +17,7 @@ import soundfile as sf
 from sfisep_core.atomic import written_whole
 from sfisep_core.data.demo_players import play_stem
 from sfisep_core.data.demo_song import plan_song
-from sfisep_core.data.layouts import STEMS
+from sfisep_core.data.layouts import MIXTURE, STEMS
 from sfisep_core.data.records import write_json
 from sfisep_core.errors import ConfigError, DatasetError
 
@@ -124,7 +124,7 @@ def generate_demo_corpus(
                 stems = render_track(
                     seed=seed, track=track, seconds=seconds, sample_rate=sample_rate
                 )
-                _write_track(folder, stems, sample_rate)
+                write_track(folder, stems, sample_rate)
         except (OSError, sf.SoundFileError) as error:
             msg = (
                 f"Cannot write the demo track {folder}: {error}. "
@@ -135,6 +135,32 @@ def generate_demo_corpus(
         if progress is not None:
             progress(DemoProgress(folder.name, len(folders), len(splits)))
     return folders
+
+
+def write_track(
+    folder: Path, stems: dict[str, npt.NDArray[np.int16]], sample_rate: int
+) -> dict[str, Path]:
+    """Write the stems of a song and their sum as 16-bit WAV files, each complete or not at all.
+
+    Args:
+        folder: Folder of the track, which exists.
+        stems: As `render_track` gives them; their sum fits 16 bits.
+        sample_rate: In Hz.
+
+    Returns:
+        The file of each stem and of "mixture", `<folder>/<name>.wav`.
+
+    Raises:
+        OSError: If a file cannot be written.
+        soundfile.SoundFileError: Likewise.
+    """
+    mixture = np.sum(list(stems.values()), axis=0, dtype=np.int32).astype(np.int16)
+    files = {}
+    for name, samples in {**stems, MIXTURE: mixture}.items():
+        files[name] = folder / f"{name}.wav"
+        with written_whole(files[name]) as temporary:
+            sf.write(temporary, samples.T, sample_rate, subtype="PCM_16", format="WAV")
+    return files
 
 
 def _claim(directory: Path, settings: dict[str, float]) -> None:
@@ -188,7 +214,7 @@ def _check_settings(seed: int, seconds: float, sample_rate: int) -> None:
 
 def _is_complete(folder: Path, seconds: float, sample_rate: int) -> bool:
     frames = round(seconds * sample_rate)
-    for name in ("mixture", *STEMS):
+    for name in (MIXTURE, *STEMS):
         try:
             info = sf.info(folder / f"{name}.wav")
         except sf.SoundFileError:
@@ -196,10 +222,3 @@ def _is_complete(folder: Path, seconds: float, sample_rate: int) -> bool:
         if (info.samplerate, info.frames, info.channels) != (sample_rate, frames, 2):
             return False
     return True
-
-
-def _write_track(folder: Path, stems: dict[str, npt.NDArray[np.int16]], sample_rate: int) -> None:
-    mixture = np.sum(list(stems.values()), axis=0, dtype=np.int32).astype(np.int16)
-    for name, samples in {**stems, "mixture": mixture}.items():
-        with written_whole(folder / f"{name}.wav") as temporary:
-            sf.write(temporary, samples.T, sample_rate, subtype="PCM_16", format="WAV")

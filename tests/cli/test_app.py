@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # decision that this list makes visible.
 OPTIONS = {
     "sfisep": "--version --install-completion --show-completion",
+    "sfisep demo": "--out --sr --model --name --json --quiet",
     "sfisep separate": "--out --model --name --sr --device --method "
     "--super-resolve --low-rate --network --seed --stems --two-stems "
     "--residual --format --int16 "

@@ -1,0 +1,166 @@
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sfisep_cli import render
+from sfisep_core.evaluation import demo
+
+Run = Callable[..., int]
+STEMS = ("vocals", "drums", "bass", "other")
+
+
+@pytest.fixture(autouse=True)
+def short_song_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is shown does not depend on the song's length: 2 s of it take a tenth of the time."""
+    monkeypatch.setattr(demo, "SONG_SECONDS", 2.0)
+    monkeypatch.chdir(tmp_path)
+
+
+def keys(content: object) -> object:
+    """The structure of a JSON document: its keys, with the kinds of its values."""
+    if isinstance(content, dict):
+        return {key: keys(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [keys(value) for value in content]
+    return type(content).__name__
+
+
+def test_json_report_has_the_pinned_schema(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_sfisep("demo", "--json", "--sr", "16000", "--sr", "11025") == 0
+    report = json.loads(capsys.readouterr().out)
+    scores = dict.fromkeys(("si_sdr", "si_sdr_improvement", "sdr", "sdr_improvement"), "float")
+    rate = {
+        "sample_rate": "int",
+        "channels": "int",
+        "frames": "int",
+        "seconds": "float",
+        "elapsed_seconds": "float",
+        "stems": dict.fromkeys(STEMS, "str"),
+        "scores": dict.fromkeys(STEMS, scores),
+    }
+    assert keys(report) == {
+        "schema": "str",
+        "version": "str",
+        "model": {"name": "str", "sha256": "str"},
+        "device": "str",
+        "mixture": "str",
+        "true_stems": dict.fromkeys(STEMS, "str"),
+        "rates": [rate, rate, rate],
+        "failed": "int",
+    }
+    assert report["schema"] == "sfisep-demo-1"
+    assert report["model"]["name"] == "default"
+    assert len(report["model"]["sha256"]) == 64
+    assert [r["sample_rate"] for r in report["rates"]] == [44100, 16000, 11025]
+    assert [r["frames"] for r in report["rates"]] == [88200, 32000, 22050]
+    assert Path(report["mixture"]) == Path("sfisep-demo/song/mixture.wav")
+    assert all(Path(path).is_file() for r in report["rates"] for path in r["stems"].values())
+
+
+def test_80_columns_break_no_cell_path_or_command(
+    run_sfisep: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(render.output, "_width", 80)
+    out = tmp_path / "a folder whose name is long enough to be broken over the lines of a terminal"
+    assert run_sfisep("demo", "--out", out, "--sr", "192000") == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [
+        [cell.strip() for cell in line.strip("│┃").split(line[0])]
+        for line in (lines[1], *lines[3:11])
+    ]
+    assert cells[0] == ["rate", "stem", "SI-SDR", "over mixture", "SDR", "over mixture"]
+    assert [row[:2] for row in cells[1:]] == [
+        [f"{rate} Hz", stem] for rate in (44100, 192000) for stem in STEMS
+    ]
+    assert max(map(len, lines[:13])) <= 80
+    indented = [line.strip() for line in lines if line.startswith("  ")]
+    paths, commands = indented[:-4], indented[-4:]
+    assert paths[0] == str(out / "song/mixture.wav")
+    assert len(paths) == 13
+    assert all(Path(path).is_file() for path in paths)
+    words = [shlex.split(command) for command in commands]
+    assert words[0][:3] == ["sfisep", "separate", str(out / "song/mixture.wav")]
+    assert [w[1] for w in words] == ["separate", "separate", "prepare-data", "evaluate"]
+
+
+def test_first_command_to_try_next_works(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_sfisep("demo") == 0
+    lines = capsys.readouterr().out.splitlines()
+    command = lines[lines.index("To try next:") + 1]
+    assert run_sfisep(*shlex.split(command)[1:]) == 0
+    assert Path("separated/default/mixture/vocals.wav").is_file()
+
+
+def test_quiet_prints_nothing_and_works_all_the_same(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_sfisep("demo", "-q", "--out", "x") == 0
+    assert capsys.readouterr() == ("", "")
+    assert Path("x/default/8000/vocals.wav").is_file()
+
+
+def test_model_is_named_in_folders_and_commands(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sfisep_core.pretrained.registry import BUNDLED
+
+    copy = Path("my model.safetensors")
+    copy.write_bytes(BUNDLED["default"].read_bytes())
+    assert run_sfisep("demo", "--model", copy) == 0
+    shown = capsys.readouterr().out
+    assert "\n  sfisep-demo/my model/8000/vocals.wav\n" in shown
+    assert "\n  sfisep separate YOUR-SONG.mp3 --model 'my model.safetensors'\n" in shown
+
+
+def test_stems_no_better_than_the_mixture_fail(
+    run_sfisep: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "si_sdr", lambda **_: 1.0)
+    assert run_sfisep("demo", "--json") == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["failed"] == 8
+    assert (
+        "error: vocals at 8000 Hz: expected an SI-SDR above the mixture's, got +0.0 dB"
+        in captured.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--out", "file"], 2, "is a file"),
+        (
+            ["--out", "file/below"],
+            1,
+            "output folder file/below: expected a folder that can be made",
+        ),
+        (["--out", "."], 1, "expected an empty folder or one of an earlier demo, found 'file'"),
+        (["--out", "x" * 300], 1, "got File name too long: choose another --out"),
+        (["--sr", "3999"], 2, "equal to 4000"),
+        (["--sr", "400000"], 2, "equal to 384000"),
+        (["--model", "nothing"], 1, "model nothing: expected a bundled model"),
+    ],
+)
+def test_what_cannot_be_is_told(
+    options: list[str],
+    code: int,
+    message: str,
+    run_sfisep: Run,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("file").write_text("in the way")
+    assert run_sfisep("demo", *options) == code
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert sorted(path.name for path in Path().iterdir()) == ["file"]
