@@ -126,7 +126,7 @@ def prepare_data(
             metavar="DIR",
             file_okay=False,
             help="Compose and play a data set into this folder, instead of preparing one; at "
-            f"{DEMO_SAMPLE_RATE} Hz without --sr.",
+            f"{DEMO_SAMPLE_RATE} Hz without --sr. It is prepared as it is.",
             rich_help_panel=_DEMO,
         ),
     ] = None,
@@ -242,9 +242,10 @@ def _generate_demo(
             progress=report,
         )
     if not quiet:
-        show_message(
-            f"{tracks} tracks in {directory}, for `sfisep prepare-data {directory} --out DIR`"
-        )
+        num_train = tracks - 2 * num_held_out
+        counts = f"{num_train} train, {num_held_out} valid, {num_held_out} test"
+        show_message(f"{tracks} tracks in {directory}: {counts}")
+    _remember(directory, quiet=quiet)
 
 
 def _prepare(source: Path, out: Path, *, quiet: bool, **settings: Any) -> None:

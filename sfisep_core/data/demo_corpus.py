@@ -1,12 +1,13 @@
-"""Generate a demo corpus of music with true stems, in the folder layout of MUSDB18-HQ.
+"""Generate a demo corpus of music with true stems: a data set that is prepared as it is.
 
 The songs are synthetic: nothing is downloaded, nobody's rights are touched, and the same arguments
 give the same bytes on every run.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,19 @@ import numpy.typing as npt
 import soundfile as sf
 
 from sfisep_core.atomic import written_whole
+from sfisep_core.audio.files import read_audio
 from sfisep_core.data.demo_players import play_stem
 from sfisep_core.data.demo_song import plan_song
-from sfisep_core.data.layouts import MIXTURE, STEMS
+from sfisep_core.data.layouts import MIXTURE, STEMS, SourceFile, SourceTrack
+from sfisep_core.data.manifest import (
+    MANIFEST_NAME,
+    PreparedTrack,
+    read_existing,
+    update_manifest,
+)
 from sfisep_core.data.records import write_json
+from sfisep_core.data.sources import file_digest, inspect
+from sfisep_core.data.track_preparation import rms_per_second
 from sfisep_core.errors import ConfigError, DatasetError
 
 SETTINGS_NAME = "demo.json"
@@ -82,6 +92,7 @@ def generate_demo_corpus(
 ) -> list[Path]:
     """Write `<directory>/{train,valid,test}/<track>/{mixture,vocals,drums,bass,other}.wav`.
 
+    The directory is a prepared data set, with a manifest, and MUSDB18-HQ's layout at the same time.
     A track folder that already holds its five files with the right rate and length is left as it
     is. The settings are kept in `<directory>/demo.json`: a directory holds one corpus.
 
@@ -115,25 +126,27 @@ def generate_demo_corpus(
         raise ConfigError(msg)
     numbers = {f"num_{split}": count for split, count in counts.items()}
     _claim(directory, {"seed": seed, "seconds": seconds, "sample_rate": sample_rate, **numbers})
-    folders = []
+    known = {(track.split, track.name) for track in read_existing(directory)}
+    folders: list[Path] = []
+    described: list[PreparedTrack] = []
     for track, split in enumerate(splits):
         folder = directory / split / f"demo_{track:04d}"
-        try:
+        with _write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            if not _is_complete(folder, seconds, sample_rate):
+            complete = _is_complete(folder, seconds, sample_rate)
+            if not complete:
                 stems = render_track(
                     seed=seed, track=track, seconds=seconds, sample_rate=sample_rate
                 )
                 write_track(folder, stems, sample_rate)
-        except (OSError, sf.SoundFileError) as error:
-            msg = (
-                f"Cannot write the demo track {folder}: {error}. "
-                "Check the free space and the permissions, or name another directory."
-            )
-            raise DatasetError(msg) from error
+            if not complete or (split, folder.name) not in known:
+                described.append(_describe(folder, split))
         folders.append(folder)
         if progress is not None:
             progress(DemoProgress(folder.name, len(folders), len(splits)))
+    # Once, at the end: a run that was killed finds its tracks complete, and describes them then.
+    with _write_errors(directory / MANIFEST_NAME):
+        update_manifest(directory, add=described)
     return folders
 
 
@@ -161,6 +174,50 @@ def write_track(
         with written_whole(files[name]) as temporary:
             sf.write(temporary, samples.T, sample_rate, subtype="PCM_16", format="WAV")
     return files
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk refuses into an error that names what could not be written."""
+    try:
+        yield
+    except (OSError, sf.SoundFileError) as error:
+        msg = (
+            f"Cannot write {path} of the demo corpus: {error}. "
+            "Check the free space and the permissions, or name another directory."
+        )
+        raise DatasetError(msg) from error
+
+
+def _describe(folder: Path, split: str) -> PreparedTrack:
+    """Describe a track that is complete, as if it had been prepared from its own files."""
+    files = {name: folder / f"{name}.wav" for name in (*STEMS, MIXTURE)}
+    source = SourceTrack(
+        name=folder.name,
+        split=split,
+        path=folder,
+        stems={stem: (SourceFile(files[stem]),) for stem in STEMS},
+        mixture=SourceFile(files[MIXTURE]),
+    )
+    known = inspect(source)
+    # Training sums the stems; for the other splits a prepared set names the given mixture.
+    roles = STEMS if split == "train" else (*STEMS, MIXTURE)
+    names = {role: f"{split}/{folder.name}/{role}.wav" for role in roles}
+    return PreparedTrack(
+        name=folder.name,
+        split=split,
+        sample_rate=known.sample_rate,
+        channels=known.channels,
+        frames=known.frames,
+        stems={stem: names[stem] for stem in STEMS},
+        activity={
+            stem: rms_per_second(read_audio(files[stem])[0], known.sample_rate) for stem in STEMS
+        },
+        origin=known.origin,
+        mixture=names.get(MIXTURE),
+        encoding="int16",
+        sha256={role: file_digest(files[role]) for role in roles},
+    )
 
 
 def _claim(directory: Path, settings: dict[str, float]) -> None:

@@ -69,7 +69,8 @@ def read_manifest(folder: Path) -> list[PreparedTrack]:
     if not path.is_file():
         msg = (
             f"data set {folder}: expected {MANIFEST_NAME}, found none: prepare the data first, "
-            f"`sfisep prepare-data SOURCE --out {folder}`"
+            f"`sfisep prepare-data SOURCE --out {folder}`, or have a data set composed, `sfisep "
+            f"prepare-data --demo {folder}`"
         )
         raise DatasetError(msg)
     try:

@@ -13,8 +13,8 @@ from sfisep_core.errors import DatasetError
 VARIABLE = "SFISEP_DATA"
 
 _HELP = (
-    "prepare one with `sfisep prepare-data SOURCE --out DIR`, or name one that is prepared with "
-    "`--data DIR`"
+    "prepare one with `sfisep prepare-data SOURCE --out DIR`, let one be composed with `sfisep "
+    "prepare-data --demo DIR`, or name one that is prepared with `--data DIR`"
 )
 
 

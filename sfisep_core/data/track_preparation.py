@@ -183,7 +183,7 @@ def _write_parts(plan: TrackPlan, audio: dict[str, npt.NDArray[np.float32]]) -> 
                 frames=last - first,
                 stems={stem: plan.file(name, stem) for stem in stems},
                 activity={
-                    stem: _rms_per_second(audio[stem][:, first:last], plan.sample_rate)
+                    stem: rms_per_second(audio[stem][:, first:last], plan.sample_rate)
                     for stem in stems
                 },
                 origin=plan.origin,
@@ -213,7 +213,16 @@ def _warn_of_clipping(plan: TrackPlan, audio: dict[str, npt.NDArray[np.float32]]
         )
 
 
-def _rms_per_second(audio: npt.NDArray[np.float32], sample_rate: int) -> list[float]:
+def rms_per_second(audio: npt.NDArray[np.float32], sample_rate: int) -> list[float]:
+    """Measure the activity of a stem: the RMS of every whole second, over all channels.
+
+    Args:
+        audio: Shape (channel, time), full scale at 1.0.
+        sample_rate: Hz.
+
+    Returns:
+        One value for each second, rounded to six decimals.
+    """
     values = []
     for start in range(0, audio.shape[1] - sample_rate + 1, sample_rate):
         second = audio[:, start : start + sample_rate].astype(np.float64)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.demo_corpus import generate_demo_corpus
-from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.evaluation.plan import plan_systems
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.systems import MIXTURE, ModelFile, System, model_file
@@ -33,13 +32,11 @@ RATE_BOUND = ("conv-tasnet-demo", "sepformer-demo", "sfsrnet-demo")
 
 def make_data(work: Path) -> Path:
     """Make what `sfisep prepare-data --demo` makes."""
-    demo, prepared = work / "demo", work / "prepared"
-    if not (prepared / "manifest.json").exists():
-        generate_demo_corpus(
-            demo, num_train=8, num_valid=2, num_test=2, seconds=30, sample_rate=44100, seed=0
-        )
-        prepare_dataset(demo, prepared)
-    return prepared
+    demo = work / "demo"
+    generate_demo_corpus(
+        demo, num_train=8, num_valid=2, num_test=2, seconds=30, sample_rate=44100, seed=0
+    )
+    return demo
 
 
 def train_preset(preset: str, data: Path, out: Path) -> float:
@@ -132,8 +129,8 @@ def _page(presets: Sequence[str], stems: Sequence[str], rates: Sequence[str]) ->
 <!-- Written by tests/benchmarks/family_demos.py: change that program, not this page. -->
 
 ```sh
-sfisep prepare-data --demo demo --out prepared
-sfisep train --config unet-demo --data prepared --out run
+sfisep prepare-data --demo demo
+sfisep train --config unet-demo --data demo --out run
 python -m tests.benchmarks.family_demos --work demos --presets {" ".join(presets)}
 ```
 

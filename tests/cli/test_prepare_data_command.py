@@ -214,11 +214,35 @@ def test_what_cannot_be_remembered_is_a_warning(
     assert capsys.readouterr().err == COUNTS + "warning: cannot remember out\n"
 
 
-def test_demo_is_not_remembered(
-    run_sfisep: Run, demo_settings: dict[str, object], fake: FakePrepare, tmp_path: Path
+def test_demo_is_remembered_and_not_prepared_again(
+    run_sfisep: Run,
+    demo_settings: dict[str, object],
+    fake: FakePrepare,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert run_sfisep("prepare-data", "--demo", tmp_path) == 0
-    assert (fake.asked, fake.remembered, demo_settings["seed"]) == ({}, [], 0)
+    assert run_sfisep("prepare-data", "--demo", tmp_path, "--tracks", 10) == 0
+    assert (fake.asked, fake.remembered, demo_settings["seed"]) == ({}, [tmp_path], 0)
+    assert capsys.readouterr().err == (
+        f"10 tracks in {tmp_path}: 6 train, 2 valid, 2 test\n"
+        f"remembered: without --data, commands use {tmp_path}\n"
+    )
+
+
+def test_demo_is_evaluated_and_separated_at_once(
+    run_sfisep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo = tmp_path / "demo"
+    options = ["--tracks", 3, "--seconds", 2, "--sr", 16000, "--quiet"]
+    assert run_sfisep("prepare-data", "--demo", demo, *options) == 0
+    score = ["evaluate", "--sr", 8000, "--baseline", "mixture", "--metrics", "sdr", "--json"]
+    for number, data in enumerate((["--data", demo], [])):  # named, and remembered
+        out = tmp_path / f"scores{number}"
+        assert run_sfisep(*score, *data, "--out", out, "--device", "cpu") == 0
+        assert (out / "8000/default.native/test/demo_0002.json").is_file()
+        assert (out / "8000/mixture/test/demo_0002.json").is_file()
+    capsys.readouterr()
+    assert find_dataset(None) == demo
 
 
 @pytest.mark.parametrize(

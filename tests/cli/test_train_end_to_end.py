@@ -32,11 +32,10 @@ OPTIONS = [option for key, value in SETTINGS.items() for option in ("--set", f"{
 def test_demo_data_to_stems(
     run_sfisep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    demo, data, run = tmp_path / "demo", tmp_path / "data", tmp_path / "run"
+    demo, run = tmp_path / "demo", tmp_path / "run"
     demo_options = ["--tracks", 3, "--seconds", 2, "--sr", 8000, "--quiet"]
     assert run_sfisep("prepare-data", "--demo", demo, *demo_options) == 0
-    assert run_sfisep("prepare-data", demo, "--out", data, "--quiet") == 0
-    manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((demo / "manifest.json").read_text(encoding="utf-8"))
     assert [(track["split"], track["frames"]) for track in manifest["tracks"]] == [
         ("train", 16000),
         ("valid", 16000),
@@ -44,7 +43,7 @@ def test_demo_data_to_stems(
     ]
     assert capsys.readouterr() == ("", "")
 
-    arguments = ["train", "--data", data, "--out", run, "--device", "cpu", "--threads", 1]
+    arguments = ["train", "--data", demo, "--out", run, "--device", "cpu", "--threads", 1]
     assert run_sfisep(*arguments, *OPTIONS) == 0
     files = ["best.safetensors", "checkpoint.pt", "last.safetensors", "log.jsonl"]
     assert sorted(path.name for path in run.glob("[!.]*")) == files
@@ -96,5 +95,6 @@ def test_data_that_is_not_prepared(
     assert run_sfisep("train", *arguments) == 1
     assert capsys.readouterr().err == (
         f"error: data set {tmp_path}: expected manifest.json, found none: prepare the data first, "
-        f"`sfisep prepare-data SOURCE --out {tmp_path}`\n"
+        f"`sfisep prepare-data SOURCE --out {tmp_path}`, or have a data set composed, `sfisep "
+        f"prepare-data --demo {tmp_path}`\n"
     )

@@ -10,6 +10,8 @@ from scipy import signal
 from sfisep_core.data import demo_instruments as sounds
 from sfisep_core.data import demo_players
 from sfisep_core.data.demo_corpus import STEMS, DemoProgress, generate_demo_corpus, render_track
+from sfisep_core.data.manifest import MANIFEST_NAME, read_manifest
+from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import ConfigError, DatasetError
 
 RATE = 8000
@@ -224,6 +226,50 @@ def test_corpus_has_the_layout_and_the_exact_mixture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(written.T, stems["vocals"])
 
 
+def test_corpus_is_the_data_set_that_preparing_it_gives(tmp_path: Path) -> None:
+    make_small(tmp_path / "demo", num_train=2)
+    prepared = prepare_dataset(tmp_path / "demo", tmp_path / "prepared")
+    assert read_manifest(tmp_path / "demo") == prepared.tracks
+    assert [t.split for t in prepared.tracks] == ["train", "train", "valid", "test"]
+    assert [t.mixture is not None for t in prepared.tracks] == [False, False, True, True]
+    for track in prepared.tracks:
+        for file in track.files.values():
+            assert (tmp_path / "demo" / file).is_file()
+
+
+def test_corpus_of_an_earlier_version_gets_its_manifest_and_keeps_its_files(tmp_path: Path) -> None:
+    folder = make_small(tmp_path)[0]
+    expected = (tmp_path / MANIFEST_NAME).read_bytes()
+    (tmp_path / MANIFEST_NAME).unlink()
+    before = (folder / "bass.wav").stat()
+    with pytest.raises(DatasetError, match=r"expected manifest\.json, found none"):
+        read_manifest(tmp_path)
+    make_small(tmp_path)
+    assert (tmp_path / MANIFEST_NAME).read_bytes() == expected
+    after = (folder / "bass.wav").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_complete_corpus_is_not_written_again(tmp_path: Path) -> None:
+    make_small(tmp_path)
+    before = (tmp_path / MANIFEST_NAME).stat()
+    make_small(tmp_path)
+    after = (tmp_path / MANIFEST_NAME).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_track_that_is_made_again_is_described_again(tmp_path: Path) -> None:
+    folder = make_small(tmp_path)[2]
+    expected = (tmp_path / MANIFEST_NAME).read_text()
+    entry = read_manifest(tmp_path)[2]
+    wrong = expected.replace(entry.sha256["mixture"], "0" * 64)
+    assert wrong != expected
+    (tmp_path / MANIFEST_NAME).write_text(wrong)
+    (folder / "mixture.wav").write_bytes(b"damaged")
+    make_small(tmp_path)
+    assert (tmp_path / MANIFEST_NAME).read_text() == expected
+
+
 def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
     for first, second in zip(make_small(tmp_path / "a"), make_small(tmp_path / "b"), strict=True):
         for name in FILES:
@@ -326,6 +372,6 @@ def test_a_file_in_the_place_of_a_directory_is_refused(tmp_path: Path, blocked: 
     path = tmp_path / blocked
     path.parent.mkdir(exist_ok=True)
     path.write_text("in the way")
-    with pytest.raises(DatasetError, match="Cannot write the demo"):
+    with pytest.raises(DatasetError, match=r"Cannot write .*demo"):
         make_small(tmp_path / "corpus")
     assert path.read_text() == "in the way"

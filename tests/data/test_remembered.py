@@ -8,8 +8,8 @@ from sfisep_core.data.remembered import find_dataset, remember_dataset
 from sfisep_core.errors import DatasetError
 
 HELP = (
-    "prepare one with `sfisep prepare-data SOURCE --out DIR`, or name one that is prepared with "
-    "`--data DIR`"
+    "prepare one with `sfisep prepare-data SOURCE --out DIR`, let one be composed with `sfisep "
+    "prepare-data --demo DIR`, or name one that is prepared with `--data DIR`"
 )
 
 
