@@ -283,8 +283,8 @@ def separate(
         sha256 = None
         if paths:
             from sfisep_core.evaluation.systems import model_file
-            from sfisep_core.separation.file_separation import Output
             from sfisep_core.separation.jobs import Job, Settings
+            from sfisep_core.separation.output import Output
             from sfisep_core.separation.rate_changes import MethodOptions
 
             settings = Settings(

@@ -24,13 +24,8 @@ BLOCK_FRAMES = 2**18
 _LARGEST_IN_MEMORY = 2**24  # bytes
 
 
-class Store(Protocol):
-    """A float32 signal of shape (*leading, time) that grows at its end.
-
-    Attributes:
-        leading: All axes but time.
-        frames: Length so far.
-    """
+class Signal(Protocol):
+    """A float32 signal of shape (*leading, time) that can be read in parts."""
 
     @property
     def leading(self) -> tuple[int, ...]:
@@ -40,11 +35,15 @@ class Store(Protocol):
     def frames(self) -> int:
         """Give the length so far."""
 
-    def append(self, block: Samples) -> None:
-        """Add samples, shape (*leading, frames), at the end."""
-
     def read(self, start: int, stop: int) -> Samples:
         """Give the samples from `start` to before `stop`, both within the signal."""
+
+
+class Store(Signal, Protocol):
+    """A signal that grows at its end."""
+
+    def append(self, block: Samples) -> None:
+        """Add samples, shape (*leading, frames), at the end."""
 
     def write(self, start: int, block: Samples) -> None:
         """Replace samples that were appended before."""

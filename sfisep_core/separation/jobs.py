@@ -16,9 +16,9 @@ from sfisep_core.data.workers import run_in_workers
 from sfisep_core.devices import share_one_heap
 from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.file_separation import Output
 from sfisep_core.separation.methods import MethodName
 from sfisep_core.separation.native import Precision, Progress
+from sfisep_core.separation.output import Output
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 from sfisep_core.separation.separator import Separator
 

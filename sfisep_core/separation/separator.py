@@ -17,15 +17,14 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.file_separation import LARGEST_SAMPLE, Output, separate_file
+from sfisep_core.separation.file_separation import LARGEST_SAMPLE, separate_file
 from sfisep_core.separation.methods import MethodName, check_method, run_method, run_stored
 from sfisep_core.separation.native import Precision, Progress, RunOptions, compile_model
+from sfisep_core.separation.output import DEFAULT_OUTPUT, Output
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 from sfisep_core.separation.streaming import separate_stream, stream_latency
 
 __all__ = ["Output", "SeparatedFile", "Separation", "Separator"]
-
-DEFAULT_OUTPUT = Output()
 
 
 @dataclass(frozen=True)

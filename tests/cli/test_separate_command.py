@@ -12,8 +12,8 @@ from sfisep_cli.inputs import find_files
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation import jobs as job_module
-from sfisep_core.separation.file_separation import Output
 from sfisep_core.separation.jobs import Settings
+from sfisep_core.separation.output import Output
 from sfisep_core.separation.rate_changes import MethodOptions
 
 Run = Callable[..., int]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sfisep_core.audio import stores as stores_module
 from sfisep_core.audio.files import read_audio, write_audio
 from sfisep_core.errors import AudioFileError, ConfigError
-from sfisep_core.separation.file_separation import Output, separate_file
+from sfisep_core.separation.file_separation import separate_file
+from sfisep_core.separation.output import Output
 from sfisep_core.separation.separator import Separator
 from tests.separation.divider import Divider, Samples, noise
 
@@ -183,7 +184,7 @@ def test_rate_channels_length_and_sum_whatever_the_settings(
     with pytest.MonkeyPatch.context() as patch:
         if on_disk:
             patch.setattr(stores_module, "_LARGEST_IN_MEMORY", 0)
-        patch.setattr("sfisep_core.separation.file_separation.BLOCK_FRAMES", 4096)
+        patch.setattr("sfisep_core.separation.stem_files.BLOCK_FRAMES", 4096)
         patch.setattr("sfisep_core.separation.gains.BLOCK_FRAMES", 4096)
         result = separator.separate_file(
             path,

@@ -1,0 +1,102 @@
+"""What is written of a separation: which stems, in which format, under which names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from sfisep_core.audio.formats import Encoding
+from sfisep_core.errors import ConfigError
+from sfisep_core.separation.file_names import stem_file_name
+
+ClipMode = Literal["rescale", "clamp", "none"]
+Container = Literal["wav", "flac", "mp3", "ogg", "opus"]
+
+RESIDUAL = "residual"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written, and how.
+
+    Attributes:
+        container: File format.
+        encoding: "int16", "int24" or "float32" (WAV only); None = 24 bit in WAV and FLAC, and what
+            the codec has in the others.
+        clip_mode: What to do when a stem exceeds full scale: "rescale" turns all files down alike,
+            "clamp" cuts peaks off, "none" leaves them to the encoder, which cuts them off too.
+            Floating-point output is never touched.
+        stems: The stems to write; None = all.
+        two_stems: Write this stem and `no_<stem>`, the mixture without it, and nothing else.
+        residual: Also write `residual`, what the sum of all stems lacks of the mixture.
+        filename: Of a file below the output folder, with {track}, {stem} and {ext}.
+    """
+
+    container: Container = "wav"
+    encoding: Encoding | None = None
+    clip_mode: ClipMode = "rescale"
+    stems: tuple[str, ...] | None = None
+    two_stems: str | None = None
+    residual: bool = False
+    filename: str = "{stem}.{ext}"
+
+    def names(self, sources: Sequence[str]) -> list[str]:
+        """Give the names of what is written.
+
+        Args:
+            sources: Stems of the model, in order.
+
+        Raises:
+            ConfigError: The model has no such stem, or the options contradict each other.
+        """
+        if self.stems is not None and not self.stems:
+            msg = "stems: expected one or more, got none"
+            raise ConfigError(msg)
+        if self.clip_mode not in get_args(ClipMode):
+            msg = f"clip mode: expected rescale, clamp or none, got {self.clip_mode!r}"
+            raise ConfigError(msg)
+        if self.two_stems is not None and (self.stems is not None or self.residual):
+            msg = "two stems are one stem and the rest: leave --stems and --residual out"
+            raise ConfigError(msg)
+        wanted = [self.two_stems] if self.two_stems is not None else list(self.stems or sources)
+        unknown = [name for name in wanted if name not in sources]
+        if unknown:
+            msg = f"stem {unknown[0]!r}: expected one of this model's, {', '.join(sources)}"
+            raise ConfigError(msg)
+        if self.two_stems is not None:
+            return [self.two_stems, f"no_{self.two_stems}"]
+        return [name for name in sources if name in wanted] + [RESIDUAL] * self.residual
+
+    def files(self, track: str, out_dir: Path, sources: Sequence[str]) -> dict[str, Path]:
+        """Give the file of everything that is written of an input, by name.
+
+        Args:
+            track: Name of the input.
+            out_dir: Folder that `filename` starts from.
+            sources: Stems of the model, in order.
+
+        Raises:
+            ConfigError: As `names`; or `filename` has unknown fields, leads out of the folder, or
+                gives two stems one name.
+        """
+        names = self.names(sources)
+        files = {
+            name: out_dir
+            / stem_file_name(self.filename, track=track, stem=name, ext=self.container)
+            for name in names
+        }
+        inside = all(
+            file.is_relative_to(out_dir) and ".." not in file.relative_to(out_dir).parts
+            for file in files.values()
+        )
+        endings = {file.suffix.lower() for file in files.values()}
+        if len(set(files.values())) < len(names) or not inside or endings != {f".{self.container}"}:
+            msg = (
+                f"file name {self.filename!r}: expected a name of its own for every stem, inside "
+                f"the output folder, that ends in .{{ext}}; as in {{track}}/{{stem}}.{{ext}}"
+            )
+            raise ConfigError(msg)
+        return files
+
+
+DEFAULT_OUTPUT = Output()
