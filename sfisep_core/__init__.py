@@ -1,1 +1,71 @@
-"""Sampling-frequency-independent music source separation: models, training, separation, scores."""
+"""Sampling-frequency-independent music source separation: models, training, separation, scores.
+
+The names that programs need first can be imported from here, as in `from sfisep_core import
+Separator`. They are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sfisep_core.errors import (
+        AudioFileError,
+        CheckpointError,
+        ConfigError,
+        DatasetError,
+        DeviceError,
+        SfisepError,
+        TrainingError,
+    )
+    from sfisep_core.models.contract import SeparationModel
+    from sfisep_core.pretrained.resolve import resolve_model as load_model
+    from sfisep_core.results import SavedStems, SeparatedFile
+    from sfisep_core.separation.output import Output
+    from sfisep_core.separation.result import Separation
+    from sfisep_core.separation.separator import Separator
+
+__all__ = [
+    "AudioFileError",
+    "CheckpointError",
+    "ConfigError",
+    "DatasetError",
+    "DeviceError",
+    "Output",
+    "SavedStems",
+    "SeparatedFile",
+    "Separation",
+    "SeparationModel",
+    "Separator",
+    "SfisepError",
+    "TrainingError",
+    "load_model",
+]
+
+# Module of each name, and what the module calls it where that differs.
+_HOMES = {
+    "Output": "separation.output",
+    "SavedStems": "results",
+    "SeparatedFile": "results",
+    "Separation": "separation.result",
+    "SeparationModel": "models.contract",
+    "Separator": "separation.separator",
+    "load_model": "pretrained.resolve",
+}
+_OTHER_NAMES = {"load_model": "resolve_model"}
+
+# Type checkers read the imports above: with this function they would accept any name.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Import a name of `__all__` when it is first used."""
+        if name not in __all__:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        module = import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+        value = globals()[name] = getattr(module, _OTHER_NAMES.get(name, name))
+        return value
+
+
+def __dir__() -> list[str]:
+    """List what can be imported."""
+    return sorted({*globals(), *__all__})

@@ -27,3 +27,16 @@ class SeparatedFile:
     seconds: float
     elapsed: float
     gain_db: float
+
+
+@dataclass(frozen=True)
+class SavedStems:
+    """Stems of one recording in files.
+
+    Attributes:
+        stems: Written file of each stem.
+        gain_db: Gain that was applied to all stems alike so that none clips; 0 = none.
+    """
+
+    stems: dict[str, Path]
+    gain_db: float

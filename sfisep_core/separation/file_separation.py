@@ -14,6 +14,7 @@ from sfisep_core.audio.resample import resample_blocks, resampled_length
 from sfisep_core.audio.stores import Samples, Store, Stores
 from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.results import SeparatedFile
+from sfisep_core.separation.checks import LARGEST_SAMPLE
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.stem_files import (
     check_room,
@@ -22,9 +23,6 @@ from sfisep_core.separation.stem_files import (
     make_folders,
     write_stems,
 )
-
-# Of float files, which may hold up to 3e38: sums of powers are to be numbers.
-LARGEST_SAMPLE = 1e12
 
 
 class Separate(Protocol):

@@ -2,14 +2,11 @@
 
 import copy
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.resample import resample
 from sfisep_core.audio.stores import Store, Stores
 from sfisep_core.devices import find_device
@@ -17,27 +14,16 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.file_separation import LARGEST_SAMPLE, separate_file
+from sfisep_core.separation.checks import Source, check_block, check_rate, read_source
+from sfisep_core.separation.file_separation import separate_file
 from sfisep_core.separation.methods import MethodName, check_method, run_method, run_stored
 from sfisep_core.separation.native import Precision, Progress, RunOptions, compile_model
 from sfisep_core.separation.output import DEFAULT_OUTPUT, Output
 from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
+from sfisep_core.separation.result import Separation
 from sfisep_core.separation.streaming import separate_stream, stream_latency
 
 __all__ = ["Output", "SeparatedFile", "Separation", "Separator"]
-
-
-@dataclass(frozen=True)
-class Separation:
-    """Stems of one recording.
-
-    Attributes:
-        stems: Samples by stem, float32, each of the mixture's shape.
-        sample_rate: Of the stems, in Hz.
-    """
-
-    stems: dict[str, npt.NDArray[np.float32]]
-    sample_rate: int
 
 
 class Separator:
@@ -62,11 +48,12 @@ class Separator:
         ConfigError: A device that is not there, a setting out of range, or a network that cannot be
             compiled.
 
-    >>> separator = Separator("default", device="cpu")
-    >>> mixture = np.zeros((2, 8000), dtype=np.float32)  # one second of stereo silence at 8 kHz
-    >>> result = separator.separate((mixture, 8000))
-    >>> {name: stem.shape for name, stem in result.stems.items()}
-    {'vocals': (2, 8000), 'drums': (2, 8000), 'bass': (2, 8000), 'other': (2, 8000)}
+    Examples:
+        >>> separator = Separator("default", device="cpu")
+        >>> mixture = np.zeros((2, 8000), dtype=np.float32)  # one second of stereo silence at 8 kHz
+        >>> result = separator.separate((mixture, 8000))
+        >>> {name: stem.shape for name, stem in result.stems.items()}
+        {'vocals': (2, 8000), 'drums': (2, 8000), 'bass': (2, 8000), 'other': (2, 8000)}
     """
 
     def __init__(
@@ -104,7 +91,7 @@ class Separator:
 
     def separate(
         self,
-        source: str | Path | tuple[npt.ArrayLike, int],
+        source: Source,
         *,
         sample_rate: int | None = None,
         progress: Progress | None = None,
@@ -112,8 +99,9 @@ class Separator:
         """Separate a file or an array.
 
         Args:
-            source: Path of an audio file, or (samples, rate in Hz); samples are floating-point of
-                shape (time,) or (channel, time) and are not changed.
+            source: Path of an audio file, or (samples, sampling frequency in Hz). Samples are
+                floating-point of shape (time,) or (channel, time), full scale at 1, and are not
+                changed; there are at most 64 channels, and no more than samples in each.
             sample_rate: Rate in Hz to separate at (the input is resampled to it first); None = the
                 input's own.
             progress: Called with seconds done and seconds in all.
@@ -123,13 +111,10 @@ class Separator:
 
         Raises:
             AudioFileError: The file cannot be read.
-            ConfigError: Samples or rate are not usable.
+            ConfigError: Samples or rate cannot be used, or an array came without its rate.
         """
-        if isinstance(source, tuple):
-            audio, input_rate = _checked_array(source[0]), _checked_rate(source[1])
-        else:
-            audio, input_rate = read_audio(Path(source))
-        target_rate = input_rate if sample_rate is None else _checked_rate(sample_rate)
+        audio, input_rate = read_source(source)
+        target_rate = input_rate if sample_rate is None else check_rate(sample_rate)
         mixture = resample(np.atleast_2d(audio), orig_rate=input_rate, target_rate=target_rate)
         estimates = run_method(
             self._method,
@@ -145,6 +130,7 @@ class Separator:
         return Separation(
             stems={name: by_name[name].reshape(shape) for name in self.sources},
             sample_rate=target_rate,
+            mixture=_own(mixture, source).reshape(shape),
         )
 
     def stream(
@@ -170,12 +156,13 @@ class Separator:
             ConfigError: Samples or rate are not usable, blocks differ in their channels, or the
                 model cannot do it.
 
-        >>> separator = Separator("default", device="cpu")
-        >>> blocks = (np.zeros((2, 800), dtype=np.float32) for _ in range(100))  # ten seconds
-        >>> sum(stems["bass"].shape[-1] for stems in separator.stream(blocks, sample_rate=8000))
-        80000
+        Examples:
+            >>> separator = Separator("default", device="cpu")
+            >>> blocks = (np.zeros((2, 800), dtype=np.float32) for _ in range(100))  # ten seconds
+            >>> sum(stems["bass"].shape[-1] for stems in separator.stream(blocks, sample_rate=8000))
+            80000
         """
-        rate = _checked_rate(sample_rate)
+        rate = check_rate(sample_rate)
         if self._method != "native":
             msg = f"method {self._method}: only native can separate a stream"
             raise ConfigError(msg)
@@ -184,7 +171,7 @@ class Separator:
         def checked() -> Iterator[npt.NDArray[np.float32]]:
             nonlocal leading
             for block in blocks:
-                audio = _checked_array(block)
+                audio = check_block(block)
                 leading = audio.shape[:-1] if leading is None else leading
                 if audio.shape[:-1] != leading:
                     msg = (
@@ -250,42 +237,13 @@ class Separator:
             path,
             files=output.files(track or path.stem, Path(out_dir), self.sources),
             sources=self.model.sources,
-            sample_rate=None if sample_rate is None else _checked_rate(sample_rate),
+            sample_rate=None if sample_rate is None else check_rate(sample_rate),
             output=output,
             separate=separate,
         )
 
 
-def _checked_array(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    audio = np.asarray(samples)
-    if (
-        audio.ndim not in (1, 2)
-        or not np.issubdtype(audio.dtype, np.floating)
-        or (audio.ndim == 2 and audio.shape[0] == 0)
-    ):
-        msg = (
-            "samples: expected floating-point values of shape (time,) or (channel, time), got "
-            f"{audio.dtype} of shape {audio.shape}"
-        )
-        raise ConfigError(msg)
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf, and is refused
-        audio = audio.astype(np.float32, copy=False)
-    if not (np.abs(audio) <= LARGEST_SAMPLE).all():  # NaN is not
-        found = "larger ones" if np.isfinite(audio).all() else "NaN or Inf"
-        msg = (
-            f"samples: expected finite values of at most {LARGEST_SAMPLE:.0e} (full scale is 1), "
-            f"found {found}: mend or mute them first"
-        )
-        raise ConfigError(msg)
-    return audio
-
-
-def _checked_rate(rate: float) -> int:
-    is_number = isinstance(rate, int | float | np.number)
-    if not (is_number and MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE and rate == int(rate)):
-        msg = (
-            f"sampling frequency {rate} Hz: expected a whole number from {MIN_SAMPLE_RATE} to "
-            f"{MAX_SAMPLE_RATE} Hz; resample the recording first"
-        )
-        raise ConfigError(msg)
-    return int(rate)
+def _own(mixture: npt.NDArray[np.float32], source: Source) -> npt.NDArray[np.float32]:
+    """Return the mixture, as a copy where it is the caller's array, which may be filled again."""
+    shared = isinstance(source, tuple) and np.may_share_memory(mixture, np.asarray(source[0]))
+    return mixture.copy() if shared else mixture
