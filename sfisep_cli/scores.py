@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sfisep_core.evaluation.evaluate import Evaluation
     from sfisep_core.evaluation.pieces import Settings
     from sfisep_core.evaluation.systems import ModelFile, System
-    from sfisep_core.separation.rate_changes import MethodOptions
+    from sfisep_core.separation.settings import MethodOptions
 
 # What a terminal has room for; all the others are in the files.
 _SHOWN = (
@@ -33,7 +33,7 @@ def method_options(
     kernel_noise: float | None, post_noise: float | None, low_rate: int, network: str
 ) -> "MethodOptions":
     """Give the settings of methods; None leaves a level of noise as it is."""
-    from sfisep_core.separation.rate_changes import MethodOptions
+    from sfisep_core.separation.settings import MethodOptions
 
     options = MethodOptions(low_rate=low_rate, network=network)
     if kernel_noise is not None:

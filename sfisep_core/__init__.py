@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sfisep_core.separation.output import Output
     from sfisep_core.separation.result import Separation
     from sfisep_core.separation.separator import Separator
+    from sfisep_core.separation.settings import MethodOptions, SeparationSettings
 
 __all__ = [
     "AudioFileError",
@@ -30,11 +31,13 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "DeviceError",
+    "MethodOptions",
     "Output",
     "SavedStems",
     "SeparatedFile",
     "Separation",
     "SeparationModel",
+    "SeparationSettings",
     "Separator",
     "SfisepError",
     "TrainingError",
@@ -43,11 +46,13 @@ __all__ = [
 
 # Module of each name, and what the module calls it where that differs.
 _HOMES = {
+    "MethodOptions": "separation.settings",
     "Output": "separation.output",
     "SavedStems": "results",
     "SeparatedFile": "results",
     "Separation": "separation.result",
     "SeparationModel": "models.contract",
+    "SeparationSettings": "separation.settings",
     "Separator": "separation.separator",
     "load_model": "pretrained.resolve",
 }

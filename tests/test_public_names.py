@@ -15,13 +15,16 @@ from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.result import Separation
 from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.settings import MethodOptions, SeparationSettings
 
 OBJECTS = {
+    "MethodOptions": MethodOptions,
     "Output": Output,
     "SavedStems": results.SavedStems,
     "SeparatedFile": results.SeparatedFile,
     "Separation": Separation,
     "SeparationModel": SeparationModel,
+    "SeparationSettings": SeparationSettings,
     "Separator": Separator,
     "load_model": resolve_model,
 }

@@ -28,6 +28,12 @@ from sfisep_cli.options import (
 from sfisep_cli.render import console, show_error, show_table
 from sfisep_cli.separation import COLUMNS, json_report, run_all, table_row
 from sfisep_core.errors import ConfigError
+from sfisep_core.separation.settings import (
+    MethodName,
+    MethodOptions,
+    Precision,
+    SeparationSettings,
+)
 
 if TYPE_CHECKING:
     from sfisep_core.separation.jobs import Outcome
@@ -58,22 +64,13 @@ def separate(
     sample_rate: SampleRate = None,
     device: Device = "auto",
     method: Annotated[
-        Literal[
-            "native",
-            "resample",
-            "soxr",
-            "noisy-kernel",
-            "post-noise",
-            "direct",
-            "super-resolve",
-            "super-resolve-share",
-        ],
+        MethodName,
         typer.Option(
             help="native runs the model at the input's own rate; resample converts to the rate "
             "that the model was trained at, and back. The others are for comparisons: soxr is "
             "resample with a better filter; noisy-kernel and post-noise make up for the highs that "
-            "a lower rate lacks, with noise; direct feeds the input as it is. All but native hold "
-            "a file in memory."
+            "a lower rate lacks, with noise; direct feeds the input as it is. Those that "
+            "resample hold a file in memory."
         ),
     ] = "native",
     super_resolve: Annotated[
@@ -189,7 +186,7 @@ def separate(
         ),
     ] = 1,
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"],
+        Precision,
         typer.Option(
             help="Numbers to compute the network with. bf16 is faster on GPUs, and on the CPUs "
             "that have it; stems differ by about -45 dB. fp16 is for GPUs.",
@@ -283,24 +280,15 @@ def separate(
         sha256 = None
         if paths:
             from sfisep_core.evaluation.systems import model_file
-            from sfisep_core.separation.jobs import Job, Settings
+            from sfisep_core.separation.jobs import Job, SeparatorSetup
             from sfisep_core.separation.output import Output
-            from sfisep_core.separation.rate_changes import MethodOptions
 
-            settings = Settings(
-                model,
-                device,
-                method,
-                segment,
-                overlap,
-                batch_size,
-                precision,
-                compiled,
-                MethodOptions(seed=seed, low_rate=low_rate, network=network),
-            )
+            options = MethodOptions(seed=seed, low_rate=low_rate, network=network)
+            settings = SeparationSettings(method, segment, overlap, batch_size, precision, options)
+            setup = SeparatorSetup(model, device, compiled, settings)
             output = Output(container, encoding, clip_mode, chosen, two_stems, residual, filename)
             files = [
-                Job(path, settings, folder, track_name(path), sample_rate, output, skip_existing)
+                Job(path, setup, folder, track_name(path), sample_rate, output, skip_existing)
                 for path in paths
             ]
             outcomes = run_all(files, jobs=jobs, on_ray=engine == "ray", quiet=quiet)

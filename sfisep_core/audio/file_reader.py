@@ -16,6 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from sfisep_core.audio.formats import OGG_ORDER
+from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.source_files import (
     decode_foreign,
     open_regular_file,
@@ -23,9 +24,6 @@ from sfisep_core.audio.source_files import (
     unread_bytes,
     unreadable,
 )
-
-MIN_SAMPLE_RATE = 4_000
-MAX_SAMPLE_RATE = 384_000
 
 _logger = logging.getLogger(__name__)
 

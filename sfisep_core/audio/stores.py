@@ -247,7 +247,12 @@ class Stores:
         return store
 
 
-def walk(store: Store, block_frames: int = BLOCK_FRAMES) -> Iterator[Samples]:
+def read_all(signal: Signal) -> Samples:
+    """Read a whole signal, shape (*leading, time); of a `MemoryStore`, the array itself."""
+    return signal.read(0, signal.frames)
+
+
+def walk(store: Signal, block_frames: int = BLOCK_FRAMES) -> Iterator[Samples]:
     """Give a store's samples in blocks, in order."""
     for start in range(0, store.frames, block_frames):
         yield store.read(start, min(start + block_frames, store.frames))

@@ -7,8 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.file_writer import Encoding, check_output_format
+from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.data.exclusions import Exclusion, parse_exclusions
 from sfisep_core.data.layouts import SPLITS, Layout, SourceTrack, find_tracks, parse_stem_map
 from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_existing

@@ -10,6 +10,7 @@ import torch
 
 from sfisep_core.audio.files import write_audio
 from sfisep_core.audio.resample import resample, resampled_length
+from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import AudioFileError, DatasetError, SfisepError
@@ -25,9 +26,9 @@ from sfisep_core.evaluation.track_scores import (
     score_track,
     write_track_scores,
 )
-from sfisep_core.separation.methods import METHODS, run_method
-from sfisep_core.separation.native import RunOptions
+from sfisep_core.separation.methods import METHODS, separate_signal
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
+from sfisep_core.separation.settings import SeparationSettings
 
 
 @dataclass(frozen=True)
@@ -286,11 +287,12 @@ def _native_stems(piece: Piece, system: System) -> Samples:
             piece.dataset, piece.track, sources=piece.sources, sample_rate=model.native_rate
         ).mixture
         _kept.clear()
-        _kept[key] = run_method(
-            "native",
-            model,
-            mixture,
-            sample_rate=model.native_rate,
-            run=RunOptions(segment=system.segment),
+        _kept[key] = read_all(
+            separate_signal(
+                model,
+                MemoryStore(mixture),
+                sample_rate=model.native_rate,
+                settings=SeparationSettings(segment=system.segment),
+            )
         )
     return _kept[key]

@@ -11,7 +11,7 @@ from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, ModelFile, Syst
 from sfisep_core.models.contract import DEFAULT_SOURCES
 from sfisep_core.separation.methods import METHODS, check_method
 from sfisep_core.separation.permutation import check_sources_fit
-from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
+from sfisep_core.separation.settings import DEFAULT_OPTIONS, MethodOptions
 from sfisep_core.separation.super_resolution import super_resolve
 
 SOURCES = DEFAULT_SOURCES
@@ -33,7 +33,7 @@ def plan_systems(
         kinds: Names of methods of the model, "mixture" and "oracle-irm", in order.
         stems: Of the data set's tracks.
         estimates: Folders with estimates of any separator.
-        segment: Of methods, see `run_method`.
+        segment: Of methods, see `SeparationSettings`.
         options: Of methods.
 
     Returns:

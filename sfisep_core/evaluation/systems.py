@@ -11,6 +11,7 @@ import numpy as np
 
 from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.resample import resample
+from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.devices import find_device
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
 from sfisep_core.evaluation.oracle import ideal_ratio_mask
@@ -18,10 +19,14 @@ from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.resolve import model_path, resolve_model
-from sfisep_core.separation.methods import METHODS, MethodName, run_method
-from sfisep_core.separation.native import RunOptions
+from sfisep_core.separation.methods import METHODS, separate_signal
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
-from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
+from sfisep_core.separation.settings import (
+    DEFAULT_OPTIONS,
+    MethodName,
+    MethodOptions,
+    SeparationSettings,
+)
 
 MIXTURE = "mixture"
 ORACLE = "oracle-irm"
@@ -60,7 +65,7 @@ class System:
         kind: A method's name, "mixture", "oracle-irm" or "estimates".
         folder: Name of the folder of its scores.
         model: Of a method.
-        segment: Of a method: seconds of a segment, see `run_method`.
+        segment: Of a method: seconds of a segment, see `SeparationSettings`.
         options: Of a method: noise levels and seed.
         estimates: Of "estimates": the folder with TRACK/STEM.* or SPLIT/TRACK/STEM.*
     """
@@ -170,13 +175,16 @@ def _make_estimates(
     assert system.model is not None
     model = load(system.model, device)
     try:
-        stems = run_method(
-            cast(MethodName, system.kind),
-            model,
-            signals.mixture,
-            sample_rate=signals.sample_rate,
-            run=RunOptions(segment=system.segment),
-            options=system.options,
+        settings = SeparationSettings(
+            cast(MethodName, system.kind), segment=system.segment, options=system.options
+        )
+        stems = read_all(
+            separate_signal(
+                model,
+                MemoryStore(signals.mixture),
+                sample_rate=signals.sample_rate,
+                settings=settings,
+            )
         )
     except np.linalg.LinAlgError as error:  # least-squares gains of stems that are not finite
         msg = f"model {system.model.name}: expected finite stems of {signals.name}, got NaN or Inf"

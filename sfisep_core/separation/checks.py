@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.files import read_audio
+from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.errors import ConfigError
 
 Source = str | os.PathLike[str] | tuple[npt.ArrayLike, int]

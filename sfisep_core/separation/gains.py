@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfisep_core.audio.stores import BLOCK_FRAMES, Store
+from sfisep_core.audio.stores import BLOCK_FRAMES, Signal, Store
 from sfisep_core.models.blocks.consistency import ENERGY_SECONDS, share_residual
 from sfisep_core.models.contract import GainRule
 
@@ -16,7 +16,7 @@ from sfisep_core.models.contract import GainRule
 GRAM_CUTOFF = 1e-10
 
 
-def least_squares_gains(stems: Store, mixture: Store) -> npt.NDArray[np.float64]:
+def least_squares_gains(stems: Signal, mixture: Signal) -> npt.NDArray[np.float64]:
     """Fit one gain a stem and channel so that the gained stems add up to the mixture.
 
     The gains minimise |mixture - sum_s g_s stem_s|^2 over each whole channel, from the stems' Gram
@@ -48,7 +48,7 @@ def least_squares_gains(stems: Store, mixture: Store) -> npt.NDArray[np.float64]
     return np.ascontiguousarray(gains.T)
 
 
-def apply_gain_rule(rule: GainRule, stems: Store, mixture: Store, *, sample_rate: int) -> None:
+def apply_gain_rule(rule: GainRule, stems: Store, mixture: Signal, *, sample_rate: int) -> None:
     """Make stems add up to the mixture as their model's rule says.
 
     Args:
@@ -78,6 +78,6 @@ def apply_gain_rule(rule: GainRule, stems: Store, mixture: Store, *, sample_rate
         stems.write(start, shared.numpy()[..., first : first + stop - start])
 
 
-def _blocks(store: Store) -> list[tuple[int, int]]:
+def _blocks(store: Signal) -> list[tuple[int, int]]:
     starts = range(0, store.frames, BLOCK_FRAMES)
     return [(start, min(start + BLOCK_FRAMES, store.frames)) for start in starts]

@@ -16,30 +16,27 @@ from sfisep_core.data.workers import run_in_workers
 from sfisep_core.devices import share_one_heap
 from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.methods import MethodName
-from sfisep_core.separation.native import Precision, Progress
 from sfisep_core.separation.output import Output
-from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How all files are separated; see `Separator`.
+class SeparatorSetup:
+    """What a process needs to make the separator of its jobs.
 
     Attributes:
+        model: Name, path or address.
+        device: See `Separator`.
+        compiled: See `Separator`.
+        settings: How all files are separated.
         threads: Of PyTorch; None = as they are.
     """
 
     model: str = "default"
     device: str = "auto"
-    method: MethodName = "native"
-    segment: float | None = None
-    overlap: float | None = None
-    batch_size: int = 1
-    precision: Precision = "fp32"
     compiled: bool = False
-    options: MethodOptions = DEFAULT_OPTIONS
+    settings: SeparationSettings = DEFAULT_SETTINGS
     threads: int | None = None
 
 
@@ -49,7 +46,7 @@ class Job:
 
     Attributes:
         path: The input.
-        settings: How it is separated.
+        setup: What separates it.
         out_dir: Folder for the stems.
         track: Its name in theirs.
         sample_rate: Rate in Hz to separate and write at; None = the file's own.
@@ -58,7 +55,7 @@ class Job:
     """
 
     path: Path
-    settings: Settings
+    setup: SeparatorSetup
     out_dir: Path
     track: str
     sample_rate: int | None = None
@@ -91,7 +88,7 @@ class Outcome:
 
 
 @lru_cache(maxsize=1)
-def separator_for(settings: Settings) -> Separator:
+def separator_for(setup: SeparatorSetup) -> Separator:
     """Make a separator; the last one is kept for the files to come.
 
     Raises:
@@ -99,26 +96,16 @@ def separator_for(settings: Settings) -> Separator:
         ConfigError: A device that is not there, or a setting out of range.
     """
     share_one_heap()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    return Separator(
-        settings.model,
-        device=settings.device,
-        method=settings.method,
-        segment=settings.segment,
-        overlap=settings.overlap,
-        batch_size=settings.batch_size,
-        precision=settings.precision,
-        compiled=settings.compiled,
-        method_options=settings.options,
-    )
+    if setup.threads is not None:
+        torch.set_num_threads(setup.threads)
+    return Separator(setup.model, setup.settings, device=setup.device, compiled=setup.compiled)
 
 
 def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
     """Refuse, before any work is done, what none of the jobs can do; share out the processor.
 
     Args:
-        jobs: With the same settings.
+        jobs: With the same setup.
         processes: How many work on them at the same time.
 
     Returns:
@@ -130,7 +117,7 @@ def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
             not have, or a stem that would replace an input or another's stem.
     """
     separator_for.cache_clear()  # the model's file may be another one than in an earlier run
-    separator = separator_for(jobs[0].settings)
+    separator = separator_for(jobs[0].setup)
     inputs = {os.path.realpath(job.path): job.path for job in jobs}
     writers: dict[str, Path] = {}
     for job in jobs:
@@ -147,20 +134,20 @@ def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
     if processes <= 1:
         return list(jobs)
     # The device was chosen, and named in the log, once.
-    settings = replace(
-        jobs[0].settings,
+    setup = replace(
+        jobs[0].setup,
         device=str(separator.device),
         threads=max(1, torch.get_num_threads() // processes),
     )
-    return [replace(job, settings=settings) for job in jobs]
+    return [replace(job, setup=setup) for job in jobs]
 
 
 def run_job(job: Job, progress: Progress | None = None) -> Outcome:
     """Separate a file; whatever is wrong is part of the outcome, since others are to follow."""
-    result, error, device = None, None, job.settings.device
+    result, error, device = None, None, job.setup.device
     with _warnings() as warnings:
         try:
-            separator = separator_for(job.settings)
+            separator = separator_for(job.setup)
             device = str(separator.device)
             files = job.output.files(job.track, job.out_dir, separator.sources)
             if not (job.skip_existing and all(map(_is_written, files.values()))):
@@ -208,7 +195,7 @@ def _killed(job: Job) -> Outcome:
         f"{job.path}: the process that separated it was killed, as happens where memory runs out: "
         "run the same command again with fewer --jobs and --skip-existing"
     )
-    return Outcome(job.path, None, error, (), job.settings.device)
+    return Outcome(job.path, None, error, (), job.setup.device)
 
 
 def _is_written(file: Path) -> bool:

@@ -2,132 +2,47 @@
 
 import logging
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from sfisep_core.audio.chunks import Chunk, OverlapAdd, even_segment, plan_chunks
-from sfisep_core.audio.stores import MemoryStore, Store, Stores, walk
+from sfisep_core.audio.stores import MemoryStore, Signal, Store, Stores, walk
 from sfisep_core.devices import is_out_of_memory
 from sfisep_core.errors import ConfigError, DeviceError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
-
-Precision = Literal["fp32", "bf16", "fp16"]
-Progress = Callable[[float, float], None]
+from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
 
 # Neighbouring segments are cross-faded over this long. Where they agree a short fade is enough.
 FADE_SECONDS = 0.05
 _FADE_SECONDS_NOT_INVARIANT = 1.0
-# Seconds: longer than any recording.
-LONGEST_SEGMENT = 1e6
 # Segments are not made shorter than this to save memory: the network then takes more than they do.
 _SHORTEST_SEGMENT = 1.0
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """How a signal is cut and computed.
-
-    Attributes:
-        segment: Seconds of a segment; 0 = the whole signal at once, None = the model's own.
-        overlap: Share of a window that it has in common with the next, 0 to below 1; None = the
-            model's own context. Half of that on either side is heard and thrown away.
-        batch_size: Windows that are computed at once.
-        precision: Of the network; samples, encoder and decoder always have 32 bits.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
-
-    segment: float | None = None
-    overlap: float | None = None
-    batch_size: int = 1
-    precision: Precision = "fp32"
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.segment is not None and not 0 <= self.segment <= LONGEST_SEGMENT:
-            msg = (
-                f"segment: expected seconds of 0 (the whole signal) or more, up to "
-                f"{LONGEST_SEGMENT:g}, got {self.segment}"
-            )
-            raise ConfigError(msg)
-        if self.overlap is not None and not 0 <= self.overlap < 1:
-            msg = f"overlap: expected a share of a window of 0 to below 1, got {self.overlap}"
-            raise ConfigError(msg)
-        if self.batch_size < 1:
-            msg = f"batch size: expected 1 window or more, got {self.batch_size}"
-            raise ConfigError(msg)
-        if self.precision not in get_args(Precision):
-            msg = f"precision: expected fp32, bf16 or fp16, got {self.precision!r}"
-            raise ConfigError(msg)
-
-
-DEFAULT_RUN = RunOptions()
-
-
-def separate_native(
+def separate_in_windows(
     model: SeparationModel,
-    mixture: npt.NDArray[np.float32],
+    mixture: Signal,
     *,
     sample_rate: int,
-    run: RunOptions = DEFAULT_RUN,
-    progress: Progress | None = None,
-) -> npt.NDArray[np.float32]:
-    """Separate at the signal's own rate.
-
-    Args:
-        model: In evaluation mode, on its device.
-        mixture: Shape (channel, time).
-        sample_rate: Hz.
-        run: How it is cut and computed.
-        progress: Called with seconds done and seconds in all.
-
-    Returns:
-        Stems in the model's order, shape (source, channel, time).
-
-    Raises:
-        ConfigError: The model cannot work at this rate.
-        DeviceError: Not enough memory, even for short segments.
-    """
-    with Stores() as stores:
-        stems = separate_store(
-            model,
-            MemoryStore(mixture),
-            stores=stores,
-            sample_rate=sample_rate,
-            run=run,
-            progress=progress,
-        )
-        return stems.read(0, stems.frames)
-
-
-def separate_store(
-    model: SeparationModel,
-    mixture: Store,
-    *,
     stores: Stores,
-    sample_rate: int,
-    run: RunOptions = DEFAULT_RUN,
-    progress: Progress | None = None,
+    settings: SeparationSettings,
+    progress: Progress | None,
 ) -> Store:
     """Separate a signal of any length at its own rate, in memory that does not depend on it.
 
     Args:
         model: In evaluation mode, on its device.
         mixture: Shape (channel, time).
-        stores: Makes the store of the stems.
         sample_rate: Hz.
-        run: How the signal is cut and computed.
+        stores: Makes the store of the stems.
+        settings: How the signal is cut and computed; their method is not looked at.
         progress: Called with seconds done and seconds in all.
 
     Returns:
@@ -139,10 +54,10 @@ def separate_store(
         DeviceError: Not enough memory, even for short segments.
     """
     level = _level(mixture) if model.normalizes_level else None
-    seconds = float(model.segments.seconds) if run.segment is None else run.segment
+    seconds = float(model.segments.seconds) if settings.segment is None else settings.segment
     stems = stores.make((len(model.sources), *mixture.leading), mixture.frames)
     while True:
-        windows = _Windows(model, mixture, level, sample_rate, run, seconds)
+        windows = _Windows(model, mixture, level, sample_rate, settings, seconds)
         try:
             windows.separate(stems, progress)
             break
@@ -174,12 +89,12 @@ def separate_store(
     return stems
 
 
-def compile_model(model: SeparationModel, run: RunOptions = DEFAULT_RUN) -> None:
+def compile_model(model: SeparationModel, settings: SeparationSettings = DEFAULT_SETTINGS) -> None:
     """Compile a model's network in place, for windows of any length.
 
     Args:
         model: In evaluation mode, on its device.
-        run: How it will be run.
+        settings: How it will be run.
 
     Raises:
         ConfigError: It cannot be compiled, as without a C++ compiler.
@@ -187,7 +102,14 @@ def compile_model(model: SeparationModel, run: RunOptions = DEFAULT_RUN) -> None
     model.compile_network(dynamic=True)
     noise = np.random.default_rng(0).normal(0.0, 0.1, (1, model.native_rate)).astype(np.float32)
     try:
-        separate_native(model, noise, sample_rate=model.native_rate, run=run)
+        separate_in_windows(
+            model,
+            MemoryStore(noise),
+            sample_rate=model.native_rate,
+            stores=Stores(),
+            settings=settings,
+            progress=None,
+        )
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         msg = f"compile: expected a network that PyTorch compiles here, got {reason}: leave it out"
@@ -200,22 +122,22 @@ class _Windows:
     def __init__(
         self,
         model: SeparationModel,
-        mixture: Store,
+        mixture: Signal,
         level: npt.NDArray[np.float32] | None,
         sample_rate: int,
-        run: RunOptions,
+        settings: SeparationSettings,
         seconds: float,
     ) -> None:
         rule = model.segments
         self.device = next(model.parameters()).device
         self._model, self._mixture, self._level = model, mixture, level
-        self._sample_rate, self._run = sample_rate, run
+        self._sample_rate, self._settings = sample_rate, settings
         context = float(rule.context_seconds)
-        if run.overlap is not None:
-            context = run.overlap * seconds / (2 * (1 - run.overlap))
+        if settings.overlap is not None:
+            context = settings.overlap * seconds / (2 * (1 - settings.overlap))
         fade = FADE_SECONDS if rule.chunk_invariant else _FADE_SECONDS_NOT_INVARIANT
         segment, around = math.ceil(seconds * sample_rate), round(context * sample_rate)
-        if run.overlap is None:  # a share of a window that the user knows
+        if settings.overlap is None:  # a share of a window that the user knows
             segment = even_segment(mixture.frames, segment=segment, context=around)
         self._chunks = plan_chunks(
             mixture.frames,
@@ -228,7 +150,7 @@ class _Windows:
     @torch.inference_mode()
     def separate(self, stems: Store, progress: Progress | None) -> None:
         """Append the stems of the whole signal to a store."""
-        joined, done, batch_size = OverlapAdd(self._chunks), 0, self._run.batch_size
+        joined, done, batch_size = OverlapAdd(self._chunks), 0, self._settings.batch_size
         total = self._mixture.frames / self._sample_rate
         # Only windows of one length fit into one batch; the last may be shorter.
         for _, same in groupby(self._chunks, key=lambda chunk: chunk.stop - chunk.start):
@@ -259,7 +181,7 @@ class _Windows:
         parts = np.stack([self._mixture.read(chunk.start, chunk.stop) for chunk in chunks])
         if self._level is not None:
             parts = parts / self._level
-        precision = self._run.precision
+        precision = self._settings.precision
         kind = torch.bfloat16 if precision == "bf16" else torch.float16
         with torch.autocast(self.device.type, kind) if precision != "fp32" else nullcontext():
             estimates = self._model(
@@ -269,7 +191,7 @@ class _Windows:
         return found if self._level is None else found * self._level
 
 
-def _level(mixture: Store) -> npt.NDArray[np.float32]:
+def _level(mixture: Signal) -> npt.NDArray[np.float32]:
     """Give each channel's standard deviation, shape (channel, 1); 1 where a channel is constant."""
     frames = mixture.frames
     if frames < 2:

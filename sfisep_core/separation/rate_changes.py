@@ -8,65 +8,18 @@ depends on another.
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfisep_core.audio.file_reader import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.resample import kernel_noise, resample, sinc_fits, sinc_resample
-from sfisep_core.errors import ConfigError
+from sfisep_core.separation.settings import MethodOptions
 
 _logger = logging.getLogger(__name__)
 
 Samples = npt.NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class MethodOptions:
-    """Settings of methods that have any. Default levels: tuned on validation music, see the docs.
-
-    Attributes:
-        kernel_noise_level: Of "noisy-kernel": standard deviation of the noise on the taps of the
-            resampling kernel, relative to the RMS of these taps; 0 or more.
-        post_noise_level: Of "post-noise": RMS of the noise relative to that of each channel of the
-            up-sampled signal; 0 or more.
-        seed: Of both kinds of noise, 0 or more.
-        low_rate: Of "super-resolve" and "super-resolve-share": Hz, where the model separates; 0:
-            the rate of `network`, or without one the model's native rate.
-        network: Of "super-resolve": name or file of a super-resolved model, whose network is taken;
-            "": none.
-
-    Raises:
-        ConfigError: A value is out of range.
-    """
-
-    kernel_noise_level: float = 0.3
-    post_noise_level: float = 0.03
-    seed: int = 0
-    low_rate: int = 0
-    network: str = ""
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("kernel_noise_level", "post_noise_level"):
-            level = getattr(self, name)
-            if not 0 <= level < math.inf:
-                msg = f"{name}: expected a number of 0 (no noise) or more, got {level}"
-                raise ConfigError(msg)
-        if self.seed < 0:
-            msg = f"seed: expected a whole number of 0 or more, got {self.seed}"
-            raise ConfigError(msg)
-        if self.low_rate and not MIN_SAMPLE_RATE <= self.low_rate <= MAX_SAMPLE_RATE:
-            msg = (
-                f"low rate: expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz, or 0 for the "
-                f"model's own, got {self.low_rate}"
-            )
-            raise ConfigError(msg)
-
-
-DEFAULT_OPTIONS = MethodOptions()
 
 RateChange = Callable[[Samples, int, int, MethodOptions], Samples]
 

@@ -57,11 +57,9 @@ def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None,
         except (ConnectionError, OSError, ValueError, RayError) as error:
             msg = f"engine ray: expected a Ray cluster at RAY_ADDRESS={address}, got {error}"
             raise DeviceError(msg) from error
-    on_gpu = jobs[0].settings.device.startswith("cuda")
+    on_gpu = jobs[0].setup.device.startswith("cuda")
     # Ray gives every worker GPUs of its own, which are its only ones.
-    jobs = (
-        [replace(j, settings=replace(j.settings, device="cuda")) for j in jobs] if on_gpu else jobs
-    )
+    jobs = [replace(j, setup=replace(j.setup, device="cuda")) for j in jobs] if on_gpu else jobs
     # Workers that the cluster has no room for would wait for ever for those that are there.
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     room = resources.get("GPU" if on_gpu else "CPU", 0)
@@ -92,7 +90,7 @@ def run_on_ray(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None,
                 error_text = (
                     f"{job.path}: its worker was ended {tries} times, as where memory runs out"
                 )
-                outcome = Outcome(job.path, None, error_text, (), job.settings.device)
+                outcome = Outcome(job.path, None, error_text, (), job.setup.device)
             except RayTaskError as error:
                 raise error.cause from error
             else:

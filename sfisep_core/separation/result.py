@@ -106,7 +106,7 @@ class _Stacked:
 
     @property
     def frames(self) -> int:
-        return self._stems[0].shape[-1]
+        return int(self._stems[0].shape[-1])
 
     def read(self, start: int, stop: int) -> Samples:
         return np.stack([stem[:, start:stop] for stem in self._stems])

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sfisep_core.audio.resample import resample
-from sfisep_core.audio.stores import Store, Stores
+from sfisep_core.audio.stores import MemoryStore, Store, Stores, read_all
 from sfisep_core.devices import find_device
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
@@ -16,32 +16,25 @@ from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.checks import Source, check_block, check_rate, read_source
 from sfisep_core.separation.file_separation import separate_file
-from sfisep_core.separation.methods import MethodName, check_method, run_method, run_stored
-from sfisep_core.separation.native import Precision, Progress, RunOptions, compile_model
+from sfisep_core.separation.methods import check_method, separate_signal
+from sfisep_core.separation.native import compile_model
 from sfisep_core.separation.output import DEFAULT_OUTPUT, Output
-from sfisep_core.separation.rate_changes import DEFAULT_OPTIONS, MethodOptions
 from sfisep_core.separation.result import Separation
+from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
 from sfisep_core.separation.streaming import separate_stream, stream_latency
 
-__all__ = ["Output", "SeparatedFile", "Separation", "Separator"]
+__all__ = ["Output", "SeparatedFile", "Separation", "SeparationSettings", "Separator"]
 
 
 class Separator:
     """Separate recordings at whatever sampling frequency they have.
 
     Args:
-        model: Name of a model, path of a model file, or a model.
+        model: Name, path or address of a model, or a model.
+        settings: Method, and how recordings are cut and computed.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
-        method: "native" runs the model at the recording's rate, "resample" converts to the
-            model's training rate and back; the others are baselines (`separation.methods`).
-        segment: Seconds that are separated at once; 0 = everything, None = the model's own choice.
-        overlap: Share of a window that it has in common with the next, 0 to below 1; None = the
-            model's own choice.
-        batch_size: Windows that are computed at once.
-        precision: Of the network: "fp32", "bf16" or, on GPUs, "fp16".
         compiled: Compile the network with `torch.compile` first: takes a minute or so for every
             separator, and pays off for hours of music on GPUs. CPUs need a C++ compiler for it.
-        method_options: Noise levels and seed of the baselines that have any.
 
     Raises:
         CheckpointError: The model cannot be found or read.
@@ -59,29 +52,22 @@ class Separator:
     def __init__(
         self,
         model: str | Path | SeparationModel = "default",
+        settings: SeparationSettings = DEFAULT_SETTINGS,
         *,
         device: str = "auto",
-        method: MethodName = "native",
-        segment: float | None = None,
-        overlap: float | None = None,
-        batch_size: int = 1,
-        precision: Precision = "fp32",
         compiled: bool = False,
-        method_options: MethodOptions = DEFAULT_OPTIONS,
     ) -> None:
-        check_method(method)
-        self._method: MethodName = method
-        self._run = RunOptions(segment, overlap, batch_size, precision)
-        self._method_options = method_options
+        check_method(settings.method)
+        self.settings = settings
         self.device = find_device(device)
-        if precision == "fp16" and self.device.type == "cpu":
+        if settings.precision == "fp16" and self.device.type == "cpu":
             msg = "precision fp16: CPUs compute it slowly and with gaps: pass bf16, or a GPU"
             raise ConfigError(msg)
-        found = model if isinstance(model, SeparationModel) else resolve_model(str(model))
-        self.model = found.to(self.device).eval().for_inference(compiled=compiled)
+        loaded = model if isinstance(model, SeparationModel) else resolve_model(str(model))
+        self.model = loaded.to(self.device).eval().for_inference(compiled=compiled)
         if compiled:
             self.model = copy.deepcopy(self.model)  # a caller's model stays as it is
-            compile_model(self.model, self._run)
+            compile_model(self.model, settings)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -116,14 +102,14 @@ class Separator:
         audio, input_rate = read_source(source)
         target_rate = input_rate if sample_rate is None else check_rate(sample_rate)
         mixture = resample(np.atleast_2d(audio), orig_rate=input_rate, target_rate=target_rate)
-        estimates = run_method(
-            self._method,
-            self.model,
-            mixture,
-            sample_rate=target_rate,
-            run=self._run,
-            options=self._method_options,
-            progress=progress,
+        estimates = read_all(
+            separate_signal(
+                self.model,
+                MemoryStore(mixture),
+                sample_rate=target_rate,
+                settings=self.settings,
+                progress=progress,
+            )
         )
         shape = (*audio.shape[:-1], mixture.shape[-1])
         by_name = dict(zip(self.model.sources, estimates, strict=True))
@@ -163,8 +149,8 @@ class Separator:
             80000
         """
         rate = check_rate(sample_rate)
-        if self._method != "native":
-            msg = f"method {self._method}: only native can separate a stream"
+        if self.settings.method != "native":
+            msg = f"method {self.settings.method}: only native can separate a stream"
             raise ConfigError(msg)
         leading: tuple[int, ...] | None = None
 
@@ -221,14 +207,12 @@ class Separator:
         """
 
         def separate(mixture: Store, *, stores: Stores, sample_rate: int) -> Store:
-            return run_stored(
-                self._method,
+            return separate_signal(
                 self.model,
                 mixture,
-                stores=stores,
                 sample_rate=sample_rate,
-                run=self._run,
-                options=self._method_options,
+                settings=self.settings,
+                stores=stores,
                 progress=progress,
             )
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from sfisep_core.audio.files import write_audio
+from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.native import save_model
-from sfisep_core.separation.native import separate_native
+from sfisep_core.separation.methods import separate_signal
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME
 from sfisep_core.training.distributed import Processes
 from sfisep_core.training.run_log import RunLog
@@ -135,7 +136,9 @@ class Milestones:
             frames = round(self._state.config.validation_seconds * track.sample_rate)
             start = max(0, (mixture.shape[-1] - frames) // 2) if frames else 0
             mixture = mixture[:, start : start + frames] if frames else mixture
-            estimates = separate_native(model, mixture, sample_rate=track.sample_rate)
+            estimates = read_all(
+                separate_signal(model, MemoryStore(mixture), sample_rate=track.sample_rate)
+            )
             folder = self._out / "examples" / f"step-{self._state.step:07d}" / track.name
             try:
                 folder.mkdir(parents=True, exist_ok=True)

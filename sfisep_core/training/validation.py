@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from sfisep_core.audio.resample import resample
+from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import DatasetError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.separation.native import separate_native
+from sfisep_core.separation.methods import separate_signal
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
 
 _Scores = dict[int, dict[str, float]]
@@ -137,7 +138,7 @@ def _score_track(
     mixture = references.sum(axis=0)
     references = references[: len(model.sources)]
     try:
-        estimates = separate_native(model, mixture, sample_rate=sample_rate)
+        estimates = read_all(separate_signal(model, MemoryStore(mixture), sample_rate=sample_rate))
     except np.linalg.LinAlgError:  # least-squares gains of estimates that are not finite
         estimates = np.full_like(references, np.nan)
     if are_unnamed(model.sources):

@@ -31,6 +31,7 @@ from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
 from sfisep_core.pretrained.native import save_model
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.separation.separator import Output, Separator
+from sfisep_core.separation.settings import SeparationSettings
 from tests.benchmarks.released_way import ReleasedWay, matrix_products
 
 MODULE = "tests.benchmarks.separation_speed"
@@ -85,7 +86,8 @@ def run(case: Case, folder: Path) -> dict[str, float]:
                 matrix_products(model.config, 10 * FRAMES_PER_SECOND, kind)
     else:
         share_one_heap()  # as the command does
-        separator = Separator(model, device="cpu", precision=case.precision)  # type: ignore[arg-type]
+        settings = SeparationSettings(precision=case.precision)  # type: ignore[arg-type]
+        separator = Separator(model, settings, device="cpu")
         out = folder / f"{case.model}-{case.precision}"
         output = Output(encoding="int16")
         work = lambda: separator.separate_file(song, out_dir=out, output=output)  # noqa: E731

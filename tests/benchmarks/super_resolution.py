@@ -25,8 +25,8 @@ from sfisep_core.models.blocks.restorer import Restorer, RestorerConfig
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.resolve import resolve_model
-from sfisep_core.separation.methods import run_method
-from sfisep_core.separation.rate_changes import MethodOptions
+from sfisep_core.separation.settings import MethodOptions
+from tests.separation.divider import separated
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/super-resolution.md"
 SAMPLE_RATE = 32000
@@ -83,17 +83,17 @@ def model_ways(model: SuperResolvedSeparator, network: str) -> dict[str, Way]:
     def upsampling(track: TrackSignals) -> Samples:
         length = track.mixture.shape[-1]
         low = resample(track.mixture, orig_rate=track.sample_rate, target_rate=low_rate)
-        stems = run_method("native", inner, low, sample_rate=low_rate)
+        stems = separated(inner, low, sample_rate=low_rate)
         flat = stems.reshape(-1, stems.shape[-1])
         high = resample(flat, orig_rate=low_rate, target_rate=track.sample_rate, length=length)
         return high.reshape(*stems.shape[:2], -1)
 
     def method(name: str) -> Way:
-        return lambda track: run_method(
-            name,  # type: ignore[arg-type]
+        return lambda track: separated(
             inner,
             track.mixture,
             sample_rate=track.sample_rate,
+            method=name,
             options=options,
         )
 

@@ -12,9 +12,9 @@ from sfisep_cli.inputs import find_files
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation import jobs as job_module
-from sfisep_core.separation.jobs import Settings
+from sfisep_core.separation.jobs import SeparatorSetup
 from sfisep_core.separation.output import Output
-from sfisep_core.separation.rate_changes import MethodOptions
+from sfisep_core.separation.settings import MethodOptions, SeparationSettings
 
 Run = Callable[..., int]
 
@@ -26,14 +26,14 @@ class FakeSeparator:
     sources = ("vocals", "drums")
     device = "cpu"
 
-    def __init__(self, settings: Settings) -> None:
-        if settings.model == "damaged":
+    def __init__(self, setup: SeparatorSetup) -> None:
+        if setup.model == "damaged":
             msg = "damaged: not a model"
             raise CheckpointError(msg)
-        if settings.device == "nowhere":
+        if setup.device == "nowhere":
             msg = "device 'nowhere': expected auto"
             raise ConfigError(msg)
-        self.settings = settings
+        self.setup = setup
         self.calls: list[tuple[Path, dict[str, object]]] = []
         FakeSeparator.made.append(self)
 
@@ -92,7 +92,7 @@ def test_defaults(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
     touch("song.wav")
     assert run_sfisep("separate", "song.wav") == 0
     (separator,) = separators
-    assert separator.settings == Settings()
+    assert separator.setup == SeparatorSetup()
     assert separator.calls == [
         (
             Path("song.wav"),
@@ -117,16 +117,18 @@ def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) 
     options += "--filename {stem}/x/{track}.{ext} --low-rate 4000 --network n.safetensors"
     assert run_sfisep("separate", "a b.wav", *options.split()) == 0
     (separator,) = separators
-    assert separator.settings == Settings(
+    assert separator.setup == SeparatorSetup(
         "weights/my.v2.safetensors",
         "cuda:1",
-        "super-resolve",
-        0.0,
-        0.25,
-        3,
-        "bf16",
-        True,
-        MethodOptions(seed=5, low_rate=4000, network="n.safetensors"),
+        compiled=True,
+        settings=SeparationSettings(
+            "super-resolve",
+            segment=0.0,
+            overlap=0.25,
+            batch_size=3,
+            precision="bf16",
+            options=MethodOptions(seed=5, low_rate=4000, network="n.safetensors"),
+        ),
     )
     assert separator.calls == [
         (
@@ -157,13 +159,13 @@ def test_every_method_can_be_chosen(run_sfisep: Run, separators: list[FakeSepara
     touch("song.wav")
     for method in METHODS:
         assert run_sfisep("separate", "song.wav", "--method", method) == 0
-    assert [separator.settings.method for separator in separators] == list(METHODS)
+    assert [separator.setup.settings.method for separator in separators] == list(METHODS)
 
 
 def test_super_resolve_is_a_method(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
     touch("song.wav")
     assert run_sfisep("separate", "song.wav", "--super-resolve") == 0
-    assert separators[-1].settings.method == "super-resolve"
+    assert separators[-1].setup.settings.method == "super-resolve"
     assert run_sfisep("separate", "song.wav", "--super-resolve", "--method", "soxr") == 2
 
 
@@ -408,7 +410,7 @@ def test_model_name_too_long_for_a_file(run_sfisep: Run, separators: list[FakeSe
     touch("bad.wav")
     name = "n" * 300
     assert run_sfisep("separate", ".", "-m", name) == 1
-    assert [separator.settings.model for separator in separators] == [name]
+    assert [separator.setup.model for separator in separators] == [name]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from sfisep_core.models.sfsrnet import SFSRNet
 from sfisep_core.models.spectrogram_model import SpectrogramModel
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.native import load_model, save_model
-from sfisep_core.separation.native import separate_native
+from tests.separation.divider import separated
 
 # Small settings of every family, in the variants that differ in what is promised.
 _TCN = {
@@ -260,7 +260,7 @@ def test_level_of_the_input_does_not_matter(
     model.normalizes_level = wanted
     quiet, loud = (
         torch.from_numpy(
-            separate_native(model, (gain * mixture[0]).numpy(), sample_rate=served(model, 8000))
+            separated(model, (gain * mixture[0]).numpy(), sample_rate=served(model, 8000))
         )
         for gain in (1.0, level)
     )

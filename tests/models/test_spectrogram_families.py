@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.spectrogram_model import SpectrogramModel
-from sfisep_core.separation.native import RunOptions, separate_native
+from tests.separation.divider import separated
 
 
 class Pass(nn.Module):
@@ -86,9 +86,7 @@ def test_what_passes_the_network_comes_back_from_segments(
     """A published program for Keras keeps 10.6 dB at best: its segments do not overlap."""
     model, _ = case  # one gain is fitted for the whole of each stem, which mends no seam
     mixture = noise(2, 4 * model.native_rate + 1).numpy()
-    stems = separate_native(
-        model, mixture, sample_rate=model.native_rate, run=RunOptions(segment=1.0)
-    )
+    stems = separated(model, mixture, sample_rate=model.native_rate, segment=1.0)
     assert np.abs(stems.sum(0) - mixture).max() < 1e-5
 
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from sfisep_core.audio.stft import STFTConfig
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
-from sfisep_core.separation.methods import run_method
-from sfisep_core.separation.native import RunOptions, separate_native
+from tests.separation.divider import separated
 
 NATIVE = 44100
 RATES = (8000, 11025, 22050, 44100, 48000, 96000)
@@ -184,7 +183,7 @@ def test_native_models_refuse_other_rates_and_work_resampled() -> None:
     with pytest.raises(ConfigError, match=r"divider model at 8000 Hz: it works at 44100 Hz only; .*"
                        "--method resample"):  # fmt: skip
         model(mixture, sample_rate=8000)
-    stems = run_method("resample", model, mixture[0].numpy(), sample_rate=8000)
+    stems = separated(model, mixture[0].numpy(), method="resample", sample_rate=8000)
     assert stems.shape == (4, 2, 3000)
 
 
@@ -243,9 +242,7 @@ def test_segments_agree_with_the_whole_signal(sample_rate: int) -> None:
     model.gain_rule = "mixture-consistent"  # no gains are fitted; none of the model's own either
     mixture = noise(1, 8 * sample_rate).numpy()
     whole, cut = (
-        separate_native(
-            model, mixture, sample_rate=sample_rate, run=RunOptions(segment=segment, overlap=0.3)
-        )
+        separated(model, mixture, sample_rate=sample_rate, segment=segment, overlap=0.3)
         for segment in (0, 1)
     )
     assert len(model.heard) > 3

@@ -1,13 +1,17 @@
 """A separator with a known answer, and signals for it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
+from sfisep_core.separation.methods import separate_signal
+from sfisep_core.separation.settings import Progress, SeparationSettings
 
 Samples = npt.NDArray[np.float32]
 SHARES = (0.75, 0.25)
@@ -50,6 +54,25 @@ class Divider(SeparationModel):
     def chunk_alignment(self, sample_rate: int) -> int:
         del sample_rate
         return self.alignment
+
+
+def separated(
+    model: SeparationModel,
+    mixture: Samples,
+    *,
+    sample_rate: int,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Samples:
+    """Separate an array by the one function for signals; the others are fields of its settings."""
+    stems = separate_signal(
+        model,
+        MemoryStore(mixture),
+        sample_rate=sample_rate,
+        settings=SeparationSettings(**settings),
+        progress=progress,
+    )
+    return read_all(stems)
 
 
 def noise(*shape: int, seed: int = 0) -> Samples:

@@ -6,6 +6,7 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
 from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.settings import SeparationSettings
 from tests.compiler import compiles
 
 pytestmark = compiles
@@ -21,8 +22,9 @@ def make() -> SFIConvTasNet:
 
 def test_compiled_network_separates_alike() -> None:
     model = make()
-    separator = Separator(model, device="cpu", segment=0.3, compiled=True)
-    plain = Separator(model, device="cpu", segment=0.3)
+    settings = SeparationSettings(segment=0.3)
+    separator = Separator(model, settings, device="cpu", compiled=True)
+    plain = Separator(model, settings, device="cpu")
     rng = np.random.default_rng(0)
     for rate, length in ((8000, 5000), (11025, 9001), (8000, 700)):
         mixture = rng.normal(0, 0.1, (2, length)).astype(np.float32)

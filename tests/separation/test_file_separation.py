@@ -14,6 +14,7 @@ from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.separation.file_separation import separate_file
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.settings import SeparationSettings
 from tests.separation.divider import Divider, Samples, noise
 
 # They do not add up: an eighth of the mixture is missing.
@@ -179,7 +180,9 @@ def test_rate_channels_length_and_sum_whatever_the_settings(
         alignment=alignment,
     )
     separator = Separator(
-        model, device="cpu", segment=segment, overlap=overlap, batch_size=batch_size
+        model,
+        SeparationSettings(segment=segment, overlap=overlap, batch_size=batch_size),
+        device="cpu",
     )
     with pytest.MonkeyPatch.context() as patch:
         if on_disk:

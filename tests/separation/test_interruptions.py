@@ -24,11 +24,11 @@ KILLER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
-from sfisep_core.separation.separator import Separator
+from sfisep_core import SeparationSettings, Separator
 
 folder, model, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)
-separator = Separator(model, device="cpu", segment=5)
+separator = Separator(model, SeparationSettings(segment=5), device="cpu")
 draw = random.Random(0)
 
 def start(out):

@@ -9,8 +9,8 @@ from torch import Tensor
 from sfisep_core.errors import ConfigError, DeviceError
 from sfisep_core.models.contract import GainRule
 from sfisep_core.models.registry import build_model
-from sfisep_core.separation.native import RunOptions, separate_native
-from tests.separation.divider import SHARES, Divider, decibels, noise
+from sfisep_core.separation.settings import SeparationSettings
+from tests.separation.divider import SHARES, Divider, decibels, noise, separated
 
 
 @pytest.mark.parametrize("rate", [8000, 11025])
@@ -22,7 +22,7 @@ def test_chunks_give_the_input_back(
 ) -> None:
     mixture = noise(2, round(seconds * rate))
     model = Divider(invariant=invariant, alignment=441)
-    stems = separate_native(model, mixture, sample_rate=rate, run=RunOptions(segment))
+    stems = separated(model, mixture, sample_rate=rate, segment=segment)
     assert stems.dtype == np.float32
     expected = np.stack([np.float32(share) * mixture for share in SHARES])
     np.testing.assert_allclose(stems, expected, atol=2e-6)
@@ -36,7 +36,7 @@ def test_chunks_give_the_input_back(
 def test_chunks_start_at_multiples_of_the_alignment(rate: int, alignment: int) -> None:
     position = np.arange(11 * rate + 7, dtype=np.float32)[None]  # exact in float32 up to 2**24
     model = Divider(alignment=alignment)
-    stems = separate_native(model, position, sample_rate=rate)
+    stems = separated(model, position, sample_rate=rate)
     starts = [int(part[0, 0, 0]) for part in model.heard]
     assert len(starts) >= 4
     assert [start % alignment for start in starts] == [0] * len(starts)
@@ -63,11 +63,11 @@ def test_released_grid_decides_the_alignment() -> None:
 @pytest.mark.parametrize("segment", [None, 0.0])
 def test_progress_reaches_the_end(segment: float | None) -> None:
     calls: list[tuple[float, float]] = []
-    separate_native(
+    separated(
         Divider(),
         noise(1, 90_001),
         sample_rate=8000,
-        run=RunOptions(segment),
+        segment=segment,
         progress=lambda done, total: calls.append((done, total)),
     )
     assert {total for _, total in calls} == {90_001 / 8000}
@@ -81,7 +81,7 @@ def test_level_is_normalised_per_channel() -> None:
     model = Divider(normalizes_level=True, gain_rule="least-squares", shares=(1.0,))
     mixture = noise(3, 8000) * np.array([[1e-3], [20.0], [0.0]], dtype=np.float32)
     mixture[2] = 0.5  # a constant has no deviation
-    stems = separate_native(model, mixture, sample_rate=8000)
+    stems = separated(model, mixture, sample_rate=8000)
     (heard,) = model.heard
     deviations = heard[0].std(dim=-1).tolist()
     assert deviations == pytest.approx([1.0, 1.0, 0.0], abs=1e-5)
@@ -93,7 +93,7 @@ def test_level_is_that_of_the_whole_signal() -> None:
     model = Divider(normalizes_level=True)
     mixture = noise(1, 80_000)
     mixture[:, 40_000:] *= 10
-    separate_native(model, mixture, sample_rate=8000)
+    separated(model, mixture, sample_rate=8000)
     assert len(model.heard) > 2
     deviation = mixture.std(dtype=np.float64, ddof=1)
     first = model.heard[0][0, 0].numpy()
@@ -103,7 +103,7 @@ def test_level_is_that_of_the_whole_signal() -> None:
 def test_level_is_left_alone_where_the_model_wants_it() -> None:
     model = Divider(normalizes_level=False)
     mixture = 20 * noise(1, 800)
-    separate_native(model, mixture, sample_rate=8000)
+    separated(model, mixture, sample_rate=8000)
     assert torch.equal(model.heard[0][0], torch.from_numpy(mixture))
 
 
@@ -116,7 +116,7 @@ def test_silence_and_near_silence_stay_what_they_are(
     mixture = np.zeros((2, frames), dtype=np.float32)
     mixture[:, -1] = level  # 1e-45 is the smallest number of float32
     model = Divider(normalizes_level=True, gain_rule=gain_rule)
-    stems = separate_native(model, mixture, sample_rate=8000)
+    stems = separated(model, mixture, sample_rate=8000)
     assert np.isfinite(stems).all()
     np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=1.5e-45, rtol=1e-5)
 
@@ -124,20 +124,20 @@ def test_silence_and_near_silence_stay_what_they_are(
 def test_stems_of_a_wrong_scale_add_up_again() -> None:
     mixture = noise(2, 40_000)
     model = Divider(shares=(3.0, -1.0, 6.0), gain_rule="least-squares")
-    stems = separate_native(model, mixture, sample_rate=8000)
+    stems = separated(model, mixture, sample_rate=8000)
     assert decibels(stems.sum(axis=0) - mixture, mixture) < -120
 
 
 def test_level_normalisation_leaves_consistent_stems_consistent() -> None:
     mixture = noise(2, 40_000)
     model = Divider(gain_rule="mixture-consistent", normalizes_level=True)
-    stems = separate_native(model, mixture, sample_rate=8000)
+    stems = separated(model, mixture, sample_rate=8000)
     assert decibels(stems.sum(axis=0) - mixture, mixture) < -120
 
 
 def test_model_is_not_asked_for_gradients() -> None:
     model = Divider()
-    separate_native(model, noise(1, 100), sample_rate=8000)
+    separated(model, noise(1, 100), sample_rate=8000)
     assert model.heard[0].is_inference()
 
 
@@ -149,11 +149,11 @@ def test_model_is_not_asked_for_gradients() -> None:
 def test_batches_of_windows_change_nothing(batch_size: int, gain_rule: GainRule) -> None:
     mixture = noise(2, 8000 * 15 + 77)
     model = Divider(gain_rule=gain_rule, normalizes_level=gain_rule == "least-squares")
-    one = separate_native(model, mixture, sample_rate=8000)
+    one = separated(model, mixture, sample_rate=8000)
     windows = len(model.heard)
     model.heard.clear()
-    run = RunOptions(batch_size=batch_size)
-    np.testing.assert_array_equal(separate_native(model, mixture, sample_rate=8000, run=run), one)
+    batches = separated(model, mixture, sample_rate=8000, batch_size=batch_size)
+    np.testing.assert_array_equal(batches, one)
     sizes = [len(part) for part in model.heard]
     assert sum(sizes) == windows == 7
     assert max(sizes) == min(batch_size, windows)
@@ -162,7 +162,7 @@ def test_batches_of_windows_change_nothing(batch_size: int, gain_rule: GainRule)
 def test_shorter_last_window_has_a_batch_of_its_own() -> None:
     model = Divider(alignment=1000)
     mixture = noise(1, 8000 * 15 + 77)
-    stems = separate_native(model, mixture, sample_rate=8000, run=RunOptions(batch_size=100))
+    stems = separated(model, mixture, sample_rate=8000, batch_size=100)
     assert [len(part) for part in model.heard] == [6, 1]
     np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=1e-6)
 
@@ -172,9 +172,8 @@ def test_shorter_last_window_has_a_batch_of_its_own() -> None:
 )
 def test_overlap_is_the_share_of_a_window(overlap: float | None, context: int) -> None:
     model = Divider()
-    run = RunOptions(segment=2.0, overlap=overlap)
     mixture = noise(1, 8000 * 30)
-    stems = separate_native(model, mixture, sample_rate=8000, run=run)
+    stems = separated(model, mixture, sample_rate=8000, segment=2.0, overlap=overlap)
     window = model.heard[0].shape[-1]
     assert window == 16000 + 2 * context
     if overlap is not None:
@@ -196,7 +195,7 @@ def test_overlap_is_the_share_of_a_window(overlap: float | None, context: int) -
 )
 def test_options_out_of_range(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RunOptions(**values)
+        SeparationSettings(**values)
 
 
 @torch.no_grad()
@@ -206,8 +205,8 @@ def test_bf16_computes_the_network_with_fewer_bits() -> None:
     settings = {"num_filters": 32, "tcn": tcn, "gain_rule": "mixture-consistent"}
     model = build_model("sfi-conv-tasnet", {**settings, "mask": "free"}).eval()
     mixture = noise(2, 16000)
-    exact = separate_native(model, mixture, sample_rate=8000)
-    fast = separate_native(model, mixture, sample_rate=8000, run=RunOptions(precision="bf16"))
+    exact = separated(model, mixture, sample_rate=8000)
+    fast = separated(model, mixture, sample_rate=8000, precision="bf16")
     assert -100 < decibels(fast - exact, exact) < -30
     # Samples have 32 bits all the same.
     assert decibels(fast.sum(axis=0) - mixture, mixture) < -120
@@ -244,9 +243,8 @@ def test_batches_are_halved_where_memory_is_short(
 ) -> None:
     mixture = noise(1, 8000 * 31)
     model = Hungry(room=3 * 32000, error=error)
-    run = RunOptions(batch_size=16)
-    stems = separate_native(model, mixture, sample_rate=8000, run=run)
-    np.testing.assert_array_equal(stems, separate_native(Divider(), mixture, sample_rate=8000))
+    stems = separated(model, mixture, sample_rate=8000, batch_size=16)
+    np.testing.assert_array_equal(stems, separated(Divider(), mixture, sample_rate=8000))
     # 15 windows: 16 and 8 and 4 at once are too many, and nothing that was done is done again.
     assert [len(part) for part in model.heard] == [15, 8, 4, *[2] * 7, 1]
     advice = [record.message.rpartition("; ")[2] for record in caplog.records]
@@ -261,7 +259,7 @@ def test_segments_are_halved_where_memory_is_short(
     mixture = noise(1, 8000 * 40)
     room = 5 * 8000 if segment != 16.0 else 8 * 8000
     model = Hungry(room=room, error=OUT_OF_MEMORY[0], gain_rule=gain_rule)
-    stems = separate_native(model, mixture, sample_rate=8000, run=RunOptions(segment, batch_size=2))
+    stems = separated(model, mixture, sample_rate=8000, segment=segment, batch_size=2)
     np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=2e-6)
     halved = [record.message for record in caplog.records if "--segment" in record.message]
     assert len(halved) == {None: 0, 0.0: 4, 16.0: 2}[segment]
@@ -272,11 +270,11 @@ def test_too_little_memory_for_anything_is_an_error() -> None:
     model = Hungry(room=100, error=OUT_OF_MEMORY[0])
     message = r"device cpu: out of memory even for segments of 1\.0 s at 8000 Hz with 2 channels"
     with pytest.raises(DeviceError, match=message):
-        separate_native(model, noise(2, 80000), sample_rate=8000)
+        separated(model, noise(2, 80000), sample_rate=8000)
 
 
 def test_other_errors_are_not_taken_for_too_little_memory() -> None:
     model = Hungry(room=0, error=RuntimeError("shapes differ"))
     with pytest.raises(RuntimeError, match="shapes differ"):
-        separate_native(model, noise(1, 80000), sample_rate=8000, run=RunOptions(batch_size=4))
+        separated(model, noise(1, 80000), sample_rate=8000, batch_size=4)
     assert len(model.heard) == 1

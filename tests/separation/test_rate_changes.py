@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from sfisep_core.audio.resample import kernel_noise, resample, sinc_resample
-from sfisep_core.audio.stores import Store
+from sfisep_core.audio.stores import Signal, Store
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import GainRule
 from sfisep_core.separation import methods, native
-from sfisep_core.separation.methods import METHODS, MethodName, run_method
-from sfisep_core.separation.native import RunOptions
-from sfisep_core.separation.rate_changes import MethodOptions
-from tests.separation.divider import SHARES, Divider, Samples, decibels, noise
+from sfisep_core.separation.methods import METHODS
+from sfisep_core.separation.settings import MethodName, MethodOptions
+from tests.separation.divider import SHARES, Divider, Samples, decibels, noise, separated
 
 NATIVE = 8000  # of the model
 RESAMPLING: list[MethodName] = ["resample", "soxr", "noisy-kernel", "post-noise"]
@@ -24,9 +23,8 @@ ADDING: list[MethodName] = ["noisy-kernel", "post-noise"]
 def heard(name: MethodName, mixture: Samples, rate: int, **options: Any) -> Samples:
     """Give what the model is given when it separates all at once."""
     model = Divider()
-    run_method(
-        name, model, mixture, sample_rate=rate, run=RunOptions(0), options=MethodOptions(**options)
-    )
+    every = MethodOptions(**options)
+    separated(model, mixture, method=name, sample_rate=rate, segment=0, options=every)
     assert model.rates == [rate if name == "native" else NATIVE]
     return model.heard[0][0].numpy()
 
@@ -47,7 +45,7 @@ def test_length_channels_and_consistency_are_kept(
     mixture = noise(2, frames)
     original = mixture.copy()
     model = Divider(gain_rule=gain_rule)
-    stems = run_method(name, model, mixture, sample_rate=rate)
+    stems = separated(model, mixture, method=name, sample_rate=rate)
     assert stems.shape == (2, 2, frames)
     assert stems.dtype == np.float32
     assert np.isfinite(stems).all()
@@ -63,10 +61,10 @@ def test_length_channels_and_consistency_are_kept(
 def test_silence_stays_silent(name: MethodName, gain_rule: GainRule, rate: int) -> None:
     model = Divider(gain_rule=gain_rule, normalizes_level=True)
     mixture = np.zeros((2, 3000), dtype=np.float32)
-    stems = run_method(name, model, mixture, sample_rate=rate)
+    stems = separated(model, mixture, method=name, sample_rate=rate)
     np.testing.assert_array_equal(stems, np.zeros((2, 2, 3000)))
     mixture[0] = noise(3000)  # a silent channel stays so beside another
-    stems = run_method(name, model, mixture, sample_rate=rate)
+    stems = separated(model, mixture, method=name, sample_rate=rate)
     assert np.abs(stems[:, 0]).max() > 0.1
     np.testing.assert_array_equal(stems[:, 1], np.zeros((2, 3000)))
 
@@ -75,9 +73,9 @@ def test_silence_stays_silent(name: MethodName, gain_rule: GainRule, rate: int) 
 def test_all_methods_are_the_same_at_the_native_rate(gain_rule: GainRule) -> None:
     mixture = noise(2, 40_000)
     model = Divider(gain_rule=gain_rule, normalizes_level=True)
-    expected = run_method("native", model, mixture, sample_rate=NATIVE)
+    expected = separated(model, mixture, method="native", sample_rate=NATIVE)
     for name in METHODS:
-        stems = run_method(name, model, mixture, sample_rate=NATIVE)
+        stems = separated(model, mixture, method=name, sample_rate=NATIVE)
         np.testing.assert_array_equal(stems, expected)
 
 
@@ -88,7 +86,7 @@ def test_methods_that_do_not_resample_give_the_model_the_samples(
 ) -> None:
     mixture = noise(2, 3000)
     np.testing.assert_array_equal(heard(name, mixture, rate), mixture)
-    stems = run_method(name, Divider(), mixture, sample_rate=rate)
+    stems = separated(Divider(), mixture, method=name, sample_rate=rate)
     np.testing.assert_allclose(stems, [share * mixture for share in SHARES], atol=1e-6)
 
 
@@ -96,10 +94,10 @@ def test_methods_that_do_not_resample_give_the_model_the_samples(
 @pytest.mark.parametrize("rate", [4000, 11025])
 def test_progress_counts_the_seconds_of_the_recording(name: MethodName, rate: int) -> None:
     calls: list[tuple[float, float]] = []
-    run_method(
-        name,
+    separated(
         Divider(),
         noise(1, 20 * rate),
+        method=name,
         sample_rate=rate,
         progress=lambda done, total: calls.append((done, total)),
     )
@@ -117,16 +115,16 @@ def test_down_and_back_is_a_low_pass_and_adds_no_noise(name: MethodName) -> None
     inner = slice(500, -500)
     model = Divider(gain_rule="least-squares")
     tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)[None]
-    stems = run_method(name, model, tone, sample_rate=22050)
+    stems = separated(model, tone, method=name, sample_rate=22050)
     assert decibels((stems.sum(axis=0) - tone)[:, inner], tone[:, inner]) < -40
     above = np.sin(2 * np.pi * 6000 * time).astype(np.float32)[None]
-    stems = run_method(name, model, above, sample_rate=22050)
+    stems = separated(model, above, method=name, sample_rate=22050)
     # Nothing at 4 kHz or above can come back, and the gains are fitted at 8 kHz.
     assert decibels(stems[:, 0, inner], above[:, inner]) < -20
     if name in ADDING:
         mixture = noise(2, 5000)
-        stems = run_method(name, model, mixture, sample_rate=22050)
-        expected = run_method("resample", model, mixture, sample_rate=22050)
+        stems = separated(model, mixture, method=name, sample_rate=22050)
+        expected = separated(model, mixture, method="resample", sample_rate=22050)
         np.testing.assert_array_equal(stems, expected)
 
 
@@ -137,10 +135,10 @@ def test_resample_and_soxr_use_the_filter_they_name(rate: int) -> None:
     expected = resample(mixture, orig_rate=rate, target_rate=NATIVE)
     np.testing.assert_array_equal(heard("soxr", mixture, rate), expected)
     model = Divider(shares=(1.0,), gain_rule="least-squares")
-    (stem,) = run_method("soxr", model, mixture, sample_rate=rate)
+    (stem,) = separated(model, mixture, method="soxr", sample_rate=rate)
     back = resample(expected, orig_rate=NATIVE, target_rate=rate, length=3000)
     np.testing.assert_allclose(stem, back, atol=1e-5)
-    (stem,) = run_method("resample", model, mixture, sample_rate=rate)
+    (stem,) = separated(model, mixture, method="resample", sample_rate=rate)
     back = sinc(sinc(mixture, rate, NATIVE), NATIVE, rate, 3000)
     np.testing.assert_allclose(stem, back, atol=1e-5)
 
@@ -148,7 +146,7 @@ def test_resample_and_soxr_use_the_filter_they_name(rate: int) -> None:
 def test_rates_without_a_common_divisor_are_resampled_with_soxr() -> None:
     mixture = noise(2, 44101)
     model = Divider()
-    stems = run_method("resample", model, mixture, sample_rate=44101)
+    stems = separated(model, mixture, method="resample", sample_rate=44101)
     assert decibels(stems.sum(axis=0) - mixture, mixture) < -120
     expected = resample(mixture, orig_rate=44101, target_rate=8000)
     np.testing.assert_array_equal(model.heard[0][0].numpy(), expected)
@@ -159,8 +157,8 @@ def test_rates_without_a_common_divisor_are_resampled_with_soxr() -> None:
 def test_no_noise_at_level_zero(name: MethodName, rate: int) -> None:
     mixture, model = noise(2, 5000), Divider()
     options = MethodOptions(kernel_noise_level=0, post_noise_level=0)
-    stems = run_method(name, model, mixture, sample_rate=rate, options=options)
-    expected = run_method("resample", model, mixture, sample_rate=rate)
+    stems = separated(model, mixture, method=name, sample_rate=rate, options=options)
+    expected = separated(model, mixture, method="resample", sample_rate=rate)
     np.testing.assert_array_equal(stems, expected)
 
 
@@ -210,16 +208,16 @@ def test_post_noise_has_its_level_in_every_channel() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_channels_do_not_depend_on_each_other(name: MethodName) -> None:
     mixture, model = noise(2, 3000), Divider(normalizes_level=True, gain_rule="least-squares")
-    both = run_method(name, model, mixture, sample_rate=5000)
-    alone = run_method(name, model, mixture[1:], sample_rate=5000)
+    both = separated(model, mixture, method=name, sample_rate=5000)
+    alone = separated(model, mixture[1:], method=name, sample_rate=5000)
     np.testing.assert_allclose(both[:, 1:], alone, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_noise_does_not_depend_on_segments(name: MethodName) -> None:
     mixture, model = noise(1, 30_000), Divider()
-    whole = run_method(name, model, mixture, sample_rate=5000, run=RunOptions(0))
-    cut = run_method(name, model, mixture, sample_rate=5000, run=RunOptions(0.5))
+    whole = separated(model, mixture, method=name, sample_rate=5000, segment=0)
+    cut = separated(model, mixture, method=name, sample_rate=5000, segment=0.5)
     assert len(model.heard) >= 5
     np.testing.assert_allclose(cut, whole, atol=1e-5)
 
@@ -233,7 +231,7 @@ def test_gain_rule_comes_at_the_same_place(
 ) -> None:
     calls: list[tuple[Samples, int]] = []
 
-    def spy(rule: GainRule, stems: Store, mixture: Store, *, sample_rate: int) -> None:
+    def spy(rule: GainRule, stems: Store, mixture: Signal, *, sample_rate: int) -> None:
         assert rule == gain_rule
         calls.append((mixture.read(0, mixture.frames).copy(), sample_rate))
         apply(rule, stems, mixture, sample_rate=sample_rate)
@@ -244,7 +242,7 @@ def test_gain_rule_comes_at_the_same_place(
     for module in (methods, native):
         monkeypatch.setattr(module, "apply_gain_rule", spy)
     model = Divider(gain_rule=gain_rule, normalizes_level=True)
-    run_method(name, model, mixture, sample_rate=rate, run=RunOptions(0))
+    separated(model, mixture, method=name, sample_rate=rate, segment=0)
     (at_separation, at_rate), *later = calls
     np.testing.assert_array_equal(at_separation, model_input)
     assert at_rate == model.rates[0] == (rate if name == "native" else NATIVE)
@@ -262,10 +260,10 @@ def test_gain_rule_comes_at_the_same_place(
 def test_least_squares_gains_make_up_for_any_scale(name: MethodName, rate: int) -> None:
     mixture = noise(2, 3000)
     expected, stems = (
-        run_method(
-            name,
+        separated(
             Divider(shares=(share,), gain_rule="least-squares"),
             mixture,
+            method=name,
             sample_rate=rate,
         )
         for share in (1.0, -7.0)
@@ -275,7 +273,7 @@ def test_least_squares_gains_make_up_for_any_scale(name: MethodName, rate: int) 
 
 def test_unknown_methods_and_options_out_of_range() -> None:
     with pytest.raises(ConfigError, match=r"^method 'best': expected one of native, resample, "):
-        run_method("best", Divider(), noise(1, 10), sample_rate=NATIVE)  # type: ignore[arg-type]
+        separated(Divider(), noise(1, 10), method="best", sample_rate=NATIVE)
     for name in ("kernel_noise_level", "post_noise_level"):
         for level in (-0.1, np.nan, np.inf):
             with pytest.raises(ConfigError, match=rf"^{name}: expected a number of 0 "):

@@ -13,6 +13,7 @@ from sfisep_core.audio.resample import resample
 from sfisep_core.models.registry import build_model
 from sfisep_core.separation.native import FADE_SECONDS
 from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.settings import SeparationSettings
 from tests.separation.divider import Samples, decibels
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -38,8 +39,16 @@ def largest_step(stems: Samples, where: npt.NDArray[np.bool_]) -> float:
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_default_model_gives_the_same_in_windows(rate: int, music: Samples) -> None:
     mixture = resample(music[:, : 10 * 48000], orig_rate=48000, target_rate=rate)
-    whole = Separator("default", device="cpu", segment=0).separate((mixture, rate)).stems
-    parts = Separator("default", device="cpu", segment=3).separate((mixture, rate)).stems
+    whole = (
+        Separator("default", SeparationSettings(segment=0), device="cpu")
+        .separate((mixture, rate))
+        .stems
+    )
+    parts = (
+        Separator("default", SeparationSettings(segment=3), device="cpu")
+        .separate((mixture, rate))
+        .stems
+    )
     for name in STEMS:
         assert decibels(parts[name] - whole[name], whole[name]) < -60
 
@@ -53,7 +62,7 @@ def test_seams_hold_no_larger_steps_than_music(kind: str, music: Samples) -> Non
         torch.manual_seed(0)
         tcn = {"bottleneck_channels": 16, "hidden_channels": 16, "num_layers": 3, "num_stacks": 2}
         model = build_model("sfi-conv-tasnet", {"num_filters": 32, "tcn": tcn, "mask": "free"})
-    separator = Separator(model, device="cpu", segment=3)
+    separator = Separator(model, SeparationSettings(segment=3), device="cpu")
     stems = np.stack(list(separator.separate((mixture, rate)).stems.values()))
     rule = separator.model.segments
     fade = FADE_SECONDS if rule.chunk_invariant else 1.0

@@ -16,9 +16,10 @@ from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
-from sfisep_core.separation.methods import METHODS, MethodName, run_method
-from sfisep_core.separation.rate_changes import MethodOptions
+from sfisep_core.separation.methods import METHODS
 from sfisep_core.separation.separator import Output, Separator
+from sfisep_core.separation.settings import MethodName, MethodOptions, SeparationSettings
+from tests.separation.divider import separated
 
 Samples = npt.NDArray[np.float32]
 STEMS = ("vocals", "drums", "bass", "other")
@@ -133,7 +134,7 @@ def test_hardly_any_samples(
 @pytest.mark.parametrize("rate", [44100, 8000])
 def test_silence_in_silence_out(gain_rule: GainRule, method: MethodName, rate: int) -> None:
     model = small_model(gain_rule=gain_rule, normalizes_level=True)
-    separator = Separator(model, device="cpu", method=method)
+    separator = Separator(model, SeparationSettings(method), device="cpu")
     result = separator.separate((np.zeros((2, 3000), dtype=np.float32), rate))
     for stem in result.stems.values():
         np.testing.assert_array_equal(stem, np.zeros((2, 3000)))
@@ -156,8 +157,12 @@ def test_least_squares_stems_come_close_to_the_mixture(trunk: str) -> None:
 def test_segments_agree_with_the_whole() -> None:
     model = small_model()
     mixture = noise(2, 10 * 8000)
-    whole = Separator(model, device="cpu", segment=0.0).separate((mixture, 8000))
-    parts = Separator(model, device="cpu", segment=0.5).separate((mixture, 8000))
+    whole, parts = (
+        Separator(model, SeparationSettings(segment=segment), device="cpu").separate(
+            (mixture, 8000)
+        )
+        for segment in (0.0, 0.5)
+    )
     for name, stem in whole.stems.items():
         np.testing.assert_allclose(parts.stems[name], stem, atol=1e-6)
 
@@ -246,10 +251,10 @@ def test_settings_out_of_range() -> None:
     expected = "native, resample, soxr, noisy-kernel, post-noise, direct, super-resolve, "
     expected += "super-resolve-share"
     with pytest.raises(ConfigError, match=rf"^method 'directly': expected one of {expected}$"):
-        Separator(model, method="directly")  # type: ignore[arg-type]
+        SeparationSettings(method="directly")  # type: ignore[arg-type]
     for segment in (-1.0, math.nan, math.inf):
         with pytest.raises(ConfigError, match=r"^segment: expected seconds of 0 "):
-            Separator(model, segment=segment)
+            SeparationSettings(segment=segment)
     for device in ("nowhere", "mps", "cuda:99"):
         with pytest.raises(ConfigError, match=f"^device '?{device}'?: "):
             Separator(model, device=device)
@@ -259,9 +264,12 @@ def test_settings_out_of_range() -> None:
 
 def test_method_and_its_options_arrive() -> None:
     mixture, options = noise(2, 1000), MethodOptions(post_noise_level=0.5, seed=3)
-    separator = Separator(small_model(), device="cpu", method="post-noise", method_options=options)
+    settings = SeparationSettings("post-noise", options=options)
+    separator = Separator(small_model(), settings, device="cpu")
     stems = separator.separate((mixture, 8000)).stems
-    expected = run_method("post-noise", separator.model, mixture, sample_rate=8000, options=options)
+    expected = separated(
+        separator.model, mixture, method="post-noise", sample_rate=8000, options=options
+    )
     for name, stem in zip(separator.model.sources, expected, strict=True):
         np.testing.assert_array_equal(stems[name], stem)
 
@@ -302,7 +310,8 @@ def test_timing_does_not_drift(rate: int, segment: float | None) -> None:
     assert (places[1] - places[0]) % 441 == 0  # four hops of 2.5 ms at 44.1 kHz, and so on
     mixture = np.zeros(places[1] + rate + 7, dtype=np.float32)  # the last segment starts oddly
     mixture[places] = 1.0
-    stem = Separator(model, device="cpu", segment=segment).separate((mixture, rate)).stems["bass"]
+    separator = Separator(model, SeparationSettings(segment=segment), device="cpu")
+    stem = separator.separate((mixture, rate)).stems["bass"]
     reach = rate // 50
     first, later = (stem[place - reach : place + reach] for place in places)
     assert np.abs(first).max() > 0.01

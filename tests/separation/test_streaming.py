@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.registry import build_model
 from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.settings import SeparationSettings
 from sfisep_core.separation.streaming import separate_stream
 from tests.separation.divider import SHARES, Divider, Samples, decibels, noise
 
@@ -129,7 +130,7 @@ def test_unusable_streams() -> None:
             separator.stream_latency(sample_rate=8000, segment=segment)
         with pytest.raises(ConfigError, match="seconds above 0"):
             list(separator.stream([noise(1, 10)], sample_rate=8000, segment=segment))
-    resampler = Separator(Divider(), device="cpu", method="resample")
+    resampler = Separator(Divider(), SeparationSettings("resample"), device="cpu")
     with pytest.raises(ConfigError, match="only native"):
         list(resampler.stream([noise(1, 10)], sample_rate=8000))
 

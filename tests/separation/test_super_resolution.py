@@ -12,9 +12,9 @@ from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.native import save_model
-from sfisep_core.separation.methods import run_method
-from sfisep_core.separation.rate_changes import MethodOptions
+from sfisep_core.separation.settings import MethodOptions
 from sfisep_core.separation.super_resolution import super_resolve
+from tests.separation.divider import separated
 
 TCN = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 1, "num_stacks": 1}
 
@@ -93,7 +93,7 @@ def test_rate_bound_model_serves_every_rate() -> None:
     for rate in (4000, 8000, 22050, 44100):
         mixture = np.random.default_rng(0).normal(0, 0.1, (2, rate)).astype(np.float32)
         for method in ("super-resolve", "super-resolve-share"):
-            stems = run_method(method, model, mixture, sample_rate=rate)  # type: ignore[arg-type]
+            stems = separated(model, mixture, method=method, sample_rate=rate)
             assert stems.shape == (4, 2, rate)
             if rate != 8000:
                 np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=1e-4)
