@@ -55,6 +55,17 @@ def test_errors_load_nothing_heavy() -> None:
     assert python(code) == "False"
 
 
+def test_separator_loads_no_scipy() -> None:
+    code = "import sys; from sfisep_core import Separator; print('scipy' in sys.modules)"
+    assert python(code) == "False"
+
+
+def test_settings_load_nothing_heavy() -> None:
+    code = "import sys; from sfisep_core import SeparationSettings, MethodOptions; "
+    code += "print({'torch', 'numpy'} & set(sys.modules))"
+    assert python(code) == "set()"
+
+
 def test_star_import_brings_all() -> None:
     assert python("from sfisep_core import *; print(Separator.__name__)") == "Separator"
 

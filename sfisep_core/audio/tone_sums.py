@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from fractions import Fraction
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 
@@ -101,6 +100,8 @@ class _Chirps(ToneSums):
     def __init__(
         self, step: Fraction, size: int, tones: int, dtype: torch.dtype, device: torch.device
     ) -> None:
+        from scipy.fft import next_fast_len  # SciPy loads slowly, and many models never come here
+
         self.work_size = next_fast_len(size + tones - 1, real=True)  # no factors above 5
         self._size, self._tones = size, tones
         # Whole turns are taken out in whole numbers: step n^2 is large.

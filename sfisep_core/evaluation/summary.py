@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 _Values = npt.NDArray[np.float64]
 
@@ -103,6 +102,8 @@ def compare(
     low, high = _bootstrap(differences, _mean)
     p = _NAN
     if differences.size > 1 and np.any(differences):
+        from scipy import stats  # costly to load, and for paired differences only
+
         p = float(stats.wilcoxon(np.clip(differences, -_HUGE, _HUGE)).pvalue)  # of ranks
     return Difference(
         float(_mean(differences)),

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from sfisep_core.errors import ConfigError
 
@@ -58,6 +57,8 @@ def match_estimates(
         usable = np.isfinite(products) & (energies > 0) & np.isfinite(energies)
         shares = np.where(usable, products**2 / np.where(usable, energies, 1.0), 0.0)
     shares = np.clip(shares, _LOWEST, _HIGHEST)
+    from scipy.optimize import linear_sum_assignment  # slow to load, and rarely needed
+
     _, order = linear_sum_assignment(np.log10(shares / (1 - shares)), maximize=True)
     return np.asarray(order, dtype=np.int64)
 
