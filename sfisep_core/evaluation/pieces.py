@@ -28,7 +28,7 @@ from sfisep_core.evaluation.track_scores import (
 )
 from sfisep_core.separation.methods import METHODS, separate_signal
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
-from sfisep_core.separation.settings import SeparationSettings
+from sfisep_core.separation.settings import OPTIONS_OF, SeparationSettings
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ class Piece:
 
     def is_native(self, system: System) -> bool:
         """Say whether a system is the model at its own rate, where all methods are the same."""
-        super_resolves = system.kind.startswith("super-resolve")  # may separate at another rate
-        if system.model is None or system.kind not in METHODS or super_resolves:
+        other_rate = "low_rate" in OPTIONS_OF.get(system.kind, ())  # may separate at another
+        if system.model is None or system.kind not in METHODS or other_rate:
             return False
         return load(system.model, self.settings.device).native_rate == self.sample_rate
 

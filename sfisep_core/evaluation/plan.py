@@ -11,7 +11,7 @@ from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, ModelFile, Syst
 from sfisep_core.models.contract import DEFAULT_SOURCES
 from sfisep_core.separation.methods import METHODS, check_method
 from sfisep_core.separation.permutation import check_sources_fit
-from sfisep_core.separation.settings import DEFAULT_OPTIONS, MethodOptions
+from sfisep_core.separation.settings import DEFAULT_OPTIONS, OPTIONS_OF, MethodOptions
 from sfisep_core.separation.super_resolution import super_resolve
 
 SOURCES = DEFAULT_SOURCES
@@ -73,7 +73,8 @@ def plan_systems(
     if model is not None:
         loaded = load(model, "cpu")
         check_sources_fit(loaded.sources, stems, where=f"model {model.name}")
-        if "super-resolve" in kinds and options.network:
+        takes_network = any("network" in OPTIONS_OF.get(kind, ()) for kind in kinds)
+        if takes_network and options.network:
             # What does not fit together fits on no track.
             super_resolve(
                 loaded,

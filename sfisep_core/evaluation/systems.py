@@ -23,6 +23,7 @@ from sfisep_core.separation.methods import METHODS, separate_signal
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
 from sfisep_core.separation.settings import (
     DEFAULT_OPTIONS,
+    OPTIONS_OF,
     MethodName,
     MethodOptions,
     SeparationSettings,
@@ -93,7 +94,7 @@ class System:
             if self.kind in _NOISE_LEVELS:
                 level = getattr(self.options, _NOISE_LEVELS[self.kind])
                 found |= {"noise_level": level, "seed": self.options.seed}
-            if self.kind.startswith("super-resolve"):
+            if "low_rate" in OPTIONS_OF.get(self.kind, ()):
                 network = self.options.network
                 found |= {"low_rate": self.options.low_rate}
                 found |= {"network": model_file(network).sha256 if network else ""}

@@ -3,14 +3,17 @@
 import math
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
 from sfisep_core.errors import ConfigError
 
 GainRule = Literal["mixture-consistent", "least-squares"]
+BuildModel = Callable[[str, Mapping[str, Any]], "SeparationModel"]
+"""Builds a model from the name of its family and its settings."""
 
 # The order in which users get the stems of our own models.
 DEFAULT_SOURCES = ("vocals", "drums", "bass", "other")
@@ -76,6 +79,7 @@ class SeparationModel(nn.Module, ABC):
             `forward` gives these too, in front of it on the source axis; each is compared with the
             stems in the band of its rate.
         above_rate: Hz; training compares only what a signal of this rate cannot hold; 0 = all.
+        trained_on_top: Whether a model of this family is trained on top of another, its `base`.
     """
 
     family: ClassVar[str]
@@ -87,6 +91,39 @@ class SeparationModel(nn.Module, ABC):
     segments: SegmentRule
     stage_rates: tuple[int, ...] = ()
     above_rate: int = 0
+    trained_on_top: ClassVar[bool] = False
+
+    @classmethod
+    def from_config(cls, config: Any, build: BuildModel) -> Self:
+        """Build a model with fresh weights.
+
+        Args:
+            config: The family's configuration.
+            build: Builds a model of any family, for families that contain one.
+
+        Raises:
+            ConfigError: A setting does not fit another.
+        """
+        del build
+        return cls(config)
+
+    @classmethod
+    def settings_on(cls, model: "SeparationModel") -> dict[str, Any]:
+        """Return the settings that put a new model of this family on top of a trained one.
+
+        Args:
+            model: The trained one.
+
+        Returns:
+            Settings by name; none for families that are not trained on top of another.
+        """
+        del model
+        return {}
+
+    @property
+    def base(self) -> "SeparationModel | None":
+        """The separator that this model contains and does not train; None where there is none."""
+        return None
 
     @abstractmethod
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:

@@ -44,4 +44,6 @@ def build_model(family: str, config: Mapping[str, Any]) -> SeparationModel:
         msg = f"model family {family!r}: unknown; expected one of {', '.join(FAMILIES)}"
         raise ConfigError(msg)
     config_kind, model_kind = FAMILIES[family]
-    return model_kind(build_config(config_kind, config, where=f"{family} model"))
+    return model_kind.from_config(
+        build_config(config_kind, config, where=f"{family} model"), build_model
+    )

@@ -11,8 +11,9 @@ from sfisep_core.audio.resample import resample, sinc_fits, sinc_resample
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.blocks.restorer import Restorer, RestorerConfig
-from sfisep_core.models.contract import SegmentRule, SeparationModel
+from sfisep_core.models.contract import BuildModel, SegmentRule, SeparationModel
 
+_FAMILY = "super-resolved"
 # In a share of the energy: what keeps gains of silent stems finite.
 _RIDGE = 1e-8
 # The restorer needs more memory a second than separators do.
@@ -38,7 +39,8 @@ class SuperResolvedConfig:
         restorer: Of what is above.
 
     Raises:
-        ConfigError: The low rate is not above 0 and below the native one.
+        ConfigError: The low rate is not above 0 and below the native one, or the separator is
+            super-resolved itself.
     """
 
     separator: SeparatorConfig = field(default_factory=SeparatorConfig)
@@ -47,7 +49,10 @@ class SuperResolvedConfig:
     restorer: RestorerConfig = field(default_factory=RestorerConfig)
 
     def __post_init__(self) -> None:
-        """Check the rates."""
+        """Check the rates and the separator."""
+        if self.separator.family == _FAMILY:
+            msg = "super-resolved model: expected a separator that is not super-resolved itself"
+            raise ConfigError(msg)
         if not 0 < self.low_rate < self.native_rate:
             msg = (
                 f"super-resolved model: expected a low_rate of 1 to {self.native_rate - 1} Hz, "
@@ -65,32 +70,26 @@ class SuperResolvedSeparator(SeparationModel):
 
     Args:
         config: Settings.
-        separator: The separator that the settings describe; None makes one with fresh weights.
-        restorer: The same of the restorer.
+        separator: The separator that the settings describe.
+        restorer: The restorer that they describe; None makes one with fresh weights.
 
     Raises:
-        ConfigError: The separator cannot be made so, has one source, or is one of these itself.
+        ConfigError: The separator has one source.
     """
 
-    family = "super-resolved"
+    family = _FAMILY
+    trained_on_top = True
 
     def __init__(
         self,
         config: SuperResolvedConfig,
         *,
-        separator: SeparationModel | None = None,
+        separator: SeparationModel,
         restorer: Restorer | None = None,
     ) -> None:
-        # Here, because the registry knows this family, too.
-        from sfisep_core.models.registry import build_model
-
         super().__init__()
-        if config.separator.family == self.family:
-            msg = "super-resolved model: expected a separator that is not super-resolved itself"
-            raise ConfigError(msg)
         self.config = config
-        inner = separator or build_model(config.separator.family, config.separator.config)
-        self.separator: SeparationModel = inner
+        self.separator: SeparationModel = separator
         self.separator.requires_grad_(requires_grad=False).eval()
         self.sources = self.separator.sources
         if len(self.sources) < 2:
@@ -104,11 +103,27 @@ class SuperResolvedSeparator(SeparationModel):
         self.gain_rule = "mixture-consistent"
         self.normalizes_level = self.separator.normalizes_level
         self.segments = SegmentRule(
-            seconds=min(inner.segments.seconds or _LONGEST_SEGMENT, _LONGEST_SEGMENT),
-            context_seconds=inner.segments.context_seconds,
+            seconds=min(separator.segments.seconds or _LONGEST_SEGMENT, _LONGEST_SEGMENT),
+            context_seconds=separator.segments.context_seconds,
             chunk_invariant=False,
         )
         self.restorer = restorer or Restorer(config.restorer, num_sources=len(self.sources))
+
+    @classmethod
+    def from_config(cls, config: SuperResolvedConfig, build: BuildModel) -> Self:
+        """Build a model with fresh weights, its separator too; see `SeparationModel`."""
+        return cls(config, separator=build(config.separator.family, config.separator.config))
+
+    @classmethod
+    def settings_on(cls, model: SeparationModel) -> dict[str, Any]:
+        """Return the settings with the separator of a model; see `SeparationModel`."""
+        separator = parts_of(model).separator
+        return {"separator": {"family": separator.family, "config": separator.config_dict()}}
+
+    @property
+    def base(self) -> SeparationModel:
+        """The separator below."""
+        return self.separator
 
     @classmethod
     def around(
@@ -137,7 +152,8 @@ class SuperResolvedSeparator(SeparationModel):
             return mixture.new_zeros(batch, len(self.sources), channels, length)
         signals = mixture.reshape(batch * channels, 1, length)
         low_rate = self.config.low_rate
-        low = _change_rate(signals, sample_rate, low_rate)
+        with torch.autocast(mixture.device.type, enabled=False):
+            low = _change_rate(signals, sample_rate, low_rate)
         stems: Tensor = self.separator(low, sample_rate=low_rate)
         with torch.autocast(mixture.device.type, enabled=False):
             if self.separator.gain_rule == "least-squares":
@@ -170,6 +186,28 @@ class SuperResolvedSeparator(SeparationModel):
     def compile_network(self, *, dynamic: bool | None = None) -> None:
         """Compile the separator's network in place."""
         self.separator.compile_network(dynamic=dynamic)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What super-resolution needs to know of a model.
+
+    Attributes:
+        separator: What separates: of a super-resolved model the one below, else the model itself.
+        low_rate: Hz, at which a super-resolved model separates; 0: the model is none.
+        restorer: Of a super-resolved model; None: the model is none.
+    """
+
+    separator: SeparationModel
+    low_rate: int = 0
+    restorer: Restorer | None = None
+
+
+def parts_of(model: SeparationModel) -> Parts:
+    """Take a model apart into separator and restorer, without copying either."""
+    if isinstance(model, SuperResolvedSeparator):
+        return Parts(model.separator, model.config.low_rate, model.restorer)
+    return Parts(model)
 
 
 def _change_rate(signals: Tensor, orig_rate: int, target_rate: int) -> Tensor:

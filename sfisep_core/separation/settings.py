@@ -71,6 +71,14 @@ class MethodOptions:
 
 DEFAULT_OPTIONS = MethodOptions()
 
+# The options that change what a method gives; the other methods have none.
+OPTIONS_OF: dict[str, tuple[str, ...]] = {
+    "noisy-kernel": ("kernel_noise_level", "seed"),
+    "post-noise": ("post_noise_level", "seed"),
+    "super-resolve": ("low_rate", "network"),
+    "super-resolve-share": ("low_rate",),
+}
+
 
 @dataclass(frozen=True)
 class SeparationSettings:

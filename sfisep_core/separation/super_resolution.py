@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.models.super_resolved import SuperResolvedSeparator
+from sfisep_core.models.super_resolved import Parts, SuperResolvedSeparator, parts_of
 from sfisep_core.pretrained.resolve import resolve_model
 
 
@@ -35,35 +35,36 @@ def super_resolve(
         CheckpointError: `network` cannot be found or read.
         ConfigError: `network` is another kind of model, or one for other sources.
     """
-    restorer = None
-    if isinstance(model, SuperResolvedSeparator):
-        low_rate = low_rate or (0 if network else model.config.low_rate)
-        restorer, model = model.restorer, model.separator
+    own = parts_of(model)
+    separator, restorer = own.separator, own.restorer
     if network:
-        found = _load(network)
-        if found.sources != model.sources:
+        other = _network(network)
+        if other.separator.sources != separator.sources:
             msg = (
-                f"super-resolution network {network}: expected one for {', '.join(model.sources)}, "
-                f"got one for {', '.join(found.sources)}"
+                f"super-resolution network {network}: expected one for "
+                f"{', '.join(separator.sources)}, got one for {', '.join(other.separator.sources)}"
             )
             raise ConfigError(msg)
-        restorer = found.restorer.to(next(model.parameters()).device)
-        low_rate = low_rate or found.config.low_rate
-    low_rate = low_rate or model.native_rate
+        assert other.restorer is not None
+        restorer = other.restorer.to(next(separator.parameters()).device)
+        low_rate = low_rate or other.low_rate
+    low_rate = low_rate or own.low_rate or separator.native_rate
     if sample_rate == low_rate:
-        return model
+        return separator
     return SuperResolvedSeparator.around(
-        model, low_rate=low_rate, restorer=None if shares_only else restorer
+        separator, low_rate=low_rate, restorer=None if shares_only else restorer
     )
 
 
 @lru_cache(maxsize=1)
-def _load(name: str) -> SuperResolvedSeparator:
+def _network(name: str) -> Parts:
+    """Load a super-resolved model; the last one is kept."""
     model = resolve_model(name)
-    if not isinstance(model, SuperResolvedSeparator):
+    parts = parts_of(model)
+    if parts.restorer is None:
         msg = (
             f"super-resolution network {name}: expected a super-resolved model, as `sfisep train "
             f"--config super-resolve` makes, got one of the family {model.family}"
         )
         raise ConfigError(msg)
-    return model
+    return parts

@@ -13,7 +13,6 @@ from sfisep_core.config_values import build_config
 from sfisep_core.data.mixing import MixingConfig
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.registry import FAMILIES
-from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, load_checkpoint
 from sfisep_core.training.config_files import read_settings
@@ -140,13 +139,10 @@ def load_config(
         CheckpointError: `init` cannot be read.
     """
     settings = read_settings(file or Path(DEFAULT_PRESET))
-    if init is not None and settings.get("family") == SuperResolvedSeparator.family:
-        found = resolve_model(init)
-        if isinstance(found, SuperResolvedSeparator):
-            separator = found.config_dict()["separator"]
-        else:
-            separator = {"family": found.family, "config": found.config_dict()}
-        settings["model"] = {**settings.get("model", {}), "separator": separator}
+    _, kind = FAMILIES.get(str(settings.get("family")), (None, None))
+    if init is not None and kind is not None and kind.trained_on_top:
+        on_top = kind.settings_on(resolve_model(init))
+        settings["model"] = {**settings.get("model", {}), **on_top}
     return _build(settings, overrides)
 
 

@@ -18,7 +18,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.loader import ExampleLoader
 from sfisep_core.data.mixing import RawBatch, draw_step, mix_batch
 from sfisep_core.errors import ConfigError, TrainingError
-from sfisep_core.models.super_resolved import SuperResolvedSeparator
+from sfisep_core.models.registry import FAMILIES
 from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, owned
 from sfisep_core.training.config import TrainingConfig
@@ -107,8 +107,10 @@ def train(
     if os.path.exists(checkpoint) and not resume:
         msg = f"run folder {out}: holds a run already; pass --resume to go on, or another --out"
         raise ConfigError(msg)
-    if config.family == SuperResolvedSeparator.family and init is None and not resume:
-        msg = "a super-resolved model is trained on top of another: name that one with --init MODEL"
+    if FAMILIES[config.family][1].trained_on_top and init is None and not resume:
+        msg = (
+            f"a {config.family} model is trained on top of another: name that one with --init MODEL"
+        )
         raise ConfigError(msg)
     with (
         join_processes(device) as processes,

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
-from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.native import check_fit, first_line
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
@@ -187,10 +186,10 @@ def _start_model(config: TrainingConfig, init: str | None) -> SeparationModel:
         raise ConfigError(msg)
     if init is not None:
         found = resolve_model(init)
-        # A super-resolved model goes on from one of its kind, or begins on top of any other.
+        # A model on top of another goes on from one of its kind, or begins with any as its base.
         started = model
-        if isinstance(model, SuperResolvedSeparator) and found.family != model.family:
-            started = model.separator
+        if model.base is not None and found.family != model.family:
+            started = model.base
         weights = found.state_dict()
         where = f"initial weights {init}: they do not fit the configured model"
         check_fit(started.state_dict(), weights, where=where)

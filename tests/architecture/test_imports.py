@@ -6,6 +6,7 @@ Imports inside functions and under TYPE_CHECKING count: what is looked for is wh
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,37 @@ def test_both_packages_are_found() -> None:
 def test_module_keeps_the_rules(path: Path) -> None:
     assert part_of(name_of(path)) in ALLOWED, "a new part needs its place among the layers"
     assert violations((REPOSITORY / path).read_text(encoding="utf-8"), path) == []
+
+
+def imported_modules(source: str, path: Path) -> set[str]:
+    """Return the modules of ours that a module imports."""
+    known = {name_of(module) for module in MODULES}
+    found = set()
+    for name in imported_names(ast.parse(source), path):
+        parts = name.split(".")
+        prefixes = (".".join(parts[:count]) for count in range(len(parts), 1, -1))
+        found |= {next((prefix for prefix in prefixes if prefix in known), "")}
+    return found - {""}
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {
+        name_of(path): imported_modules((REPOSITORY / path).read_text(encoding="utf-8"), path)
+        for path in MODULES
+    }
+    assert sum(map(len, graph.values())) > len(MODULES)
+    assert "sfisep_core.models.super_resolved" in graph["sfisep_core.models.registry"]
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_circle_is_noticed() -> None:
+    one, other = Path("sfisep_core/models/registry.py"), Path("sfisep_core/models/contract.py")
+    graph = {
+        name_of(one): imported_modules("from sfisep_core.models.contract import x", one),
+        name_of(other): imported_modules("def f():\n    from . import registry", other),
+    }
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the methods give the model, and what they do with its stems."""
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import GainRule
 from sfisep_core.separation import methods, native
 from sfisep_core.separation.methods import METHODS
-from sfisep_core.separation.settings import MethodName, MethodOptions
+from sfisep_core.separation.settings import OPTIONS_OF, MethodName, MethodOptions
 from tests.separation.divider import SHARES, Divider, Samples, decibels, noise, separated
 
 NATIVE = 8000  # of the model
@@ -269,6 +270,29 @@ def test_least_squares_gains_make_up_for_any_scale(name: MethodName, rate: int) 
         for share in (1.0, -7.0)
     )
     np.testing.assert_allclose(stems, expected, atol=1e-5)
+
+
+def test_options_are_told_of_methods_and_fields_that_exist() -> None:
+    assert list(METHODS) == list(get_args(MethodName))
+    assert set(OPTIONS_OF) < set(METHODS)
+    used = {name for names in OPTIONS_OF.values() for name in names}
+    assert used == {field.name for field in fields(MethodOptions)}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_depend_on_no_other_options_than_they_say(name: MethodName) -> None:
+    mixture, model = noise(2, 3000), Divider()
+    changes = {
+        "kernel_noise_level": 0.9,
+        "post_noise_level": 0.9,
+        "seed": 3,
+        "low_rate": 4500,
+    }
+    expected = separated(model, mixture, method=name, sample_rate=5000)
+    for option, value in changes.items():
+        options = MethodOptions(**{option: value})  # type: ignore[arg-type]
+        stems = separated(model, mixture, method=name, sample_rate=5000, options=options)
+        assert np.array_equal(stems, expected) == (option not in OPTIONS_OF.get(name, ())), option
 
 
 def test_unknown_methods_and_options_out_of_range() -> None:

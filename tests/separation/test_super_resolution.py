@@ -14,7 +14,7 @@ from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.native import save_model
 from sfisep_core.separation.settings import MethodOptions
 from sfisep_core.separation.super_resolution import super_resolve
-from tests.separation.divider import separated
+from tests.separation.divider import decibels, separated
 
 TCN = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 1, "num_stacks": 1}
 
@@ -97,3 +97,14 @@ def test_rate_bound_model_serves_every_rate() -> None:
             assert stems.shape == (4, 2, rate)
             if rate != 8000:
                 np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=1e-4)
+
+
+def test_network_is_computed_with_fewer_bits() -> None:
+    mixture = np.random.default_rng(0).normal(0, 0.1, (2, 8000)).astype(np.float32)
+    exact, fast = (
+        separated(resolved(), mixture, sample_rate=16000, method="native", precision=precision)
+        for precision in ("fp32", "bf16")
+    )
+    assert -100 < decibels(fast - exact, exact) < -30
+    # Samples have 32 bits all the same.
+    assert decibels(fast.sum(axis=0) - mixture, mixture) < -100
