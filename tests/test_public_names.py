@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import sfisep_core
-from sfisep_core import errors, results
+from sfisep_core import CheckpointError, errors, load_model, results
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.pretrained.resolve import resolve_model
+from sfisep_core.pretrained.resolve import model_path, resolve_model
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.result import Separation
 from sfisep_core.separation.separator import Separator
@@ -53,6 +54,16 @@ def test_package_alone_loads_nothing_heavy() -> None:
 def test_errors_load_nothing_heavy() -> None:
     code = "import sys; from sfisep_core import ConfigError; print('numpy' in sys.modules)"
     assert python(code) == "False"
+
+
+def test_models_are_loaded_by_name_and_by_path() -> None:
+    by_name, by_path = load_model("default"), load_model(model_path("default"))
+    assert isinstance(by_path, SeparationModel)
+    for name, weights in by_name.state_dict().items():
+        assert torch.equal(by_path.state_dict()[name], weights)
+    missing = Path("missing.safetensors")
+    with pytest.raises(CheckpointError, match=r"^model missing\.safetensors: expected "):
+        load_model(missing)
 
 
 def test_separator_loads_no_scipy() -> None:

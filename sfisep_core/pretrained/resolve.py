@@ -14,11 +14,13 @@ from sfisep_core.pretrained.registry import BUNDLED, RELEASED
 from sfisep_core.pretrained.transfer import Progress
 
 
-def resolve_model(name: str, *, progress: Progress | None = None) -> SeparationModel:
+def resolve_model(name: str | Path, *, progress: Progress | None = None) -> SeparationModel:
     """Load a model by name, path or address; one that is not there yet is downloaded.
 
     Args:
-        name: As `model_path` takes it.
+        name: A bundled or released model's name (`sfisep models list` shows them), a model file, a
+            checkpoint of the published SFI Conv-TasNet program, or the address (https://...) of
+            either kind of file.
         progress: Of a download: called with bytes done, bytes in all, and a label; None logs.
 
     Returns:
@@ -28,7 +30,7 @@ def resolve_model(name: str, *, progress: Progress | None = None) -> SeparationM
         CheckpointError: Unknown name, missing file, a file that is no model or is damaged, or a
             failed download.
     """
-    path = model_path(name, progress=progress)
+    path = model_path(str(name), progress=progress)
     return load_official_model(path) if zipfile.is_zipfile(path) else load_model(path)
 
 

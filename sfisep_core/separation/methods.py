@@ -22,7 +22,6 @@ from sfisep_core.separation.settings import (
 )
 from sfisep_core.separation.super_resolution import super_resolve
 
-
 # They resample with torchaudio's windowed sinc.
 _WITH_SINC = ("resample", "noisy-kernel", "post-noise", "super-resolve", "super-resolve-share")
 

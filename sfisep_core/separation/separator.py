@@ -38,8 +38,8 @@ class Separator:
 
     Raises:
         CheckpointError: The model cannot be found or read.
-        ConfigError: A device that is not there, a setting out of range, or a network that cannot be
-            compiled.
+        ConfigError: A device that is not there, a method that cannot run with the installed
+            packages, or a network that cannot be compiled.
 
     Examples:
         >>> separator = Separator("default", device="cpu")
@@ -63,7 +63,7 @@ class Separator:
         if settings.precision == "fp16" and self.device.type == "cpu":
             msg = "precision fp16: CPUs compute it slowly and with gaps: pass bf16, or a GPU"
             raise ConfigError(msg)
-        loaded = model if isinstance(model, SeparationModel) else resolve_model(str(model))
+        loaded = model if isinstance(model, SeparationModel) else resolve_model(model)
         self.model = loaded.to(self.device).eval().for_inference(compiled=compiled)
         if compiled:
             self.model = copy.deepcopy(self.model)  # a caller's model stays as it is
