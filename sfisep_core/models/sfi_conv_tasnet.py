@@ -25,6 +25,7 @@ from sfisep_core.models.contract import (
     check_sources,
 )
 from sfisep_core.sfi.analog_filters import make_filters
+from sfisep_core.sfi.filter_bank import FilterSettings
 from sfisep_core.sfi.frame_grid import Alignment
 from sfisep_core.sfi.layers import Design, SFIConv1d, SFIConvTranspose1d
 from sfisep_core.sfi.time_design import NyquistRule
@@ -45,7 +46,7 @@ class SFIConvTasNetConfig:
     num_filters: int = 440  # <N>
     kernel_size: int = 160  # <L>, 5 ms
     stride: int = 80  # <W>, 2.5 ms: 400 frames a second
-    filters: Literal["modulated-gaussian", "multi-phase-gammatone"] = "modulated-gaussian"
+    filters: str = "modulated-gaussian"  # a name in `sfi.FILTERS`
     design: Design = "frequency"
     alignment: Alignment = "exact"  # "release" for weights trained by the published program
     nyquist_rule: NyquistRule = (
@@ -195,10 +196,9 @@ class SFIConvTasNet(SeparationModel):
         config = self.config
         filters = make_filters(
             config.filters,
-            config.num_filters,
-            num_centers=config.num_centers,
-            lowest_hz=config.lowest_hz,
-            highest_hz=config.highest_hz,
+            FilterSettings(
+                config.num_filters, config.num_centers, config.lowest_hz, config.highest_hz
+            ),
         )
         return layer(
             in_channels,

@@ -134,7 +134,7 @@ def _config(settings: Mapping[str, Any]) -> SFIConvTasNetConfig:
         num_filters=int(settings["N"]),
         kernel_size=int(settings["L"]),
         stride=int(settings["W"]),
-        filters=_FILTERS[encoder["ContFilterType"]],  # type: ignore[arg-type]
+        filters=_FILTERS[encoder["ContFilterType"]],
         design=_DESIGNS[encoder["fir_computation_type"]],  # type: ignore[arg-type]
         alignment="release",
         num_response_samples=int(encoder.get("n_samples_freq_resp", 640)),

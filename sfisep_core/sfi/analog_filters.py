@@ -1,16 +1,17 @@
-"""Analog filter banks: the parameters of SFI layers, independent of any sampling frequency.
+"""The kinds of analog filters, by name in `FILTERS`.
 
 Source: Saito et al., TASLP 30:2928-2943, 2022 (modulated Gaussian and its use in SFI layers);
 Ditter and Gerkmann, ICASSP 2020 (multi-phase gammatone).
 """
 
 import math
-from typing import Literal
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from sfisep_core.errors import ConfigError
+from sfisep_core.sfi.filter_bank import AnalogFilters, FilterSettings
 
 # Glasberg and Moore's scale as the paper writes it: erb(f) = 9.265 ln(1 + f / (24.7 * 9.265)).
 _ERB_QUALITY = 9.265
@@ -21,7 +22,7 @@ _MIN_LN_SIGMA2 = 2 * math.log(2 * math.pi * 1.0)  # a filter never gets narrower
 
 
 def erb_spaced(*, lowest_hz: float, highest_hz: float, count: int) -> Tensor:
-    """Give `count` frequencies equally spaced on the ERB-rate scale.
+    """Compute frequencies that are equally spaced on the ERB-rate scale.
 
     Args:
         lowest_hz: First frequency in Hz.
@@ -48,7 +49,7 @@ def erb_spaced(*, lowest_hz: float, highest_hz: float, count: int) -> Tensor:
     return torch.expm1(scale / _ERB_QUALITY) * (_ERB_MIN_WIDTH * _ERB_QUALITY)
 
 
-class ModulatedGaussianFilters(nn.Module):
+class ModulatedGaussianFilters(AnalogFilters):
     """Gaussian band-pass filters, one per filter: centre, bandwidth and phase are learned.
 
     Frequency response, w in rad/s:
@@ -66,6 +67,8 @@ class ModulatedGaussianFilters(nn.Module):
     Source: Saito et al. 2022, section III-B.
     """
 
+    transform_factor = 2 * math.pi
+
     def __init__(
         self, num_filters: int, *, lowest_hz: float = 50.0, highest_hz: float = 16000.0
     ) -> None:
@@ -75,17 +78,24 @@ class ModulatedGaussianFilters(nn.Module):
         self.ln_sigma2 = nn.Parameter(torch.full((num_filters,), 2 * math.log(_INITIAL_SIGMA)))
         self.phase = nn.Parameter(math.pi * torch.rand(num_filters))
 
+    @classmethod
+    def from_settings(cls, settings: FilterSettings) -> Self:
+        """Make a bank as it is before training; see `AnalogFilters.from_settings`."""
+        return cls(
+            settings.num_filters, lowest_hz=settings.lowest_hz, highest_hz=settings.highest_hz
+        )
+
     @property
     def num_filters(self) -> int:
         """Number of filters."""
         return self.center.numel()
 
     def centers_hz(self) -> Tensor:
-        """Give the centre frequencies in Hz, float64, shape (num_filters,)."""
+        """Compute the centre frequencies in Hz, float64, shape (num_filters,)."""
         return self.center.double().abs() / (2 * math.pi)
 
     def bandwidths_hz(self) -> Tensor:
-        """Give sigma in Hz, float64, shape (num_filters,)."""
+        """Compute sigma in Hz, float64, shape (num_filters,)."""
         return torch.exp(0.5 * self._ln_sigma2()) / (2 * math.pi)
 
     def impulse_response(self, time: Tensor) -> Tensor:
@@ -129,7 +139,7 @@ class ModulatedGaussianFilters(nn.Module):
         )
 
 
-class MultiPhaseGammatoneFilters(nn.Module):
+class MultiPhaseGammatoneFilters(AnalogFilters):
     """Gammatone filters of order 2, several phases per centre frequency.
 
         h(t) = t^{n-1} exp(-2 pi b t) cos(2 pi f t + phi) for t >= 0, n = 2,
@@ -148,6 +158,8 @@ class MultiPhaseGammatoneFilters(nn.Module):
     Source: Ditter and Gerkmann 2020; Saito et al. 2022, section III-C.
     """
 
+    causal = True
+    equal_energy = True
     order = 2
     center_repeats: Tensor
 
@@ -174,17 +186,27 @@ class MultiPhaseGammatoneFilters(nn.Module):
         self.phase = nn.Parameter(phases)
         self.register_buffer("center_repeats", torch.tensor(repeats))
 
+    @classmethod
+    def from_settings(cls, settings: FilterSettings) -> Self:
+        """Make a bank as it is before training; see `AnalogFilters.from_settings`."""
+        return cls(
+            settings.num_filters,
+            num_centers=settings.num_centers,
+            lowest_hz=settings.lowest_hz,
+            highest_hz=settings.highest_hz,
+        )
+
     @property
     def num_filters(self) -> int:
         """Number of filters."""
         return 2 * self.phase.numel()
 
     def centers_hz(self) -> Tensor:
-        """Give the centre frequency of every filter in Hz, float64, shape (num_filters,)."""
+        """Compute the centre frequency of every filter in Hz, float64, shape (num_filters,)."""
         return self.center_hz.double().repeat_interleave(self.center_repeats).repeat(2)
 
     def bandwidths_hz(self) -> Tensor:
-        """Give the decay rate b of every filter in Hz, float64, shape (num_filters,)."""
+        """Compute the decay rate b of every filter in Hz, float64, shape (num_filters,)."""
         n = self.order
         factor = math.pi * math.factorial(2 * n - 2) * 2.0 ** (2 - 2 * n)
         factor /= math.factorial(n - 1) ** 2
@@ -209,20 +231,26 @@ class MultiPhaseGammatoneFilters(nn.Module):
         return envelope * carrier
 
 
-AnalogFilters = ModulatedGaussianFilters | MultiPhaseGammatoneFilters
+FILTERS: dict[str, type[AnalogFilters]] = {
+    "modulated-gaussian": ModulatedGaussianFilters,
+    "multi-phase-gammatone": MultiPhaseGammatoneFilters,
+}
 
 
-def make_filters(
-    kind: Literal["modulated-gaussian", "multi-phase-gammatone"],
-    num_filters: int,
-    *,
-    num_centers: int = 96,
-    lowest_hz: float = 50.0,
-    highest_hz: float = 16000.0,
-) -> AnalogFilters:
-    """Make a bank of analog filters by name; `num_centers` is for gammatone filters only."""
-    if kind == "modulated-gaussian":
-        return ModulatedGaussianFilters(num_filters, lowest_hz=lowest_hz, highest_hz=highest_hz)
-    return MultiPhaseGammatoneFilters(
-        num_filters, num_centers=num_centers, lowest_hz=lowest_hz, highest_hz=highest_hz
-    )
+def make_filters(kind: str, settings: FilterSettings) -> AnalogFilters:
+    """Make a bank of analog filters by name.
+
+    Args:
+        kind: Name in `FILTERS`.
+        settings: Number of filters and their frequencies.
+
+    Returns:
+        The bank as it is before training.
+
+    Raises:
+        ConfigError: There is no such kind, or the settings do not fit it.
+    """
+    if kind not in FILTERS:
+        msg = f"analog filters: expected one of {', '.join(FILTERS)}, got {kind!r}"
+        raise ConfigError(msg)
+    return FILTERS[kind].from_settings(settings)

@@ -27,8 +27,8 @@ import math
 import torch
 from torch import Tensor
 
-from sfisep_core.sfi.analog_filters import ModulatedGaussianFilters
 from sfisep_core.sfi.exact_design import exact_design
+from sfisep_core.sfi.filter_bank import AnalogFilters
 from sfisep_core.sfi.frame_grid import FrameGrid
 
 
@@ -55,7 +55,7 @@ def least_squares_taps(response: Tensor, positions: Tensor) -> Tensor:
 
 
 def frequency_design(
-    filters: ModulatedGaussianFilters,
+    filters: AnalogFilters,
     grid: FrameGrid,
     *,
     native_rate: int,
@@ -64,7 +64,7 @@ def frequency_design(
     """Design the tap sets of a layer by frequency-domain fit.
 
     Args:
-        filters: Analog filters.
+        filters: Analog filters with a frequency response.
         grid: Frames of the layer at F.
         native_rate: F0 in Hz.
         num_response_samples: Release mode: M at least; 2 K is used where that is more, since fewer
@@ -73,10 +73,10 @@ def frequency_design(
     Returns:
         Taps h[p] in rising order of p, float64, shape (num_sets, num_filters, num_taps).
     """
-    device = filters.center.device
-    if grid.shifts:  # `impulse_response` is 2 pi times the inverse transform of H
+    device = filters.device
+    if grid.shifts:
         return exact_design(
-            lambda time: filters.impulse_response(time) / (2 * math.pi),
+            lambda time: filters.impulse_response(time) / filters.transform_factor,
             grid,
             native_rate=native_rate,
             device=device,

@@ -20,10 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfisep_core.errors import ConfigError
-from sfisep_core.sfi.analog_filters import (
-    AnalogFilters,
-    ModulatedGaussianFilters,
-)
+from sfisep_core.sfi.filter_bank import AnalogFilters
 from sfisep_core.sfi.frame_grid import Alignment, FrameGrid, frame_grid, release_is_exact
 from sfisep_core.sfi.frequency_design import frequency_design
 from sfisep_core.sfi.time_design import NyquistRule, time_design
@@ -39,7 +36,7 @@ class _SFILayer(nn.Module):
         out_channels: Channels of the output; there is one analog filter a pair of channels.
         filters: in_channels * out_channels analog filters, varying fastest over in_channels for
             the convolution and over out_channels for the transposed one.
-        design: "frequency" (modulated Gaussian only) or "time".
+        design: "frequency" (filters with a frequency response only) or "time".
         native_rate: F0 in Hz at which kernel_size and stride are counted.
         kernel_size: K0, taps at F0.
         stride: S0, samples at F0.
@@ -85,10 +82,10 @@ class _SFILayer(nn.Module):
         if nyquist_rule == "taper" and alignment == "release":
             msg = 'SFI layer: nyquist_rule "taper" needs alignment "exact", got "release"'
             raise ConfigError(msg)
-        if design == "frequency" and not isinstance(filters, ModulatedGaussianFilters):
+        if design == "frequency" and not filters.has_frequency_response():
             msg = (
-                "frequency-domain design is defined for modulated Gaussian filters only, got "
-                f'{type(filters).__name__}: use design="time"'
+                "SFI layer: frequency-domain design needs analog filters with a frequency "
+                f'response, got {type(filters).__name__}: use design="time"'
             )
             raise ConfigError(msg)
         self.in_channels = in_channels
@@ -135,11 +132,10 @@ class _SFILayer(nn.Module):
         """
         if self.training or torch.is_grad_enabled():
             return self._build_taps(sample_rate)
-        parameter = self.filters.phase
-        key = (sample_rate, parameter.device, parameter.dtype)
+        key = (sample_rate, self.filters.device, self.filters.dtype)
         # Values are compared, for versions and addresses do not tell: `.data` changes raise no
         # version, and `.half().float()` may put other values where the old ones lay.
-        parameters = tuple(self.filters.parameters())
+        parameters = self.filters.tap_parameters()
         if key not in self._cache or not all(map(torch.equal, parameters, self._cache[key][0])):
             built_from = tuple(tensor.clone() for tensor in parameters)
             self._cache[key] = (built_from, self._build_taps(sample_rate))
@@ -163,7 +159,6 @@ class _SFILayer(nn.Module):
         grid = self.grid(sample_rate)
         exact = bool(grid.shifts)
         if self.design == "frequency":
-            assert isinstance(self.filters, ModulatedGaussianFilters)
             taps = frequency_design(
                 self.filters,
                 grid,
@@ -181,7 +176,7 @@ class _SFILayer(nn.Module):
             )
             gain = self.native_rate / sample_rate if self._kind == "encoder" and exact else 1.0
         # y = sum_p h[p] x[n0 - p]: conv1d, which correlates, needs h in falling order of p.
-        return (gain * taps.flip(-1)).to(self.filters.phase.dtype).contiguous()
+        return (gain * taps.flip(-1)).to(self.filters.dtype).contiguous()
 
 
 class SFIConv1d(_SFILayer):

@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sfisep_core.sfi.analog_filters import AnalogFilters, MultiPhaseGammatoneFilters
 from sfisep_core.sfi.exact_design import exact_design
+from sfisep_core.sfi.filter_bank import AnalogFilters
 from sfisep_core.sfi.frame_grid import FrameGrid
 
 NyquistRule = Literal["mask", "taper"]
@@ -81,9 +81,9 @@ def time_design(
 ) -> Tensor:
     """Design the tap sets of a layer by sampling the impulse responses.
 
-    Gammatone filters are equalised in RMS: each is divided by its own and multiplied by the
-    largest. In exact mode the RMS is that of the unshifted taps at F0, whatever F and d are, since
-    the gain must depend on neither.
+    Filters of `equal_energy` are equalised in RMS: each is divided by its own and multiplied by
+    the largest. In exact mode the RMS is that of the unshifted taps at F0, whatever F and d are,
+    since the gain must depend on neither.
 
     Args:
         filters: Analog filters.
@@ -96,8 +96,7 @@ def time_design(
     Returns:
         Taps h[p] in rising order of p, float64, shape (num_sets, num_filters, num_taps).
     """
-    device = filters.phase.device
-    causal = isinstance(filters, MultiPhaseGammatoneFilters)
+    device = filters.device
     weights = nyquist_weights(
         filters,
         sample_rate=grid.sample_rate,
@@ -106,19 +105,21 @@ def time_design(
         rule=nyquist_rule,
     )
     if not grid.shifts:
-        times = _release_times(grid, causal=causal, sample_rate=grid.sample_rate, device=device)
+        times = _release_times(
+            grid, causal=filters.causal, sample_rate=grid.sample_rate, device=device
+        )
         taps = filters.impulse_response(times)
-        if causal:
+        if filters.equal_energy:
             taps = taps * _equalising_gains(taps)
         return (taps * weights.unsqueeze(1)).unsqueeze(0)
 
     gains = weights.unsqueeze(1) * grid.sample_rate  # taps are values of h, not of h / F
-    center = 0.0
-    if causal:
-        # The kernel covers t = 1 .. K0 native samples, its centre is (K0 + 1) / 2 of them.
-        center = (kernel_size + 1) / (2 * native_rate)
-        native_times = torch.arange(1, kernel_size + 1, device=device).double() / native_rate
-        gains = gains * _equalising_gains(filters.impulse_response(native_times))
+    # The kernel of causal filters covers t = 1 .. K0 native samples; (K0 + 1) / 2 is its centre.
+    center = (kernel_size + 1) / (2 * native_rate) if filters.causal else 0.0
+    if filters.equal_energy:
+        steps = torch.arange(kernel_size, device=device).double()
+        steps = steps + 1 if filters.causal else steps - (kernel_size - 1) / 2
+        gains = gains * _equalising_gains(filters.impulse_response(steps / native_rate))
     return exact_design(
         lambda time: filters.impulse_response(time + center) * gains,
         grid,

@@ -12,7 +12,7 @@ from sfisep_core.sfi import (
     SFIConv1d,
     SFIConvTranspose1d,
 )
-from sfisep_core.sfi.analog_filters import AnalogFilters
+from sfisep_core.sfi.filter_bank import AnalogFilters
 from sfisep_core.sfi.frame_grid import Alignment
 from sfisep_core.sfi.layers import Design
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sfisep_core.sfi import ModulatedGaussianFilters, MultiPhaseGammatoneFilters, SFIConv1d
-from sfisep_core.sfi.analog_filters import AnalogFilters
+from sfisep_core.sfi.filter_bank import AnalogFilters
 
 TWO_PI = 2 * math.pi
 NINE_RATES = (8000, 11025, 16000, 22050, 24000, 32000, 44100, 48000, 96000)

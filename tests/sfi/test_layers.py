@@ -14,7 +14,8 @@ from sfisep_core.sfi import (
     SFIConv1d,
     SFIConvTranspose1d,
 )
-from sfisep_core.sfi.analog_filters import AnalogFilters, make_filters
+from sfisep_core.sfi.analog_filters import make_filters
+from sfisep_core.sfi.filter_bank import AnalogFilters, FilterSettings
 from sfisep_core.sfi.frame_grid import Alignment
 from sfisep_core.sfi.layers import Design
 
@@ -379,8 +380,16 @@ def test_signals_that_do_not_fit_are_refused() -> None:
 
 
 def test_filters_by_name() -> None:
-    assert isinstance(make_filters("modulated-gaussian", 5), ModulatedGaussianFilters)
-    gammatones = make_filters("multi-phase-gammatone", 8, num_centers=3, highest_hz=900)
+    assert isinstance(
+        make_filters("modulated-gaussian", FilterSettings(5)), ModulatedGaussianFilters
+    )
+    settings = FilterSettings(8, num_centers=3, highest_hz=900)
+    gammatones = make_filters("multi-phase-gammatone", settings)
     assert isinstance(gammatones, MultiPhaseGammatoneFilters)
     assert gammatones.center_hz.tolist()[-1] == pytest.approx(900)
     assert gammatones.center_hz.numel() == 3
+    with pytest.raises(
+        ConfigError,
+        match="expected one of modulated-gaussian, multi-phase-gammatone, got 'sinc'",
+    ):
+        make_filters("sinc", settings)

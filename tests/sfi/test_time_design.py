@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from sfisep_core.sfi import ModulatedGaussianFilters, MultiPhaseGammatoneFilters, SFIConv1d
-from sfisep_core.sfi.analog_filters import AnalogFilters
+from sfisep_core.sfi.filter_bank import AnalogFilters
 from sfisep_core.sfi.frame_grid import Alignment, frame_grid
 from sfisep_core.sfi.layers import Design
 from sfisep_core.sfi.time_design import NyquistRule, nyquist_weights
