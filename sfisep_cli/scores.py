@@ -1,24 +1,18 @@
 """What the commands share that score: running, and showing tables."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import output, progress_bar, show_error, show_message, show_table
-from sfisep_core.errors import DatasetError
+from sfisep_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sfisep_core.data.datasets import StemDataset
-    from sfisep_core.data.manifest import PreparedTrack
-    from sfisep_core.evaluation.evaluate import Evaluation
-    from sfisep_core.evaluation.pieces import Settings
-    from sfisep_core.evaluation.systems import ModelFile, System
+    from sfisep_core.evaluation.requests import ScoringRequest, ScoringResult
     from sfisep_core.separation.settings import MethodOptions
 
 # What a terminal has room for; all the others are in the files.
@@ -27,6 +21,17 @@ _SHOWN = (
     *("sdr", "isr", "sir", "sar", "si_sdr", "si_sdr_common_band", "snr"),
 )
 _COMPARED = ("sdr", "si_sdr")
+
+
+def check_output(*, as_json: bool, quiet: bool) -> None:
+    """Refuse to print tables and nothing.
+
+    Raises:
+        ConfigError: Both are asked for.
+    """
+    if as_json and quiet:
+        msg = "--json and --quiet exclude each other: give one of them"
+        raise ConfigError(msg)
 
 
 def method_options(
@@ -42,107 +47,39 @@ def method_options(
 
 
 def run(
-    dataset: "StemDataset",
-    tracks: Sequence["PreparedTrack"],
+    score: Callable[..., "ScoringResult"],
+    request: "ScoringRequest",
     *,
-    systems: Sequence["System"],
-    sample_rates: Sequence[int],
-    out: Path,
-    settings: "Settings",
-    jobs: int,
-    quiet: bool,
-) -> "Evaluation":
-    """Score systems on tracks at rates, with a progress bar; show what failed."""
-    from sfisep_core.evaluation.evaluate import evaluate
-
-    with progress_bar(quiet=quiet) as show_progress:
-        evaluation = evaluate(
-            dataset,
-            tracks,
-            systems=systems,
-            sample_rates=sample_rates,
-            sources=dataset.stems,
-            out=out,
-            settings=settings,
-            jobs=jobs,
-            progress=show_progress,
-        )
-    for failure in evaluation.failures:
-        where = f"{failure.track}, {failure.system} at {failure.sample_rate} Hz"
-        show_error(f"{where}: {failure.message}")
-    if not quiet:
-        old = len(evaluation.scores) - evaluation.computed
-        show_message(f"{evaluation.computed} scores computed, {old} were there already: {out}")
-    return evaluation
-
-
-def finish(
-    evaluation: "Evaluation",
-    systems: Sequence["System"],
-    about: Mapping[str, Any],
-    *,
-    folder: Path,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Show the tables and write them into a folder.
+    """Carry out a request with a progress bar, and show what came out of it.
+
+    Args:
+        score: The core's function for this kind of request.
+        request: What to score, and how.
+        as_json: Print the tables as JSON.
+        quiet: Show errors only.
 
     Raises:
-        DatasetError: They cannot be written.
+        Exit: Something could not be scored.
     """
-    from sfisep_core.evaluation.tables import collect, report, write_tables
-
-    tables = report(evaluation, [system.name for system in systems], about)
-    show_scores(tables, as_json=as_json, quiet=quiet)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_tables(folder, tables, collect(evaluation.scores))
-    except OSError as error:
-        msg = f"tables in {folder}: cannot be written: {error.strerror}; choose another --out"
-        raise DatasetError(msg) from error
-
-
-def leave_if_failed(evaluation: "Evaluation") -> None:
-    """Leave with an error where something was not scored.
-
-    Raises:
-        Exit: Something was not.
-    """
-    if evaluation.failures:
-        raise typer.Exit(ExitCode.FAILED)
-
-
-def describe(
-    settings: "Settings",
-    *,
-    model: "ModelFile | None",
-    segment: float | None,
-    options: "MethodOptions",
-    dataset: "StemDataset",
-    split: str,
-    tracks: Sequence["PreparedTrack"],
-) -> dict[str, Any]:
-    """Say what was run, for those who want to repeat it."""
-    return {
-        "sfisep": version("sfisep"),
-        "data": str(dataset.folder),
-        "split": split,
-        "tracks": [track.name for track in tracks],
-        "model": None if model is None else {"name": model.name, "sha256": model.sha256},
-        "segment": segment,
-        "method_options": asdict(options),
-        "settings": asdict(settings),
-    }
-
-
-def show_scores(tables: Mapping[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """Show tables on standard output."""
+    with progress_bar(quiet=quiet) as show_progress:
+        result = score(request, progress=show_progress)
+    for failure in result.failures:
+        where = f"{failure.track}, {failure.system} at {failure.sample_rate} Hz"
+        show_error(f"{where}: {failure.message}")
     if as_json:
-        from sfisep_core.evaluation.tables import to_json
-
-        output.print(to_json(tables), markup=False, soft_wrap=True)
+        output.print(result.to_json(), markup=False, soft_wrap=True)
     elif not quiet:
-        _show(tables)
+        _show(result.tables)
+    if not quiet:
+        old = len(result.scores) - result.computed
+        show_message(f"{result.computed} scores computed, {old} were there already: {result.out}")
+        if result.report is not None:
+            show_message(f"report: {result.report}")
+    if result.failures:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _show(tables: Mapping[str, Any]) -> None:

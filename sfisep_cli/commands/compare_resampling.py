@@ -24,9 +24,7 @@ from sfisep_cli.options import (
     Tracks,
     check_low_rate,
 )
-from sfisep_cli.render import show_message
-from sfisep_cli.scores import describe, finish, leave_if_failed, method_options, run
-from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_cli.scores import check_output, method_options, run
 
 _REPORT = "Report"
 
@@ -103,108 +101,26 @@ def compare_resampling(
     evaluate` keeps them, so that calling the command again does only what is missing.
     OUT/report.html shows figures, statistics and excerpts to listen to; it needs no network.
     """
-    from sfisep_core.data.datasets import StemDataset
-    from sfisep_core.data.remembered import find_dataset
-    from sfisep_core.evaluation.pieces import Settings
-    from sfisep_core.evaluation.plan import check_rates, plan_systems, select_tracks
-    from sfisep_core.evaluation.resampling_study import (
-        METHODS,
-        SAMPLE_RATES,
-        make_examples,
-        make_study,
-        plan_excerpts,
-        prepare_report,
-        write_report,
-    )
-    from sfisep_core.evaluation.systems import model_file
-    from sfisep_core.evaluation.tables import collect, pair
+    from sfisep_core.evaluation import resampling_study as core
 
-    if as_json and quiet:
-        msg = "--json and --quiet exclude each other: give one of them"
-        raise ConfigError(msg)
-    check_low_rate(method or METHODS, low_rate, network)
-    if not no_report:
-        prepare_report()
-    dataset = StemDataset(find_dataset(data), split=split, excerpt_seconds=None)
-    tracks = select_tracks(dataset, track or [])
-    lowest_stored = min(found.sample_rate for found in tracks)
-    sample_rates = sorted(
-        set(sample_rate or [rate for rate in SAMPLE_RATES if rate <= lowest_stored])
-    )
-    check_rates(tracks, sample_rates, allow_upsampled=allow_upsampled)
-    example_rates = sorted(set(example_rate or sample_rates[:1]))
-    if not set(example_rates) <= set(sample_rates):
-        msg = f"--example-sr: expected one of {', '.join(map(str, sample_rates))}"
-        raise ConfigError(msg)
-    excerpts = plan_excerpts(tracks, example or [])
-    described = model_file(model)
-    options = method_options(kernel_noise, post_noise, low_rate, network)
-    systems = plan_systems(
-        described,
-        method or METHODS,
-        stems=dataset.stems,
-        segment=segment,
-        options=options,
-    )
-    settings = Settings(
-        metrics=metrics, allow_upsampled=allow_upsampled, equivariance=True, device=device
-    )
-    _remove(out / "report.html")  # of an earlier call: it would stand beside other scores
-    evaluation = run(
-        dataset,
-        tracks,
-        systems=systems,
-        sample_rates=sample_rates,
-        out=out,
-        settings=settings,
-        jobs=jobs,
-        quiet=quiet,
-    )
-    about = describe(
-        settings,
-        model=described,
-        segment=segment,
-        options=options,
-        dataset=dataset,
+    check_output(as_json=as_json, quiet=quiet)
+    check_low_rate(method or core.METHODS, low_rate, network)
+    request = core.ResamplingRequest(
+        data=data,
         split=split,
-        tracks=tracks,
+        tracks=tuple(track or ()),
+        sample_rates=tuple(sample_rate or ()),
+        out=out,
+        model=model,
+        methods=tuple(method or core.METHODS),
+        method_options=method_options(kernel_noise, post_noise, low_rate, network),
+        metrics=metrics,
+        allow_upsampled=allow_upsampled,
+        report=not no_report,
+        examples=tuple(example or ()),
+        example_rates=tuple(example_rate or ()),
+        segment=segment,
+        device=device,
+        jobs=jobs,
     )
-    finish(evaluation, systems, about, folder=out, as_json=as_json, quiet=quiet)
-    if not no_report and evaluation.scores:
-        names = {scores.track for scores in evaluation.scores}
-        scored = [found for found in tracks if found.name in names]
-        study = make_study(
-            described,
-            collect(evaluation.scores),
-            pair(evaluation.scores, [system.name for system in systems]),
-            data=f"{len(scored)} of {len(tracks)} tracks of the split {split!r} of "
-            f"{dataset.folder.name}",
-            systems=systems,
-            sample_rates=sample_rates,
-            tracks=scored,
-            examples=make_examples(
-                dataset,
-                excerpts,
-                systems=systems,
-                sample_rates=example_rates,
-                device=device,
-                allow_upsampled=allow_upsampled,
-            ),
-        )
-        path = out / "report.html"
-        try:
-            write_report(study, described, path)
-        except OSError as error:
-            msg = f"report {path}: cannot be written: {error.strerror}; choose another --out"
-            raise DatasetError(msg) from error
-        if not quiet:
-            show_message(f"report: {path}")
-    leave_if_failed(evaluation)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        msg = f"report {path}: cannot be replaced: {error.strerror}; choose another --out"
-        raise DatasetError(msg) from error
+    run(core.compare_resampling, request, as_json=as_json, quiet=quiet)

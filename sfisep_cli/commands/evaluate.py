@@ -24,8 +24,7 @@ from sfisep_cli.options import (
     Tracks,
     check_low_rate,
 )
-from sfisep_cli.scores import describe, finish, leave_if_failed, method_options, run
-from sfisep_core.errors import ConfigError
+from sfisep_cli.scores import check_output, method_options, run
 
 _BASELINES = "Baselines"
 
@@ -99,56 +98,26 @@ def evaluate(
     layout of museval's files; calling the command again does only what is missing. Tables over all
     tracks are in OUT/HZ. What cannot be scored does not stop the rest; the exit code is 1 then.
     """
-    from sfisep_core.data.datasets import StemDataset
-    from sfisep_core.data.remembered import find_dataset
-    from sfisep_core.evaluation.pieces import Settings
-    from sfisep_core.evaluation.plan import check_rates, plan_systems, select_tracks, stored_rate
-    from sfisep_core.evaluation.systems import model_file
+    from sfisep_core.evaluation import evaluate as core
 
-    if as_json and quiet:
-        msg = "--json and --quiet exclude each other: give one of them"
-        raise ConfigError(msg)
+    check_output(as_json=as_json, quiet=quiet)
     check_low_rate(baseline or [], low_rate, network)
-    dataset = StemDataset(find_dataset(data), split=split, excerpt_seconds=None)
-    tracks = select_tracks(dataset, track or [])
-    target_rate = stored_rate(tracks) if sample_rate is None else sample_rate
-    check_rates(tracks, [target_rate], allow_upsampled=allow_upsampled)
-    name = "default" if model is None and not estimates else model
-    options = method_options(kernel_noise, post_noise, low_rate, network)
-    described = None if name is None else model_file(name)
-    systems = plan_systems(
-        described,
-        [*(["native"] if name is not None and not no_native else []), *(baseline or [])],
-        stems=dataset.stems,
-        estimates=estimates or [],
-        segment=segment,
-        options=options,
-    )
-    settings = Settings(
+    request = core.EvaluationRequest(
+        data=data,
+        split=split,
+        tracks=tuple(track or ()),
+        sample_rate=sample_rate,
+        out=out,
+        model=model,
+        native=not no_native,
+        baselines=tuple(baseline or ()),
+        estimates=tuple(estimates or ()),
+        method_options=method_options(kernel_noise, post_noise, low_rate, network),
         metrics=metrics,
         allow_upsampled=allow_upsampled,
         save_estimates=save_estimates,
-        device=device,
-    )
-    evaluation = run(
-        dataset,
-        tracks,
-        systems=systems,
-        sample_rates=[target_rate],
-        out=out,
-        settings=settings,
-        jobs=jobs,
-        quiet=quiet,
-    )
-    about = describe(
-        settings,
-        model=described,
         segment=segment,
-        options=options,
-        dataset=dataset,
-        split=split,
-        tracks=tracks,
+        device=device,
+        jobs=jobs,
     )
-    folder = out / str(target_rate)
-    finish(evaluation, systems, about, folder=folder, as_json=as_json, quiet=quiet)
-    leave_if_failed(evaluation)
+    run(core.evaluate, request, as_json=as_json, quiet=quiet)

@@ -279,7 +279,7 @@ def separate(
         outcomes: list[Outcome] = []
         sha256 = None
         if paths:
-            from sfisep_core.evaluation.systems import model_file
+            from sfisep_core.pretrained.identity import identify_model
             from sfisep_core.separation.jobs import Job, SeparatorSetup
             from sfisep_core.separation.output import Output
 
@@ -292,7 +292,7 @@ def separate(
                 for path in paths
             ]
             outcomes = run_all(files, jobs=jobs, on_ray=engine == "ray", quiet=quiet)
-            sha256 = model_file(model).sha256 if as_json else None
+            sha256 = identify_model(model).sha256 if as_json else None
         if to_stdout and outcomes and outcomes[0].result is not None:
             first = next(iter(outcomes[0].result.stems.values()))
             write_to_stdout(first)

@@ -1,101 +1,88 @@
-"""Score systems on the tracks of a data set, at any sampling frequency, and keep every score.
+"""Score a model, baselines and other separators on the tracks of a data set, at any rate."""
 
-The scores of a track are a file of their own, written as soon as they are known. A call does only
-what is missing: a file counts if it can be read and was made with the same settings, from the same
-audio and weights.
-"""
-
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from sfisep_core.data.datasets import StemDataset
-from sfisep_core.data.manifest import PreparedTrack
-from sfisep_core.data.workers import run_in_workers
-from sfisep_core.devices import find_device
-from sfisep_core.evaluation.pieces import Failure, Piece, Settings, score_piece
-from sfisep_core.evaluation.systems import System
-from sfisep_core.evaluation.track_scores import TrackScores
+from sfisep_core.evaluation.plan import check_kinds, check_rates, plan_systems, stored_rate
+from sfisep_core.evaluation.requests import (
+    ScoringRequest,
+    ScoringResult,
+    carry_out,
+    open_tracks,
+    plan_run,
+)
+from sfisep_core.evaluation.scoring import Progress
+from sfisep_core.pretrained.identity import identify_model
 
-Progress = Callable[[int, int, str], None]
+DEFAULT_MODEL = "default"
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a call has found.
+@dataclass(frozen=True, kw_only=True)
+class EvaluationRequest(ScoringRequest):
+    """What `evaluate` is asked for; see `ScoringRequest` for the attributes that are not here.
 
     Attributes:
-        scores: All scores, old and new, in the order of rates, systems and tracks.
-        failures: What could not be scored.
-        computed: How many of the scores are new.
+        model: Name, file or address of the model; None = the default model, or with `estimates`
+            none.
+        native: Whether to score the model at the tracks' own rate.
+        baselines: Other methods of the model, "mixture" and "oracle-irm", see `systems.BASELINES`.
+        estimates: Folders with stems of any separator: FOLDER/TRACK/STEM.wav.
+        sample_rate: Rate in Hz to score at; None = the one that the tracks are stored at.
+        save_estimates: Whether to write the stems beside the scores, as float32 WAV files.
     """
 
-    scores: list[TrackScores]
-    failures: list[Failure]
-    computed: int
+    out: Path = Path("evaluation")
+    model: str | None = None
+    native: bool = True
+    baselines: tuple[str, ...] = ()
+    estimates: tuple[Path, ...] = ()
+    sample_rate: int | None = None
+    save_estimates: bool = False
 
 
-def evaluate(
-    dataset: StemDataset,
-    tracks: Sequence[PreparedTrack],
-    *,
-    systems: Sequence[System],
-    sample_rates: Sequence[int],
-    sources: tuple[str, ...],
-    out: Path,
-    settings: Settings,
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Score systems on tracks at rates.
+def evaluate(request: EvaluationRequest, *, progress: Progress | None = None) -> ScoringResult:
+    """Score a model and what it is compared with on the tracks of a data set.
 
-    Scores are in OUT/RATE/SYSTEM/SPLIT/TRACK.json.
+    The scores of a track are in OUT/HZ/SYSTEM/SPLIT/TRACK.json as soon as they are known, and the
+    tables in OUT/HZ. Calling it again does only what is missing.
 
     Args:
-        dataset: The split, of whole tracks.
-        tracks: Those of its tracks to score.
-        systems: What to score.
-        sample_rates: Hz.
-        sources: Names of the sources, in order.
-        out: Folder of the scores; made where it does not exist.
-        settings: How to score.
-        jobs: Processes, which share the processor's cores.
+        request: What to score, and how.
         progress: Called with what is done, what there is to do, and which track is next.
 
     Returns:
-        The scores. What fails does not stop the rest.
+        All scores and tables. What fails does not stop the rest.
 
     Raises:
-        DatasetError: A process was killed.
-        ConfigError: There is no such device.
+        CheckpointError: The model cannot be found or read.
+        ConfigError: A baseline, rate, device or combination that cannot be used.
+        DatasetError: The data set, its split or a track is not there, or the tables cannot be
+            written.
     """
-    settings = replace(settings, device=str(find_device(settings.device)))
-    pieces = [
-        Piece(dataset, track, rate, sources, tuple(systems), settings, out)
-        for track in tracks
-        for rate in sample_rates
-    ]
-    unfinished = [piece for piece in pieces if piece.missing()]
-    processes = min(jobs, len(unfinished))
-    if processes > 1:
-        threads = max(1, (os.cpu_count() or 1) // processes)
-        unfinished = [replace(piece, threads=threads) for piece in unfinished]
-    failures: list[Failure] = []
-    computed = 0
-    work = run_in_workers(score_piece, unfinished, jobs=jobs)
-    for done, (piece, (written, failed)) in enumerate(work, start=1):
-        computed += written
-        failures += failed
-        if progress is not None:
-            progress(done, len(unfinished), f"{piece.track.name} at {piece.sample_rate} Hz")
-    scores = [
-        found
-        for rate in sample_rates
-        for system in systems
-        for piece in pieces
-        if piece.sample_rate == rate and (found := piece.finished(system)) is not None
-    ]
-    names = [track.name for track in tracks]
-    failures.sort(key=lambda f: (sample_rates.index(f.sample_rate), names.index(f.track)))
-    return Evaluation(scores, failures, computed)
+    check_kinds(request.baselines)
+    dataset, tracks = open_tracks(request)
+    rate = stored_rate(tracks) if request.sample_rate is None else request.sample_rate
+    check_rates(tracks, [rate], allow_upsampled=request.allow_upsampled)
+    name = request.model
+    if name is None and not request.estimates:
+        name = DEFAULT_MODEL
+    model = None if name is None else identify_model(name)
+    systems = plan_systems(
+        model,
+        [*(["native"] if model is not None and request.native else []), *request.baselines],
+        stems=dataset.stems,
+        estimates=request.estimates,
+        segment=request.segment,
+        options=request.method_options,
+    )
+    plan = plan_run(
+        request,
+        dataset,
+        tracks,
+        model=model,
+        systems=systems,
+        sample_rates=[rate],
+        folder=request.out / str(rate),
+        save_estimates=request.save_estimates,
+    )
+    return carry_out(plan, progress)

@@ -7,18 +7,18 @@ from pathlib import Path
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError, DatasetError
-from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, ModelFile, System, load
+from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, System
 from sfisep_core.models.contract import DEFAULT_SOURCES
+from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.separation.methods import METHODS, check_method
 from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.separation.settings import DEFAULT_OPTIONS, OPTIONS_OF, MethodOptions
-from sfisep_core.separation.super_resolution import super_resolve
 
 SOURCES = DEFAULT_SOURCES
 
 
 def plan_systems(
-    model: ModelFile | None,
+    model: ModelIdentity | None,
     kinds: Sequence[str],
     *,
     stems: Sequence[str] = SOURCES,
@@ -40,23 +40,24 @@ def plan_systems(
         The systems, kinds first, each once.
 
     Raises:
-        ConfigError: An unknown kind, a method without a model, nothing at all, a folder that is not
-            there, two folders of one name, a model of other sources, a network that does not fit
-            it, or a method that needs torchaudio where it cannot be loaded.
+        CheckpointError: The model that `options` name for super-resolution cannot be read.
+        ConfigError: An unknown kind, a method that cannot be run here or has no model, nothing at
+            all, a folder that is not there, two folders of one name, or a model of other sources.
     """
+    check_kinds(kinds)
     systems = []
     for kind in dict.fromkeys(kinds):
-        if kind not in BASELINES:
-            msg = f"baseline {kind!r}: expected one of {', '.join(BASELINES)}"
-            raise ConfigError(msg)
         if kind not in METHODS:
             systems.append(System(kind, kind, kind))
         elif model is None:
             msg = f"baseline {kind!r} is a method of a model: name one with --model"
             raise ConfigError(msg)
         else:
-            check_method(kind)
-            systems.append(System(kind, kind, f"{model.label}.{kind}", model, segment, options))
+            network = None
+            if "low_rate" in OPTIONS_OF.get(kind, ()) and options.network:
+                network = identify_model(options.network)
+            folder = f"{model.label}.{kind}"
+            systems.append(System(kind, kind, folder, model, segment, options, network))
     for folder in estimates:
         name = folder.resolve().name
         if not folder.is_dir():
@@ -71,19 +72,22 @@ def plan_systems(
         )
         raise ConfigError(msg)
     if model is not None:
-        loaded = load(model, "cpu")
-        check_sources_fit(loaded.sources, stems, where=f"model {model.name}")
-        takes_network = any("network" in OPTIONS_OF.get(kind, ()) for kind in kinds)
-        if takes_network and options.network:
-            # What does not fit together fits on no track.
-            super_resolve(
-                loaded,
-                sample_rate=0,
-                low_rate=options.low_rate,
-                network=options.network,
-                shares_only=False,
-            )
+        check_sources_fit(model.sources, stems, where=f"model {model.name}")
     return systems
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Refuse what cannot be scored, whatever the model and the data are.
+
+    Raises:
+        ConfigError: An unknown kind, or a method that cannot be run on this machine.
+    """
+    for kind in kinds:
+        if kind not in BASELINES:
+            msg = f"baseline {kind!r}: expected one of {', '.join(BASELINES)}"
+            raise ConfigError(msg)
+        if kind in METHODS:
+            check_method(kind)
 
 
 def select_tracks(dataset: StemDataset, patterns: Sequence[str]) -> list[PreparedTrack]:

@@ -1,19 +1,26 @@
 """Compare ways of serving many sampling frequencies: one loop over methods, rates and tracks."""
 
-import logging
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
-from sfisep_core.errors import ConfigError, SfisepError
-from sfisep_core.evaluation.signals import read_signals
-from sfisep_core.evaluation.study import Differences, Example, Samples, Scores, Study
-from sfisep_core.evaluation.systems import ModelFile, System, load, make_estimates
+from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.evaluation.examples import Excerpt, make_examples, plan_excerpts
+from sfisep_core.evaluation.plan import check_kinds, check_rates, plan_systems
+from sfisep_core.evaluation.requests import (
+    Plan,
+    ScoringRequest,
+    ScoringResult,
+    carry_out,
+    open_tracks,
+    plan_run,
+)
+from sfisep_core.evaluation.scoring import Progress
+from sfisep_core.evaluation.study import Example, Study
+from sfisep_core.evaluation.systems import System, load
+from sfisep_core.evaluation.tables import Comparison
+from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 
 SAMPLE_RATES = (
     *(8000, 11025, 12000, 16000, 20000, 22050, 24000, 28000),
@@ -23,163 +30,92 @@ SAMPLE_RATES = (
 
 METHODS = ("native", "resample", "soxr", "noisy-kernel", "post-noise", "direct")
 
-EXAMPLE_SECONDS = 6.0
-
-_logger = logging.getLogger(__name__)
-
-_EXAMPLE = re.compile(r"(?P<track>.+?)(:(?P<start>\d+(?:\.\d+)?)-(?P<stop>\d+(?:\.\d+)?))?")
+REPORT_NAME = "report.html"
 
 
-@dataclass(frozen=True)
-class Excerpt:
-    """Part of a track to listen to, in seconds."""
+@dataclass(frozen=True, kw_only=True)
+class ResamplingRequest(ScoringRequest):
+    """What `compare_resampling` is asked for; see `ScoringRequest` for the other attributes.
 
-    track: PreparedTrack
-    start: float
-    stop: float
+    Attributes:
+        model: Name, file or address of the model.
+        methods: What to compare, the first with each of the others, see `systems.BASELINES`.
+        sample_rates: Rates in Hz to compare at; none = those of `SAMPLE_RATES` that the tracks are
+            stored at or above.
+        report: Whether to write OUT/report.html, which needs matplotlib.
+        examples: Excerpts to listen to in the report, "TRACK" or "TRACK:START-END" in seconds;
+            none = six seconds of one track.
+        example_rates: Rates in Hz to listen at; none = the lowest.
+    """
+
+    out: Path = Path("resampling-study")
+    model: str = "default"
+    methods: tuple[str, ...] = METHODS
+    sample_rates: tuple[int, ...] = ()
+    report: bool = True
+    examples: tuple[str, ...] = ()
+    example_rates: tuple[int, ...] = ()
 
 
-def plan_excerpts(tracks: Sequence[PreparedTrack], chosen: Sequence[str]) -> list[Excerpt]:
-    """Find the excerpts to listen to.
+def compare_resampling(
+    request: ResamplingRequest, *, progress: Progress | None = None
+) -> ScoringResult:
+    """Score methods of running one model at several sampling frequencies, and write a report.
+
+    Scores are kept in OUT as `evaluate` keeps them; calling it again does only what is missing.
 
     Args:
-        tracks: Those that are scored.
-        chosen: "TRACK" or "TRACK:START-END" in seconds; none = of one track.
+        request: What to compare, and how.
+        progress: Called with what is done, what there is to do, and which track is next.
 
     Returns:
-        The excerpts. Without a range: the six seconds in which the quietest stem is loudest.
+        All scores and tables. What fails does not stop the rest; where nothing could be scored
+        there is no report.
 
     Raises:
-        ConfigError: A track is not scored, or a range is not in it.
+        CheckpointError: The model cannot be found or read.
+        ConfigError: A method, rate, example, device or combination that cannot be used, or
+            matplotlib is missing.
+        DatasetError: The data set, its split or a track is not there, or tables or report cannot be
+            written.
     """
-    by_name = {track.name: track for track in tracks}
-    excerpts = []
-    for text in chosen:
-        match = _EXAMPLE.fullmatch(text)
-        name = text if text in by_name or match is None else match["track"]
-        if name not in by_name:
-            msg = f"example {text!r}: expected TRACK or TRACK:START-END of a track that is scored"
-            raise ConfigError(msg)
-        track = by_name[name]
-        if name == text or match is None:
-            excerpts.append(_liveliest(track))
-            continue
-        start, stop = float(match["start"]), float(match["stop"])
-        if not 0 <= start < stop <= track.frames / track.sample_rate:
-            seconds = track.frames / track.sample_rate
-            msg = f"example {text!r}: expected a range within 0-{seconds:g} s, START before END"
-            raise ConfigError(msg)
-        excerpts.append(Excerpt(track, start, stop))
-    if not chosen:
-        # Where all stems play, if there is such a track.
-        best = max(tracks, key=lambda track: _balance(track, *_range(_liveliest(track))))
-        excerpts.append(_liveliest(best))
-    return excerpts
-
-
-def _range(excerpt: Excerpt) -> tuple[int, int]:
-    return int(excerpt.start), max(int(excerpt.stop), int(excerpt.start) + 1)
-
-
-def _balance(track: PreparedTrack, start: int, stop: int) -> float:
-    """Give the power of the quietest stem in some seconds."""
-    powers = [np.square(track.activity[source][start:stop]) for source in track.stems]
-    return min((float(p.mean()) for p in powers if p.size), default=0.0)
-
-
-def _liveliest(track: PreparedTrack) -> Excerpt:
-    seconds = track.frames / track.sample_rate
-    latest = max(0, int(seconds - EXAMPLE_SECONDS))
-    length = int(EXAMPLE_SECONDS)
-    start = max(range(latest + 1), key=lambda first: _balance(track, first, first + length))
-    return Excerpt(track, float(start), min(start + EXAMPLE_SECONDS, seconds))
-
-
-def make_examples(
-    dataset: StemDataset,
-    excerpts: Sequence[Excerpt],
-    *,
-    systems: Sequence[System],
-    sample_rates: Sequence[int],
-    device: str,
-    allow_upsampled: bool,
-) -> list[Example]:
-    """Separate excerpts by all systems, each excerpt with three seconds around it.
-
-    Args:
-        dataset: The split.
-        excerpts: Parts of its tracks.
-        systems: What separates.
-        sample_rates: Rates in Hz to do so at.
-        device: For models.
-        allow_upsampled: See `Settings`.
-
-    Returns:
-        An example for each excerpt and rate; those that cannot be read or separated are left out,
-        with a warning in the log.
-    """
-    examples = []
-    for excerpt in excerpts:
-        for sample_rate in sample_rates:
-            try:
-                examples.append(
-                    _make_example(
-                        dataset,
-                        excerpt,
-                        systems=systems,
-                        sample_rate=sample_rate,
-                        device=device,
-                        allow_upsampled=allow_upsampled,
-                    )
-                )
-            except SfisepError as error:
-                _logger.warning("no example of %s: %s", excerpt.track.name, error)
-    return examples
-
-
-def _make_example(
-    dataset: StemDataset,
-    excerpt: Excerpt,
-    *,
-    systems: Sequence[System],
-    sample_rate: int,
-    device: str,
-    allow_upsampled: bool,
-) -> Example:
-    sources = dataset.stems
-    whole = read_signals(dataset, excerpt.track, sources=sources, sample_rate=sample_rate)
-    start, stop = round(excerpt.start * sample_rate), round(excerpt.stop * sample_rate)
-    around = slice(max(0, start - 3 * sample_rate), stop + 3 * sample_rate)
-    inside = slice(start - around.start, stop - around.start)
-    part = replace(
-        whole, references=whole.references[..., around], mixture=whole.mixture[..., around]
+    check_kinds(request.methods)
+    if request.report:
+        _check_matplotlib()
+    dataset, tracks = open_tracks(request)
+    sample_rates = _choose_rates(request, tracks)
+    example_rates = _choose_example_rates(request, sample_rates)
+    excerpts = plan_excerpts(tracks, request.examples)
+    model = identify_model(request.model)
+    systems = plan_systems(
+        model,
+        request.methods,
+        stems=dataset.stems,
+        segment=request.segment,
+        options=request.method_options,
     )
-
-    def cut(signal: Samples) -> Samples:
-        return np.ascontiguousarray(signal[..., inside])
-
-    def cut_all(stems: Mapping[str, Samples]) -> dict[str, Samples]:
-        return {source: cut(stem) for source, stem in stems.items()}
-
-    return Example(
-        track=excerpt.track.name,
-        start=excerpt.start,
-        sample_rate=sample_rate,
-        mixture=cut(part.mixture),
-        references=cut_all(dict(zip(sources, part.references, strict=True))),
-        estimates={
-            system.name: cut_all(
-                make_estimates(system, part, device=device, allow_upsampled=allow_upsampled)
-            )
-            for system in systems
-        },
+    plan = plan_run(
+        request,
+        dataset,
+        tracks,
+        model=model,
+        systems=systems,
+        sample_rates=sample_rates,
+        folder=request.out,
+        equivariance=True,
     )
+    path = request.out / REPORT_NAME
+    _remove(path)  # of an earlier call: it would stand beside other scores
+    result = carry_out(plan, progress)
+    if not request.report or not result.scores:
+        return result
+    _write_report(plan, model, result, excerpts, example_rates, path)
+    return replace(result, report=path)
 
 
 def make_study(
-    model: ModelFile,
-    scores: Scores,
-    differences: Differences,
+    model: ModelIdentity,
+    comparison: Comparison,
     *,
     data: str,
     systems: Sequence[System],
@@ -191,36 +127,80 @@ def make_study(
     return Study(
         model=model.label,
         model_sha256=model.sha256,
-        native_rate=load(model, "cpu").native_rate,
+        native_rate=model.native_rate,
         data=data,
         systems=[system.name for system in systems],
         sample_rates=sorted(sample_rates),
         sources=tuple(tracks[0].stems),
         tracks=[track.name for track in tracks],
-        scores=scores,
-        differences=differences,
+        scores=comparison.scores,
+        summaries=comparison.summaries,
+        differences=comparison.differences,
         examples=examples,
     )
 
 
-def prepare_report() -> None:
-    """Refuse to begin where no report can be written in the end.
+def _choose_rates(request: ResamplingRequest, tracks: Sequence[PreparedTrack]) -> list[int]:
+    lowest_stored = min(track.sample_rate for track in tracks)
+    usual = [rate for rate in SAMPLE_RATES if rate <= lowest_stored]
+    sample_rates = sorted(set(request.sample_rates or usual))
+    check_rates(tracks, sample_rates, allow_upsampled=request.allow_upsampled)
+    return sample_rates
 
-    Raises:
-        ConfigError: matplotlib is missing.
-    """
+
+def _choose_example_rates(request: ResamplingRequest, sample_rates: Sequence[int]) -> list[int]:
+    example_rates = sorted(set(request.example_rates or sample_rates[:1]))
+    if not set(example_rates) <= set(sample_rates):
+        msg = f"--example-sr: expected one of {', '.join(map(str, sample_rates))}"
+        raise ConfigError(msg)
+    return example_rates
+
+
+def _check_matplotlib() -> None:
     from sfisep_core.evaluation.report import check_available
 
     check_available()
 
 
-def write_report(study: Study, model: ModelFile, path: Path) -> None:
-    """Write the report of a study as one HTML file.
+def _write_report(
+    plan: Plan,
+    model: ModelIdentity,
+    result: ScoringResult,
+    excerpts: Sequence[Excerpt],
+    example_rates: Sequence[int],
+    path: Path,
+) -> None:
+    from sfisep_core.evaluation.report import write_report
 
-    Raises:
-        ConfigError: matplotlib is missing.
-        OSError: It cannot be written.
-    """
-    from sfisep_core.evaluation.report import write_report as write
+    names = {scores.track for scores in result.scores}
+    scored = [track for track in plan.tracks if track.name in names]
+    study = make_study(
+        model,
+        result.comparison,
+        data=f"{len(scored)} of {len(plan.tracks)} tracks of the split {plan.request.split!r} of "
+        f"{plan.dataset.folder.name}",
+        systems=plan.systems,
+        sample_rates=plan.sample_rates,
+        tracks=scored,
+        examples=make_examples(
+            plan.dataset,
+            excerpts,
+            systems=plan.systems,
+            sample_rates=example_rates,
+            device=plan.device,
+            allow_upsampled=plan.request.allow_upsampled,
+        ),
+    )
+    try:
+        write_report(study, path, model=load(model, plan.device))
+    except OSError as error:
+        msg = f"report {path}: cannot be written: {error.strerror}; choose another --out"
+        raise DatasetError(msg) from error
 
-    write(study, path, model=load(model, "cpu"))
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"report {path}: cannot be replaced: {error.strerror}; choose another --out"
+        raise DatasetError(msg) from error

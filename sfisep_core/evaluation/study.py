@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sfisep_core.evaluation.summary import Difference
+from sfisep_core.evaluation.summary import Difference, Summary
 
 Samples = npt.NDArray[np.float32]
 
@@ -33,6 +33,9 @@ class ScoreKey(NamedTuple):
 
 Scores = Mapping[ScoreKey, Mapping[str, float]]
 """Values by track; tracks that have no such score are left out."""
+
+Summaries = Mapping[ScoreKey, Summary]
+"""Of the same scores, what they are over tracks."""
 
 Differences = Mapping[tuple[ScoreKey, str], Difference]
 """By score of a system, and name of the system that is compared with it."""
@@ -73,6 +76,7 @@ class Study:
         sources: Names, in order.
         tracks: Names.
         scores: All scores.
+        summaries: Of all scores.
         differences: Of the first system and each of the others.
         examples: What can be listened to.
     """
@@ -86,5 +90,6 @@ class Study:
     sources: Sequence[str]
     tracks: Sequence[str]
     scores: Scores
+    summaries: Summaries
     differences: Differences
     examples: Sequence[Example]

@@ -1,7 +1,7 @@
 """What can be scored: methods of a model, baselines that need none, and estimates in files."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from sfisep_core.evaluation.oracle import ideal_ratio_mask
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.pretrained.resolve import model_path, resolve_model
+from sfisep_core.pretrained.identity import ModelIdentity, check_unchanged, load_identified
 from sfisep_core.separation.methods import METHODS, separate_signal
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
 from sfisep_core.separation.settings import (
@@ -28,6 +28,7 @@ from sfisep_core.separation.settings import (
     MethodOptions,
     SeparationSettings,
 )
+from sfisep_core.separation.super_resolution import super_resolve
 
 MIXTURE = "mixture"
 ORACLE = "oracle-irm"
@@ -37,24 +38,6 @@ BASELINES = (*METHODS, MIXTURE, ORACLE)
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
 # The settings that change what a method gives.
 _NOISE_LEVELS = {"noisy-kernel": "kernel_noise_level", "post-noise": "post_noise_level"}
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A model, by what it takes to load it in another process.
-
-    Attributes:
-        name: Name or path as `resolve_model` takes it.
-        sha256: Digest of its file.
-    """
-
-    name: str
-    sha256: str
-
-    @property
-    def label(self) -> str:
-        """Name for folders and tables."""
-        return Path(self.name).name.removesuffix(".safetensors")
 
 
 @dataclass(frozen=True)
@@ -68,15 +51,17 @@ class System:
         model: Of a method.
         segment: Of a method: seconds of a segment, see `SeparationSettings`.
         options: Of a method: noise levels and seed.
+        network: Of super-resolution: the model whose network is taken, which `options` name.
         estimates: Of "estimates": the folder with TRACK/STEM.* or SPLIT/TRACK/STEM.*
     """
 
     name: str
     kind: str
     folder: str
-    model: ModelFile | None = None
+    model: ModelIdentity | None = None
     segment: float | None = None
     options: MethodOptions = DEFAULT_OPTIONS
+    network: ModelIdentity | None = None
     estimates: Path | None = None
 
     def settings(
@@ -95,9 +80,8 @@ class System:
                 level = getattr(self.options, _NOISE_LEVELS[self.kind])
                 found |= {"noise_level": level, "seed": self.options.seed}
             if "low_rate" in OPTIONS_OF.get(self.kind, ()):
-                network = self.options.network
                 found |= {"low_rate": self.options.low_rate}
-                found |= {"network": model_file(network).sha256 if network else ""}
+                found |= {"network": self.network.sha256 if self.network else ""}
         if self.estimates is not None:
             files = find_estimates(self.estimates, split, track, sources)
             try:
@@ -108,29 +92,36 @@ class System:
         return found
 
 
-def model_file(name: str) -> ModelFile:
-    """Describe a model and check that it can be loaded.
-
-    Raises:
-        CheckpointError: It cannot.
-    """
-    resolve_model(name)
-    return ModelFile(name, _sha256(model_path(name)))
-
-
 @lru_cache(maxsize=1)
-def load(model: ModelFile, device: str) -> SeparationModel:
+def load(model: ModelIdentity, device: str) -> SeparationModel:
     """Load a model for separation; the last one is kept.
 
     Raises:
         CheckpointError: It cannot be found or read, or is no longer the same.
         ConfigError: There is no such device.
     """
-    loaded = resolve_model(model.name).to(find_device(device)).eval().for_inference()
-    if model_file(model.name) != model:
-        msg = f"model {model.name}: expected it to stay what it is during a run: start again"
-        raise CheckpointError(msg)
-    return loaded
+    return load_identified(model).to(find_device(device)).eval().for_inference()
+
+
+def check_systems(systems: Iterable[System], device: str) -> None:
+    """Load the models of systems, so that what fits no track is refused before the first one.
+
+    Raises:
+        CheckpointError: A model cannot be read, or is no longer the same.
+        ConfigError: There is no such device, or a network does not fit its model.
+    """
+    for system in systems:
+        if system.model is None:
+            continue
+        model = load(system.model, device)
+        if "network" in OPTIONS_OF.get(system.kind, ()) and system.network is not None:
+            super_resolve(
+                model,
+                sample_rate=0,
+                low_rate=system.options.low_rate,
+                network=system.options.network,
+                shares_only=False,
+            )
 
 
 def make_estimates(
@@ -153,7 +144,7 @@ def make_estimates(
     Raises:
         ConfigError: The model cannot work at this rate, or files do not fit; of sources without
             names, not all have a file.
-        CheckpointError: The model gives NaN or Inf.
+        CheckpointError: The model gives NaN or Inf, or its file was replaced.
         DatasetError: There is no estimate of this track.
         AudioFileError: A file cannot be read.
     """
@@ -190,6 +181,8 @@ def _make_estimates(
     except np.linalg.LinAlgError as error:  # least-squares gains of stems that are not finite
         msg = f"model {system.model.name}: expected finite stems of {signals.name}, got NaN or Inf"
         raise CheckpointError(msg) from error
+    if system.network is not None:
+        check_unchanged(system.network)
     return dict(zip(model.sources, stems, strict=True))
 
 

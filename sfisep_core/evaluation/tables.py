@@ -5,29 +5,55 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sfisep_core.atomic import written_whole
-from sfisep_core.evaluation.evaluate import Evaluation
 from sfisep_core.evaluation.metrics import DEFINITIONS
-from sfisep_core.evaluation.study import ALL_SOURCES, Differences, ScoreKey, Scores
+from sfisep_core.evaluation.scoring import Evaluation
+from sfisep_core.evaluation.study import ALL_SOURCES, Differences, ScoreKey, Scores, Summaries
 from sfisep_core.evaluation.summary import compare, over_frames, summarise
 from sfisep_core.evaluation.track_scores import TrackScores
 
 SUMMARY_VERSION = 1
 
 _FILTERED = ("isr", "sir", "sar")
+_Values = dict[tuple[str, str], float]  # of one track, by source and metric
+_Row = tuple[TrackScores, _Values]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the tables and the report show; everything in it is computed once.
+
+    Attributes:
+        scores: By score, the values of the tracks.
+        summaries: By score, its summary over tracks.
+        differences: Of the first system and each of the others.
+    """
+
+    scores: Scores
+    summaries: Summaries
+    differences: Differences
+
+
+def compare_systems(tracks: Sequence[TrackScores], systems: Sequence[str]) -> Comparison:
+    """Summarise scores over tracks, and compare the first system with each of the others.
+
+    Args:
+        tracks: Scores of all systems.
+        systems: Their names.
+    """
+    rows = [(of_track, track_values(of_track)) for of_track in tracks]
+    scores = _by_track(rows)
+    return Comparison(scores, summarise_scores(scores), _differences(rows, systems))
 
 
 def collect(tracks: Iterable[TrackScores]) -> Scores:
-    """Gather the scores of tracks: of framewise ones the median over frames.
-
-    Ill-conditioned ISR, SIR and SAR are left out. The mean over sources of a track is over those
-    that sound in it, and exists only if all of these have the score.
+    """Gather the scores of tracks; see `track_values`.
 
     Args:
         tracks: Scores by track.
@@ -35,60 +61,90 @@ def collect(tracks: Iterable[TrackScores]) -> Scores:
     Returns:
         All scores, infinite ones as well.
     """
-    found: dict[ScoreKey, dict[str, float]] = defaultdict(dict)
-    for scores in tracks:
-        metrics: dict[str, dict[str, float]] = defaultdict(dict)
-        for source, of_source in scores.sources.items():
-            if source not in scores.silent_sources:
-                for metric, frames in of_source.frames.items():
-                    if not (metric in _FILTERED and scores.ill_conditioned):
-                        metrics[metric][source] = over_frames(frames)
-            for metric, value in of_source.whole.items():
-                metrics[metric][source] = value
-        sounding = set(scores.settings["sources"]) - set(scores.silent_sources)
-        for metric, values in metrics.items():
-            if metric != "leakage_db" and values.keys() == sounding:
-                with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
-                    values[ALL_SOURCES] = float(np.mean(list(values.values())))
-        if scores.equivariance_db is not None:
-            metrics["equivariance_db"][ALL_SOURCES] = scores.equivariance_db
-        for metric, values in metrics.items():
-            for source, value in values.items():
-                if not math.isnan(value):
-                    key = ScoreKey(scores.sample_rate, scores.system, source, metric)
-                    found[key][scores.track] = value
-    return dict(found)
+    return _by_track((scores, track_values(scores)) for scores in tracks)
 
 
-def pair(tracks: Sequence[TrackScores], systems: Sequence[str]) -> Differences:
+def track_values(scores: TrackScores) -> _Values:
+    """Reduce the scores of a track to numbers: of framewise ones the median over frames.
+
+    Ill-conditioned ISR, SIR and SAR are left out. The mean over sources is over those that sound in
+    the track, and exists only if all of these have the score.
+
+    Returns:
+        By source and metric; scores that do not exist are left out.
+    """
+    metrics: dict[str, dict[str, float]] = defaultdict(dict)
+    for source, of_source in scores.sources.items():
+        if source not in scores.silent_sources:
+            for metric, frames in of_source.frames.items():
+                if not (metric in _FILTERED and scores.ill_conditioned):
+                    metrics[metric][source] = over_frames(frames)
+        for metric, value in of_source.whole.items():
+            metrics[metric][source] = value
+    sounding = set(scores.settings["sources"]) - set(scores.silent_sources)
+    for metric, values in metrics.items():
+        if metric != "leakage_db" and values.keys() == sounding:
+            with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+                values[ALL_SOURCES] = float(np.mean(list(values.values())))
+    if scores.equivariance_db is not None:
+        metrics["equivariance_db"][ALL_SOURCES] = scores.equivariance_db
+    return {
+        (source, metric): value
+        for metric, values in metrics.items()
+        for source, value in values.items()
+        if not math.isnan(value)
+    }
+
+
+def _by_track(tracks: Iterable[_Row]) -> Scores:
+    by_key: dict[ScoreKey, dict[str, float]] = defaultdict(dict)
+    for scores, values in tracks:
+        for (source, metric), value in values.items():
+            key = ScoreKey(scores.sample_rate, scores.system, source, metric)
+            by_key[key][scores.track] = value
+    return dict(by_key)
+
+
+def summarise_scores(scores: Scores) -> Summaries:
+    """Summarise every score over its tracks."""
+    return {key: summarise(values.values()) for key, values in scores.items()}
+
+
+def _differences(rows: Iterable[_Row], systems: Sequence[str]) -> Differences:
     """Compare the first system with each of the others, track by track.
 
     Framewise scores are compared over the frames that both systems have: where one is silent in
     some, the other's easier or harder ones do not count.
-
-    Args:
-        tracks: Scores of all of them.
-        systems: Their names.
-
-    Returns:
-        By score of the first system, and name of the other.
     """
-    by_system: dict[str, dict[tuple[int, str], TrackScores]] = defaultdict(dict)
-    for scores in tracks:
-        by_system[scores.system][scores.sample_rate, scores.track] = scores
-    first, found = by_system[systems[0]], {}
+    by_system: dict[str, dict[tuple[int, str], _Row]] = defaultdict(dict)
+    for row in rows:
+        by_system[row[0].system][row[0].sample_rate, row[0].track] = row
+    first, differences = by_system[systems[0]], {}
     for other in systems[1:]:
-        both = [
-            (first[place], by_system[other][place]) for place in first if place in by_system[other]
-        ]
-        of_first = collect(_with_common_frames(a, b) for a, b in both)
-        of_other = collect(_with_common_frames(b, a) for a, b in both)
-        for key, values in of_first.items():
+        second = by_system[other]
+        both = [(first[place], second[place]) for place in first if place in second]
+        of_first = _by_track(_over_common_frames(a, b) for a, b in both)
+        of_other = _by_track(_over_common_frames(b, a) for a, b in both)
+        for key, of_tracks in of_first.items():
             against = of_other.get(key._replace(system=other))
             if against is not None:
                 better_up = DEFINITIONS[key.metric].higher_is_better
-                found[key, other] = compare(values, against, higher_is_better=better_up)
-    return found
+                differences[key, other] = compare(of_tracks, against, higher_is_better=better_up)
+    return differences
+
+
+def _over_common_frames(row: _Row, other: _Row) -> _Row:
+    """Leave out the frames in which the other system has no score."""
+    scores, theirs = row[0], other[0]
+    lost = any(
+        math.isfinite(ours) and not math.isfinite(them)
+        for source in scores.sources.keys() & theirs.sources.keys()
+        for metric, frames in scores.sources[source].frames.items()
+        for ours, them in zip(frames, theirs.sources[source].frames[metric], strict=True)
+    )
+    if not lost:
+        return row
+    return scores, track_values(_with_common_frames(scores, theirs))
 
 
 def _with_common_frames(scores: TrackScores, other: TrackScores) -> TrackScores:
@@ -109,13 +165,13 @@ def _with_common_frames(scores: TrackScores, other: TrackScores) -> TrackScores:
     return replace(scores, sources=sources)
 
 
-def summary_rows(scores: Scores) -> list[dict[str, Any]]:
-    """Give a row for each score: which one it is, and its `Summary` over tracks."""
-    return [key._asdict() | asdict(summarise(values.values())) for key, values in scores.items()]
+def summary_rows(summaries: Summaries) -> list[dict[str, Any]]:
+    """Make a row of each score: which one it is, and its `Summary` over tracks."""
+    return [key._asdict() | asdict(summary) for key, summary in summaries.items()]
 
 
 def difference_rows(differences: Differences) -> list[dict[str, Any]]:
-    """Give a row for each comparison: what the first system has ahead of another."""
+    """Make a row of each comparison: what the first system has ahead of another."""
     return [
         key._asdict() | {"minus": other} | asdict(difference)
         for (key, other), difference in differences.items()
@@ -149,25 +205,31 @@ def notes(tracks: Iterable[TrackScores]) -> list[dict[str, Any]]:
     ]
 
 
-def report(
-    evaluation: Evaluation, systems: Sequence[str], about: Mapping[str, Any]
+def make_tables(
+    evaluation: Evaluation,
+    comparison: Comparison,
+    systems: Sequence[str],
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give all tables; values that do not exist are NaN.
+    """Make all tables; values that do not exist are NaN.
 
     Args:
         evaluation: What was scored.
+        comparison: Of its scores.
         systems: Names; the first is compared with the others.
         about: What was run.
+
+    Returns:
+        The content of summary.json.
     """
-    scores = collect(evaluation.scores)
-    used = {key.metric for key in scores}
+    used = {key.metric for key in comparison.scores}
     return {
         "version": SUMMARY_VERSION,
         **about,
         "systems": list(systems),
         "definitions": {key: asdict(DEFINITIONS[key]) for key in DEFINITIONS if key in used},
-        "scores": summary_rows(scores),
-        "differences": difference_rows(pair(evaluation.scores, systems)),
+        "scores": summary_rows(comparison.summaries),
+        "differences": difference_rows(comparison.differences),
         "notes": notes(evaluation.scores),
         "failures": [asdict(failure) for failure in evaluation.failures],
     }
@@ -178,8 +240,8 @@ def write_tables(out: Path, tables: Mapping[str, Any], scores: Scores) -> None:
 
     Args:
         out: The folder.
-        tables: What `report` gives.
-        scores: What `collect` gives.
+        tables: As `make_tables` makes them.
+        scores: All scores, by track.
 
     Raises:
         OSError: They cannot be written.

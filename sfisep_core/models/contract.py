@@ -14,6 +14,8 @@ from sfisep_core.errors import ConfigError
 GainRule = Literal["mixture-consistent", "least-squares"]
 BuildModel = Callable[[str, Mapping[str, Any]], "SeparationModel"]
 """Builds a model from the name of its family and its settings."""
+SourcesOf = Callable[[str, Mapping[str, Any]], tuple[str, ...]]
+"""Reads the sources of a model from the name of its family and its settings."""
 
 # The order in which users get the stems of our own models.
 DEFAULT_SOURCES = ("vocals", "drums", "bass", "other")
@@ -124,6 +126,17 @@ class SeparationModel(nn.Module, ABC):
     def base(self) -> "SeparationModel | None":
         """The separator that this model contains and does not train; None where there is none."""
         return None
+
+    @classmethod
+    def sources_of(cls, config: Any, sources_of: SourcesOf) -> tuple[str, ...]:
+        """Read the sources of a model from its configuration, without building the model.
+
+        Args:
+            config: The family's configuration.
+            sources_of: Reads those of a model of any family, for families that contain one.
+        """
+        del sources_of
+        return tuple(config.sources)
 
     @abstractmethod
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:

@@ -40,10 +40,35 @@ def build_model(family: str, config: Mapping[str, Any]) -> SeparationModel:
     Raises:
         ConfigError: Unknown family or setting, or a value that does not fit.
     """
+    config_kind, model_kind = _find_family(family)
+    settings = build_config(config_kind, config, where=f"{family} model")
+    return model_kind.from_config(settings, build_model)
+
+
+def describe_model(family: str, config: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
+    """Read from a model's settings what it separates, without building it.
+
+    Args:
+        family: Name in `FAMILIES`.
+        config: Settings by name, as for `build_model`.
+
+    Returns:
+        The names of its sources in order, and its native rate in Hz.
+
+    Raises:
+        ConfigError: Unknown family or setting, or a value that does not fit.
+    """
+    config_kind, model_kind = _find_family(family)
+    settings = build_config(config_kind, config, where=f"{family} model")
+    return model_kind.sources_of(settings, _sources_of), settings.native_rate
+
+
+def _sources_of(family: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    return describe_model(family, config)[0]
+
+
+def _find_family(family: str) -> tuple[type[Any], type[SeparationModel]]:
     if family not in FAMILIES:
         msg = f"model family {family!r}: unknown; expected one of {', '.join(FAMILIES)}"
         raise ConfigError(msg)
-    config_kind, model_kind = FAMILIES[family]
-    return model_kind.from_config(
-        build_config(config_kind, config, where=f"{family} model"), build_model
-    )
+    return FAMILIES[family]

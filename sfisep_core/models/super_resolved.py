@@ -11,7 +11,7 @@ from sfisep_core.audio.resample import resample, sinc_fits, sinc_resample
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.blocks.restorer import Restorer, RestorerConfig
-from sfisep_core.models.contract import BuildModel, SegmentRule, SeparationModel
+from sfisep_core.models.contract import BuildModel, SegmentRule, SeparationModel, SourcesOf
 
 _FAMILY = "super-resolved"
 # In a share of the energy: what keeps gains of silent stems finite.
@@ -113,6 +113,11 @@ class SuperResolvedSeparator(SeparationModel):
     def from_config(cls, config: SuperResolvedConfig, build: BuildModel) -> Self:
         """Build a model with fresh weights, its separator too; see `SeparationModel`."""
         return cls(config, separator=build(config.separator.family, config.separator.config))
+
+    @classmethod
+    def sources_of(cls, config: SuperResolvedConfig, sources_of: SourcesOf) -> tuple[str, ...]:
+        """Read the sources of the separator below; see `SeparationModel`."""
+        return sources_of(config.separator.family, config.separator.config)
 
     @classmethod
     def settings_on(cls, model: SeparationModel) -> dict[str, Any]:

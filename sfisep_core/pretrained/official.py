@@ -73,17 +73,33 @@ def load_official_model(path: Path) -> SFIConvTasNet:
     try:
         model = SFIConvTasNet(_config(checkpoint.settings))
     except _MISFITS as error:
-        msg = (
-            f"checkpoint {path}: expected the settings of a published SFI Conv-TasNet, found "
-            f"settings that do not fit: {error!r}"
-        )
-        raise CheckpointError(msg) from error
+        raise _unfit_settings(path, error) from error
     weights = _rename(checkpoint.state_dict)
     check_finite(weights, path)
     misfit = f"checkpoint {path}: its weights do not fit its own settings"
     check_fit(model.state_dict(), weights, where=misfit)
     model.load_state_dict(weights)
     return model.eval()
+
+
+def read_official_config(path: Path) -> SFIConvTasNetConfig:
+    """Read the settings of a published checkpoint; no model is built.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds another kind of model.
+    """
+    try:
+        return _config(read_official_checkpoint(path).settings)
+    except _MISFITS as error:
+        raise _unfit_settings(path, error) from error
+
+
+def _unfit_settings(path: Path, error: Exception) -> CheckpointError:
+    msg = (
+        f"checkpoint {path}: expected the settings of a published SFI Conv-TasNet, found "
+        f"settings that do not fit: {error!r}"
+    )
+    return CheckpointError(msg)
 
 
 def convert_official_checkpoint(path: Path, out: Path) -> None:

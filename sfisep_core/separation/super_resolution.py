@@ -5,7 +5,7 @@ from functools import lru_cache
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.super_resolved import Parts, SuperResolvedSeparator, parts_of
-from sfisep_core.pretrained.resolve import resolve_model
+from sfisep_core.pretrained.identity import ModelIdentity, identify_model, load_identified
 
 
 def super_resolve(
@@ -38,7 +38,7 @@ def super_resolve(
     own = parts_of(model)
     separator, restorer = own.separator, own.restorer
     if network:
-        other = _network(network)
+        other = _network(identify_model(network))
         if other.separator.sources != separator.sources:
             msg = (
                 f"super-resolution network {network}: expected one for "
@@ -57,14 +57,14 @@ def super_resolve(
 
 
 @lru_cache(maxsize=1)
-def _network(name: str) -> Parts:
+def _network(network: ModelIdentity) -> Parts:
     """Load a super-resolved model; the last one is kept."""
-    model = resolve_model(name)
+    model = load_identified(network)
     parts = parts_of(model)
     if parts.restorer is None:
         msg = (
-            f"super-resolution network {name}: expected a super-resolved model, as `sfisep train "
-            f"--config super-resolve` makes, got one of the family {model.family}"
+            f"super-resolution network {network.name}: expected a super-resolved model, as "
+            f"`sfisep train --config super-resolve` makes, got one of the family {model.family}"
         )
         raise ConfigError(msg)
     return parts

@@ -15,8 +15,9 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.evaluation.plan import plan_systems
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
-from sfisep_core.evaluation.systems import MIXTURE, ModelFile, System, model_file
+from sfisep_core.evaluation.systems import MIXTURE, System
 from sfisep_core.evaluation.tables import collect
+from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME
 from sfisep_core.training.config import load_config
 from sfisep_core.training.config_files import PRESETS
@@ -53,7 +54,7 @@ def methods(preset: str) -> tuple[str, ...]:
 
 
 def score_preset(
-    preset: str, trained: ModelFile, data: Path, work: Path
+    preset: str, trained: ModelIdentity, data: Path, work: Path
 ) -> Mapping[ScoreKey, float]:
     """Give the mean over test tracks of every score."""
     dataset = StemDataset(data, split="test", excerpt_seconds=None)
@@ -109,7 +110,9 @@ def main() -> None:
         minutes_file = out / "minutes"
         if not minutes_file.exists():
             minutes_file.write_text(str(train_preset(preset, data, out)))
-        scores = score_preset(preset, model_file(str(out / "best.safetensors")), data, options.work)
+        scores = score_preset(
+            preset, identify_model(str(out / "best.safetensors")), data, options.work
+        )
         of_stems, of_rates = table_rows(preset, float(minutes_file.read_text()), scores)
         stems.append(of_stems)
         rates.append(of_rates)

@@ -18,13 +18,14 @@ import torch
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.evaluation.evaluate import Evaluation, evaluate
 from sfisep_core.evaluation.pieces import Settings
 from sfisep_core.evaluation.plan import SOURCES, plan_systems
 from sfisep_core.evaluation.resampling_study import METHODS, SAMPLE_RATES, make_study
-from sfisep_core.evaluation.systems import MIXTURE, ModelFile, System, model_file
-from sfisep_core.evaluation.tables import collect, pair, summary_rows
+from sfisep_core.evaluation.scoring import Evaluation, score_systems
+from sfisep_core.evaluation.systems import MIXTURE, System
+from sfisep_core.evaluation.tables import compare_systems, summary_rows
 from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.pretrained.native import save_model
 from sfisep_core.pretrained.resolve import resolve_model
 from tests.benchmarks.resampling_page import METRICS, Group, make_page, write_figure
@@ -104,7 +105,7 @@ def prepare(music: Path, work: Path, material: Material) -> StemDataset:
     return StemDataset(prepared.folder, split="valid", excerpt_seconds=None)
 
 
-def untrained_model(model: ModelFile, work: Path) -> ModelFile:
+def untrained_model(model: ModelIdentity, work: Path) -> ModelIdentity:
     """Write the same network with fresh weights, mixture-consistent."""
     path = work / f"{UNTRAINED}-{model.sha256[:12]}.safetensors"
     if not path.exists():
@@ -113,7 +114,7 @@ def untrained_model(model: ModelFile, work: Path) -> ModelFile:
             torch.manual_seed(_UNTRAINED_SEED)
             settings = trained.config_dict() | {"gain_rule": "mixture-consistent"}
             save_model(build_model(trained.family, settings), path)
-    return model_file(str(path))
+    return identify_model(str(path))
 
 
 def score(
@@ -133,7 +134,7 @@ def score(
         left = elapsed / done * (total - done)
         _log.info("%d/%d, %s; about %.0f s left", done, total, label, left)
 
-    evaluation = evaluate(
+    evaluation = score_systems(
         dataset,
         dataset.tracks,
         systems=systems,
@@ -160,7 +161,7 @@ def run(
     materials: Sequence[Material] = MATERIALS,
 ) -> None:
     """Score what is missing, and write the page and what belongs to it."""
-    trained = model_file(model)
+    trained = identify_model(model)
     fresh = System(UNTRAINED, "native", UNTRAINED, untrained_model(trained, work))
     groups, rows = [], []
     for material in materials:
@@ -178,8 +179,7 @@ def run(
         names = [system.name for system in (*methods, fresh)]
         study = make_study(
             trained,
-            collect(scores),
-            pair(scores, names),
+            compare_systems(scores, names),
             data=material.about,
             systems=[*methods, fresh],
             sample_rates=sample_rates,
@@ -189,7 +189,7 @@ def run(
         figure = page.with_name(f"{page.stem}-{folder_name(material)}.svg")
         write_figure(replace(study, systems=material.methods), figure)
         groups.append(Group(material.name, study, figure.name))
-        shown = {key: values for key, values in study.scores.items() if key.metric in METRICS}
+        shown = {key: summary for key, summary in study.summaries.items() if key.metric in METRICS}
         rows += [{"music": material.name} | row for row in summary_rows(shown)]
     with page.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")

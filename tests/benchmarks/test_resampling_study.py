@@ -9,8 +9,9 @@ import torch
 
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 from sfisep_core.evaluation.summary import compare
-from sfisep_core.evaluation.systems import model_file
+from sfisep_core.evaluation.tables import summarise_scores
 from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.native import load_model, save_model
 from tests.benchmarks.resampling_page import Group, make_page
 from tests.benchmarks.resampling_study import MATERIALS, Material, run, untrained_model
@@ -86,6 +87,7 @@ def make_study(scores: dict[ScoreKey, dict[str, float]]) -> Study:
         sources=["drums"],
         tracks=["a", "b"],
         scores=scores,
+        summaries=summarise_scores(scores),
         differences={
             (key, "resample"): compare(values, scores[other])
             for key, values in scores.items()
@@ -131,7 +133,7 @@ def test_untrained_network_is_the_same_every_time_and_mixture_consistent(
     found = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        found.append(untrained_model(model_file(str(path)), tmp_path / folder))
+        found.append(untrained_model(identify_model(str(path)), tmp_path / folder))
     assert found[0].sha256 == found[1].sha256
     fresh = load_model(Path(found[0].name))
     assert fresh.config_dict() == loaded.config_dict()

@@ -16,14 +16,15 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.evaluation import pieces
 from sfisep_core.evaluation.bss_eval import bss_eval
-from sfisep_core.evaluation.evaluate import Evaluation, evaluate
 from sfisep_core.evaluation.metrics import si_sdr
 from sfisep_core.evaluation.pieces import Settings
 from sfisep_core.evaluation.plan import SOURCES, plan_systems
+from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.study import ScoreKey
-from sfisep_core.evaluation.systems import System, load, model_file
+from sfisep_core.evaluation.systems import System, load
 from sfisep_core.evaluation.tables import collect
 from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.native import load_model, save_model
 from tests.evaluation.conftest import SAMPLE_RATE, stems_of
 
@@ -37,7 +38,7 @@ def run(dataset: StemDataset, tmp_path: Path) -> Evaluate:
     ) -> Evaluation:
         jobs = settings.pop("jobs", 1)
         settings.setdefault("metrics", "sdr")
-        return evaluate(
+        return score_systems(
             dataset,
             dataset.tracks,
             systems=systems,
@@ -194,7 +195,7 @@ def test_damaged_file_is_computed_again(run: Evaluate, tmp_path: Path, damage: s
 
 
 def test_other_settings_are_computed_again(run: Evaluate, estimates: Path, model: Path) -> None:
-    tiny = model_file(str(model))
+    tiny = identify_model(str(model))
     systems = plan_systems(tiny, ["native", "noisy-kernel"], estimates=[estimates])
     assert run(systems).computed == 9
     assert run(systems).computed == 0
@@ -212,18 +213,18 @@ def test_other_weights_under_the_same_name_are_scored_again(
 ) -> None:
     path = tmp_path / "best.safetensors"
     shutil.copy(model, path)
-    first = run(plan_systems(model_file(str(path)), ["native"]), save_estimates=True)
+    first = run(plan_systems(identify_model(str(path)), ["native"]), save_estimates=True)
     loaded = load_model(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         save_model(build_model(loaded.family, loaded.config_dict()), path)
     # In one process too, which has the first weights loaded.
-    second = run(plan_systems(model_file(str(path)), ["native"]))
+    second = run(plan_systems(identify_model(str(path)), ["native"]))
     assert second.computed == 3
     whole = [found.scores[0].sources["drums"].whole for found in (first, second)]
     assert whole[0] != whole[1]
     # What was saved is of the first weights, though there is a file for each stem.
-    again = run(plan_systems(model_file(str(path)), ["native"]), save_estimates=True)
+    again = run(plan_systems(identify_model(str(path)), ["native"]), save_estimates=True)
     assert again.computed == 3
     saved = tmp_path / f"out/{SAMPLE_RATE}/best.native/estimates"
     scores = run(plan_systems(None, [], estimates=[saved])).scores[0]
@@ -231,7 +232,7 @@ def test_other_weights_under_the_same_name_are_scored_again(
 
 
 def test_weights_that_change_during_a_run_are_noticed(run: Evaluate, model: Path) -> None:
-    described = replace(model_file(str(model)), sha256="0")
+    described = replace(identify_model(str(model)), sha256="0")
     found = run(plan_systems(None, ["mixture"]))
     assert found.failures == []
     with pytest.raises(CheckpointError, match="stay what it is"):
@@ -272,7 +273,7 @@ def test_museval_flags_what_references_leave_open(run: Evaluate, tmp_path: Path)
 
 
 def test_processes_give_the_same(run: Evaluate, model: Path, tmp_path: Path) -> None:
-    systems = plan_systems(model_file(str(model)), ["native", "resample"])
+    systems = plan_systems(identify_model(str(model)), ["native", "resample"])
     rates = (SAMPLE_RATE, 5000)
     one = run(systems, sample_rates=rates, equivariance=True)
     (tmp_path / "out").rename(tmp_path / "one")
@@ -293,7 +294,7 @@ def test_processes_give_the_same(run: Evaluate, model: Path, tmp_path: Path) -> 
 
 
 def test_saved_estimates_give_the_same_scores(run: Evaluate, model: Path, tmp_path: Path) -> None:
-    systems = plan_systems(model_file(str(model)), ["resample"])
+    systems = plan_systems(identify_model(str(model)), ["resample"])
     first = run(systems, save_estimates=True)
     saved = tmp_path / f"out/{SAMPLE_RATE}/tiny.resample/estimates"
     again = run(plan_systems(None, [], estimates=[saved]))
@@ -312,7 +313,7 @@ def test_at_the_native_rate_methods_are_separated_once(
     monkeypatch.setattr(
         pieces, "make_estimates", lambda *a, **k: made.append(a[0].kind) or make(*a, **k)
     )
-    systems = plan_systems(model_file(str(model)), ["native", "resample", "direct", "mixture"])
+    systems = plan_systems(identify_model(str(model)), ["native", "resample", "direct", "mixture"])
     found = run(systems, sample_rates=(6000,))
     assert made == ["native", "mixture"] * 3
     assert found.computed == 12
@@ -322,7 +323,7 @@ def test_at_the_native_rate_methods_are_separated_once(
 
 
 def test_equivariance_is_that_of_the_methods(run: Evaluate, model: Path) -> None:
-    systems = plan_systems(model_file(str(model)), ["native", "resample", "direct", "mixture"])
+    systems = plan_systems(identify_model(str(model)), ["native", "resample", "direct", "mixture"])
     found = run(systems, sample_rates=(6000, 8000), equivariance=True)
     errors = {
         (s.sample_rate, s.system): s.equivariance_db for s in found.scores if s.track == "noise 0"

@@ -11,11 +11,11 @@ import soundfile
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.evaluation.evaluate import Evaluation, evaluate
 from sfisep_core.evaluation.improvement import filtered_sdr, improvement_scores, si_snr
 from sfisep_core.evaluation.metrics import IMPROVEMENT_METRICS
 from sfisep_core.evaluation.pieces import Settings
 from sfisep_core.evaluation.plan import plan_systems
+from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.tables import collect
 
@@ -108,7 +108,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> StemDataset:
 
 
 def score(dataset: StemDataset, estimates: Path, out: Path) -> Evaluation:
-    return evaluate(
+    return score_systems(
         dataset,
         dataset.tracks,
         systems=plan_systems(None, ["mixture"], stems=dataset.stems, estimates=[estimates]),

@@ -6,10 +6,10 @@ import torch
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.evaluation.examples import plan_excerpts
 from sfisep_core.evaluation.plan import check_rates, plan_systems, select_tracks, stored_rate
-from sfisep_core.evaluation.resampling_study import plan_excerpts
-from sfisep_core.evaluation.systems import model_file
 from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.native import load_model, save_model
 
 
@@ -45,7 +45,7 @@ def test_rates(dataset: StemDataset) -> None:
 def test_systems_have_one_folder_each(model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     systems = plan_systems(
-        model_file(str(model)),
+        identify_model(str(model)),
         ["native", "resample", "native", "mixture"],
         estimates=[tmp_path / "mine"],
     )
@@ -66,7 +66,7 @@ def test_model_of_other_sources_is_refused(model: Path, tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         save_model(build_model(loaded.family, settings), tmp_path / "speech.safetensors")
     with pytest.raises(ConfigError, match="got speech, noise"):
-        plan_systems(model_file(str(tmp_path / "speech.safetensors")), ["native"])
+        plan_systems(identify_model(str(tmp_path / "speech.safetensors")), ["native"])
 
 
 class TestExcerpts:

@@ -4,18 +4,20 @@ import json
 import math
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sfisep_core.evaluation.evaluate import Evaluation
 from sfisep_core.evaluation.metrics import WHOLE_TRACK_METRICS
 from sfisep_core.evaluation.pieces import Failure
+from sfisep_core.evaluation.scoring import Evaluation
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.tables import (
     collect,
-    pair,
-    report,
+    compare_systems,
+    make_tables,
+    summarise_scores,
     summary_rows,
     to_json,
     write_tables,
@@ -68,6 +70,11 @@ def key(source: str, metric: str = "sdr", *, system: str = "a") -> ScoreKey:
     return ScoreKey(8000, system, source, metric)
 
 
+def tables_of(evaluation: Evaluation, systems: list[str]) -> dict[str, Any]:
+    comparison = compare_systems(evaluation.scores, systems)
+    return make_tables(evaluation, comparison, systems, {"command": "evaluate"})
+
+
 def test_frames_are_summed_up_by_their_median() -> None:
     found = collect([scores(0, sdr={"drums": [1, NAN, 3, 10, math.inf], "bass": [2, 2, 2, 2, 2]})])
     assert found[key("drums")] == {"track 0": 3}
@@ -94,7 +101,7 @@ def test_ill_conditioned_scores_are_left_out() -> None:
     for metric in ("isr", "sir", "sar"):
         assert found[key("drums", metric)] == {"track 0": 1}
     assert set(found[key("drums")]) == {"track 0", "track 1"}
-    (row,) = report(Evaluation([good, bad], [], 0), ["a"], {})["notes"]
+    (row,) = tables_of(Evaluation([good, bad], [], 0), ["a"])["notes"]
     assert (row["tracks"], row["ill_conditioned"], row["silent_frames"]) == (2, 1, 4)
 
 
@@ -109,7 +116,7 @@ def test_differences_are_over_the_frames_that_both_have() -> None:
     of_b = scores(
         0, system="b", sdr={"drums": [NAN, 20.0, NAN, 20.0], "bass": [NAN, 1.0, NAN, 1.0]}
     )
-    found = pair([of_a, of_b], ["a", "b"])[key("drums"), "b"]
+    found = compare_systems([of_a, of_b], ["a", "b"]).differences[key("drums"), "b"]
     assert (found.mean, found.ahead, found.tracks) == (0, 0, 1)
     assert collect([of_a])[key("drums")]["track 0"] == 10
 
@@ -120,7 +127,7 @@ def test_ahead_is_lower_where_lower_is_better() -> None:
         for system, level in (("a", -40.0), ("b", -10.0))
         for n in range(3)
     ]
-    found = pair(tracks, ["a", "b"])
+    found = compare_systems(tracks, ["a", "b"]).differences
     assert found[key("bass", "leakage_db"), "b"].ahead == 3
     assert found[key("bass", "leakage_db"), "b"].mean == -30
 
@@ -130,11 +137,13 @@ def test_leakage_of_nothing_counts() -> None:
         scores(n, sdr={"drums": [1.0], "bass": [NAN]}, leakage={"bass": level})
         for n, level in enumerate((-math.inf, -math.inf, -10.0))
     ]
-    (row,) = (r for r in summary_rows(collect(tracks)) if r["metric"] == "leakage_db")
+    (row,) = (
+        r for r in summary_rows(summarise_scores(collect(tracks))) if r["metric"] == "leakage_db"
+    )
     assert (row["median"], row["tracks"], row["high"]) == (-math.inf, 3, -10)
 
 
-def make_tables(tmp_path: Path) -> dict[str, list[dict[str, object]]]:
+def write_some_tables(tmp_path: Path) -> dict[str, Any]:
     tracks = [
         scores(
             n, system=system, sdr={"drums": [level]}, si_sdr={"drums": silent}, sources=["drums"]
@@ -143,13 +152,13 @@ def make_tables(tmp_path: Path) -> dict[str, list[dict[str, object]]]:
         for n, (level, silent) in enumerate(zip(levels, (-math.inf, 1.0, 2.0), strict=True))
     ]
     evaluation = Evaluation(tracks, [Failure("track 3", 8000, "a", "broken")], 6)
-    tables = report(evaluation, ["a", "b"], {"command": "evaluate"})
+    tables = tables_of(evaluation, ["a", "b"])
     write_tables(tmp_path, tables, collect(tracks))
     return tables
 
 
 def test_tables(tmp_path: Path) -> None:
-    tables = make_tables(tmp_path)
+    tables = write_some_tables(tmp_path)
     row = next(r for r in tables["scores"] if r["metric"] == "sdr" and r["system"] == "a")
     assert (row["median"], row["mean"], row["tracks"]) == (2, 4, 3)
     (difference,) = (
@@ -167,7 +176,7 @@ def test_tables(tmp_path: Path) -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    tables = make_tables(tmp_path)
+    tables = write_some_tables(tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text()) == json.loads(to_json(tables))
     for name in ("summary", "differences"):
         rows = list(csv.DictReader(io.StringIO((tmp_path / f"{name}.csv").read_text())))
@@ -178,7 +187,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_nothing_scored_still_gives_tables(tmp_path: Path) -> None:
-    tables = report(Evaluation([], [], 0), ["a"], {})
+    tables = tables_of(Evaluation([], [], 0), ["a"])
     write_tables(tmp_path, tables, {})
     assert json.loads((tmp_path / "summary.json").read_text())["scores"] == []
 
@@ -221,7 +230,7 @@ def test_museval_reads_the_files_and_finds_the_same_medians(tmp_path: Path) -> N
     store = museval_store()
     store.add_eval_dir(tmp_path)
     theirs = store.agg_frames_tracks_scores()
-    ours = report(Evaluation(tracks, [], 5), ["a"], {})["scores"]
+    ours = tables_of(Evaluation(tracks, [], 5), ["a"])["scores"]
     compared = 0
     for row in ours:
         if row["source"] != ALL_SOURCES:

@@ -16,7 +16,6 @@ from sfisep_core.evaluation.report.drawing import (
     uniform_style,
 )
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
-from sfisep_core.evaluation.summary import summarise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +47,7 @@ def lines_of(study: Study, *, source: str, metric: str) -> list[Line]:
     lines = []
     for system in study.systems:
         keys = [ScoreKey(rate, system, source, metric) for rate in study.sample_rates]
-        found = [(key, summarise(study.scores.get(key, {}).values())) for key in keys]
+        found = [(key, study.summaries[key]) for key in keys if key in study.summaries]
         found = [(key, summary) for key, summary in found if math.isfinite(summary.median)]
         if found:
             lines.append(

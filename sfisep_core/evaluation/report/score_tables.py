@@ -2,12 +2,12 @@
 
 import html
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from sfisep_core.evaluation.metrics import DEFINITIONS
 from sfisep_core.evaluation.report.markup import MISSING, kilohertz, number, table
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
-from sfisep_core.evaluation.summary import Difference, summarise
+from sfisep_core.evaluation.summary import Difference, Summary
 
 _SMALLEST_P = 1e-4
 _NOTABLE_P = 0.05
@@ -29,7 +29,7 @@ def score_table(study: Study, *, metric: str) -> str:
 
     def cells(key: ScoreKey) -> list[str]:
         keys = [key._replace(system=system) for system in study.systems]
-        return [score_cell(study.scores.get(of_system, {})) for of_system in keys]
+        return [score_cell(study.summaries.get(of_system)) for of_system in keys]
 
     return _by_rate_and_source(study, metric, study.systems, cells)
 
@@ -48,10 +48,9 @@ def difference_cell(found: Difference | None) -> str:
     )
 
 
-def score_cell(values: Mapping[str, float]) -> str:
+def score_cell(found: Summary | None) -> str:
     """Write a system's score over tracks, as HTML."""
-    found = summarise(values.values())
-    if not found.tracks:
+    if found is None or not found.tracks:
         return MISSING
     tracks = f"{found.tracks} track{'s' if found.tracks > 1 else ''}"
     return (

@@ -7,6 +7,7 @@ import pytest
 
 from sfisep_core.evaluation.study import ALL_SOURCES, Example, ScoreKey, Study
 from sfisep_core.evaluation.summary import compare
+from sfisep_core.evaluation.tables import summarise_scores
 
 SAMPLE_RATES = (8000, 11025, 16000)
 SYSTEMS = ("native", "resample")
@@ -64,6 +65,7 @@ def study() -> Study:
         sources=SOURCES,
         tracks=TRACKS,
         scores=scores,
+        summaries=summarise_scores(scores),
         differences={
             (key, "resample"): compare(values, scores.get(key._replace(system="resample"), {}))
             for key, values in scores.items()
@@ -77,11 +79,13 @@ def study() -> Study:
 def bare_study(study: Study) -> Study:
     """Nothing but one score of one system at one rate."""
     key = ScoreKey(8000, "native", SOURCES[0], "si_sdr")
+    scores = {key: {TRACKS[0]: 3.0}}
     return replace(
         study,
         systems=("native",),
         sample_rates=(8000,),
-        scores={key: {TRACKS[0]: 3.0}},
+        scores=scores,
+        summaries=summarise_scores(scores),
         differences={},
         examples=[],
     )

@@ -34,7 +34,7 @@ def test_rates_without_the_score_are_left_out(study: Study) -> None:
 
 def test_median_interval_of_known_values(study: Study) -> None:
     key = ScoreKey(8000, "native", ALL_SOURCES, "sdr")
-    known = replace(study, scores={key: {"a": 1.0, "b": 1.0, "c": 1.0}})
+    known = replace(study, summaries={key: summarise([1.0, 1.0, 1.0])})
     (line,) = lines_of(known, source=ALL_SOURCES, metric="sdr")
     assert (line.medians, line.lows, line.highs) == ([1.0], [1.0], [1.0])
 

@@ -4,7 +4,7 @@ import pytest
 
 from sfisep_core.evaluation.report.markup import inline_svg, kilohertz, number, table
 from sfisep_core.evaluation.report.score_tables import difference_cell, score_cell
-from sfisep_core.evaluation.summary import compare
+from sfisep_core.evaluation.summary import compare, summarise
 
 NAN = float("nan")
 
@@ -53,9 +53,9 @@ def test_drawing_becomes_part_of_the_page() -> None:
 
 
 def test_score_cells() -> None:
-    assert score_cell({}) == score_cell({"a": NAN}) == "\N{EN DASH}"
-    assert score_cell({"a": 2.0}) == "2.00 [2.00, 2.00]<small>mean 2.00, 1 track</small>"
-    cell = score_cell({"a": 2.0, "b": 2.0, "c": NAN})
+    assert score_cell(None) == score_cell(summarise([NAN])) == "\N{EN DASH}"
+    assert score_cell(summarise([2.0])) == "2.00 [2.00, 2.00]<small>mean 2.00, 1 track</small>"
+    cell = score_cell(summarise([2.0, 2.0, NAN]))
     assert cell == "2.00 [2.00, 2.00]<small>mean 2.00, 2 tracks</small>"
 
 

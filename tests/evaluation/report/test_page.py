@@ -105,10 +105,11 @@ def test_what_is_missing_is_a_dash(report: Path, study: Study) -> None:
     shown = re.sub(r'data:[^"]*|<head>.*?</head>|<svg.*?</svg>', "", text, flags=re.DOTALL)
     assert not re.search(r"\b([Nn]a[Nn]|None)\b", shown)
     key = ScoreKey(8000, "native", SOURCES[0], "si_sdr")
-    row = f'<th scope="row">vocals</th><td>{score_cell(study.scores[key])}</td><td>\N{EN DASH}</td>'
+    cell = score_cell(study.summaries[key])
+    row = f'<th scope="row">vocals</th><td>{cell}</td><td>\N{EN DASH}</td>'
     assert row in text
     # Of five tracks one is infinitely bad, and counts.
-    lowest = study.scores[ScoreKey(16000, "native", SOURCES[0], "si_sdr")]
+    lowest = study.summaries[ScoreKey(16000, "native", SOURCES[0], "si_sdr")]
     assert score_cell(lowest).endswith("mean \N{MINUS SIGN}inf, 5 tracks</small>")
     assert score_cell(lowest) in text
 

@@ -1,0 +1,220 @@
+"""What a run of `evaluate` or `compare_resampling` is asked for, and what comes out of it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.manifest import PreparedTrack
+from sfisep_core.data.remembered import find_dataset
+from sfisep_core.devices import find_device
+from sfisep_core.errors import DatasetError
+from sfisep_core.evaluation.pieces import Failure, Settings
+from sfisep_core.evaluation.plan import select_tracks
+from sfisep_core.evaluation.scoring import Progress, score_systems
+from sfisep_core.evaluation.systems import System
+from sfisep_core.evaluation.tables import (
+    Comparison,
+    compare_systems,
+    make_tables,
+    to_json,
+    write_tables,
+)
+from sfisep_core.evaluation.track_scores import MetricSet, TrackScores
+from sfisep_core.pretrained.identity import ModelIdentity
+from sfisep_core.separation.settings import DEFAULT_OPTIONS, MethodOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringRequest:
+    """What every run that scores is asked for.
+
+    Attributes:
+        data: Folder of a prepared data set; None takes the one that was prepared last.
+        split: Which of its tracks.
+        tracks: Names of the tracks, with `*` and `?`; none = all of the split.
+        out: Folder for scores and tables; made where it does not exist.
+        segment: Seconds that a model separates at once, see `Separator`.
+        method_options: Noise levels, seed and super-resolution of the methods that have any.
+        metrics: "all"; "sdr": without ISR, SIR and SAR, which take most of the time; "museval":
+            these and the SDR by the package museval.
+        allow_upsampled: Whether tracks and estimates may be stored at a lower rate than is scored.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        jobs: Processes, which share the processor's cores.
+    """
+
+    data: Path | None = None
+    split: Literal["train", "valid", "test"] = "test"
+    tracks: tuple[str, ...] = ()
+    out: Path
+    segment: float | None = None
+    method_options: MethodOptions = DEFAULT_OPTIONS
+    metrics: MetricSet = "all"
+    allow_upsampled: bool = False
+    device: str = "auto"
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class ScoringResult:
+    """What a run that scores has found.
+
+    Attributes:
+        scores: Of every track, in the order of rates, systems and tracks; old and new ones.
+        failures: What could not be scored, and why.
+        computed: How many of the scores are new.
+        comparison: Summaries over tracks, and the first system compared with the others.
+        tables: Content of summary.json: "scores" and "differences" are lists of rows.
+        out: Folder of all scores.
+        folder: Folder of the tables.
+        report: The report's file; None where none was written.
+    """
+
+    scores: list[TrackScores]
+    failures: list[Failure]
+    computed: int
+    comparison: Comparison
+    tables: dict[str, Any]
+    out: Path
+    folder: Path
+    report: Path | None = None
+
+    def to_json(self) -> str:
+        """Write the tables as strict JSON: numbers that are NaN or infinite become null."""
+        return to_json(self.tables)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request of which everything was found and checked.
+
+    Attributes:
+        request: What was asked for.
+        dataset: The split, of whole tracks.
+        tracks: Those of its tracks to score.
+        model: Of the methods; None where there are none.
+        systems: What to score.
+        sample_rates: Hz.
+        settings: How to score, as it was asked for.
+        device: Where to compute: "cpu" or "cuda:N".
+        folder: Where the tables go.
+    """
+
+    request: ScoringRequest
+    dataset: StemDataset
+    tracks: Sequence[PreparedTrack]
+    model: ModelIdentity | None
+    systems: Sequence[System]
+    sample_rates: Sequence[int]
+    settings: Settings
+    device: str
+    folder: Path
+
+
+def open_tracks(request: ScoringRequest) -> tuple[StemDataset, list[PreparedTrack]]:
+    """Open the data set of a request, and select its tracks.
+
+    Raises:
+        DatasetError: There is no such data set, split or track.
+    """
+    dataset = StemDataset(find_dataset(request.data), split=request.split, excerpt_seconds=None)
+    return dataset, select_tracks(dataset, request.tracks)
+
+
+def plan_run(
+    request: ScoringRequest,
+    dataset: StemDataset,
+    tracks: Sequence[PreparedTrack],
+    *,
+    model: ModelIdentity | None,
+    systems: Sequence[System],
+    sample_rates: Sequence[int],
+    folder: Path,
+    save_estimates: bool = False,
+    equivariance: bool = False,
+) -> Plan:
+    """Put together what a run needs; see `Plan` and `Settings`.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    settings = Settings(
+        metrics=request.metrics,
+        allow_upsampled=request.allow_upsampled,
+        save_estimates=save_estimates,
+        equivariance=equivariance,
+        device=request.device,
+    )
+    return Plan(
+        request,
+        dataset,
+        tracks,
+        model,
+        systems,
+        sample_rates,
+        settings,
+        str(find_device(request.device)),
+        folder,
+    )
+
+
+def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
+    """Score what is missing, and write the tables.
+
+    Args:
+        plan: What to do.
+        progress: Called with what is done, what there is to do, and which track is next.
+
+    Returns:
+        All scores and tables. What fails does not stop the rest.
+
+    Raises:
+        CheckpointError: A model cannot be loaded.
+        DatasetError: The tables cannot be written, or a process was killed.
+    """
+    evaluation = score_systems(
+        plan.dataset,
+        plan.tracks,
+        systems=plan.systems,
+        sample_rates=plan.sample_rates,
+        sources=plan.dataset.stems,
+        out=plan.request.out,
+        settings=replace(plan.settings, device=plan.device),
+        jobs=plan.request.jobs,
+        progress=progress,
+    )
+    names = [system.name for system in plan.systems]
+    comparison = compare_systems(evaluation.scores, names)
+    tables = make_tables(evaluation, comparison, names, _describe(plan))
+    try:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        write_tables(plan.folder, tables, comparison.scores)
+    except OSError as error:
+        msg = f"tables in {plan.folder}: cannot be written: {error.strerror}; choose another --out"
+        raise DatasetError(msg) from error
+    return ScoringResult(
+        evaluation.scores,
+        evaluation.failures,
+        evaluation.computed,
+        comparison,
+        tables,
+        plan.request.out,
+        plan.folder,
+    )
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    """Say what was run, for those who want to repeat it."""
+    request, model = plan.request, plan.model
+    return {
+        "sfisep": version("sfisep"),
+        "data": str(plan.dataset.folder),
+        "split": request.split,
+        "tracks": [track.name for track in plan.tracks],
+        "model": None if model is None else {"name": model.name, "sha256": model.sha256},
+        "segment": request.segment,
+        "method_options": asdict(request.method_options),
+        "settings": asdict(plan.settings),
+    }

@@ -1,0 +1,116 @@
+"""Which model a name stands for: digest, family, sources and native rate, without its weights."""
+
+import zipfile
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.models.contract import SeparationModel
+from sfisep_core.models.registry import describe_model
+from sfisep_core.pretrained.cache import file_sha256
+from sfisep_core.pretrained.native import first_line, read_description
+from sfisep_core.pretrained.official import read_official_config
+from sfisep_core.pretrained.resolve import model_path, resolve_model
+
+# Device, inode, bytes, and the times of the last changes of content and of inode.
+_Stamp = tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """A model as it can be known before its weights are loaded.
+
+    It is a small value: processes that work on one run pass it on, and load the weights themselves.
+
+    Attributes:
+        name: Name, path or address, as `resolve_model` takes it.
+        sha256: Digest of the model file in hexadecimal digits.
+        family: Name of the family in `models.registry`.
+        sources: Names in the order of the source axis.
+        native_rate: Rate in Hz at which the model was trained.
+    """
+
+    name: str
+    sha256: str
+    family: str
+    sources: tuple[str, ...]
+    native_rate: int
+
+    @property
+    def label(self) -> str:
+        """Short name for folders and tables."""
+        return Path(self.name).name.removesuffix(".safetensors")
+
+
+def identify_model(name: str) -> ModelIdentity:
+    """Read which model a name stands for; weights are not loaded.
+
+    A file is read once and remembered as long as it stays as it is on disk.
+
+    Args:
+        name: As `model_path` takes it; a model that is not there yet is downloaded.
+
+    Returns:
+        The identity.
+
+    Raises:
+        CheckpointError: Unknown name, missing file, a file that is no model, or a failed download.
+            Damaged weights are found only when they are loaded.
+    """
+    path = model_path(name)
+    try:
+        status = path.stat()
+    except OSError as error:
+        msg = f"model file {path}: cannot be read: {error.strerror}"
+        raise CheckpointError(msg) from error
+    stamp = (
+        *(status.st_dev, status.st_ino, status.st_size),
+        *(status.st_mtime_ns, status.st_ctime_ns),
+    )
+    return replace(_read_identity(path.absolute(), stamp), name=name)
+
+
+def load_identified(identity: ModelIdentity) -> SeparationModel:
+    """Load the weights of a model that was identified before.
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: The model cannot be loaded, or its file is no longer the same.
+    """
+    model = resolve_model(identity.name)
+    check_unchanged(identity)  # after loading: the file may be replaced at any time
+    return model
+
+
+def check_unchanged(identity: ModelIdentity) -> None:
+    """Refuse a model whose file was replaced since it was identified.
+
+    Raises:
+        CheckpointError: The file is another one now, or is gone.
+    """
+    if identify_model(identity.name) != identity:
+        msg = (
+            f"model {identity.name}: its file was replaced during the run; expected it to stay "
+            "what it is: start again"
+        )
+        raise CheckpointError(msg)
+
+
+@lru_cache(maxsize=16)
+def _read_identity(path: Path, stamp: _Stamp) -> ModelIdentity:
+    del stamp  # part of the cache's key: a file that was changed is read again
+    if zipfile.is_zipfile(path):
+        config = read_official_config(path)
+        family, sources, native_rate = "sfi-conv-tasnet", config.sources, config.native_rate
+    else:
+        description = read_description(path)
+        family = description.family
+        try:
+            sources, native_rate = describe_model(family, description.config)
+        except ConfigError as error:
+            msg = f"model file {path}: its description fits no model: {first_line(error)}"
+            raise CheckpointError(msg) from error
+    return ModelIdentity(str(path), file_sha256(path), family, sources, native_rate)
