@@ -23,7 +23,8 @@ class Summary:
     Attributes:
         median: Median over tracks; NaN where no track has the score.
         mean: Mean over tracks.
-        low: Lower end of the 95 % interval of the median (percentile bootstrap over tracks).
+        low: Lower end of the 95 % interval of the median (percentile bootstrap over tracks); NaN
+            where fewer than two tracks have the score.
         high: Its upper end.
         tracks: Tracks that have the score.
     """
@@ -42,7 +43,8 @@ class Difference:
     Attributes:
         mean: Mean difference.
         median: Median difference.
-        low: Lower end of the 95 % interval of the mean (percentile bootstrap over tracks).
+        low: Lower end of the 95 % interval of the mean (percentile bootstrap over tracks); NaN
+            of fewer than two tracks.
         high: Its upper end.
         p: Two-sided p of Wilcoxon's signed-rank test; NaN where it says nothing (fewer than two
             tracks, or no difference at all).
@@ -141,6 +143,8 @@ def _median(values: _Values) -> _Values:
 
 
 def _bootstrap(values: _Values, statistic: Callable[[_Values], _Values]) -> tuple[float, float]:
+    if values.size < 2:  # one track does not tell how far tracks differ
+        return _NAN, _NAN
     rng = np.random.default_rng(_SEED)
     drawn = values[rng.integers(values.size, size=(_RESAMPLES, values.size))]
     # The nearest of the drawn ones: between a number and infinity there is none.

@@ -41,6 +41,8 @@ def difference_cell(found: Difference | None) -> str:
     mean = number(found.mean, signed=True)
     if found.p < _NOTABLE_P:  # never true of a few tracks
         mean = f"<strong>{mean}</strong>"
+    if found.tracks == 1:
+        return f"{mean}<small>1 track</small>"
     low, high = number(found.low, signed=True), number(found.high, signed=True)
     return (
         f"{mean} [{low}, {high}]"
@@ -52,10 +54,11 @@ def score_cell(found: Summary | None) -> str:
     """Write a system's score over tracks, as HTML."""
     if found is None or not found.tracks:
         return MISSING
-    tracks = f"{found.tracks} track{'s' if found.tracks > 1 else ''}"
+    if found.tracks == 1:
+        return f"{number(found.median)}<small>1 track</small>"
     return (
         f"{number(found.median)} [{number(found.low)}, {number(found.high)}]"
-        f"<small>mean {number(found.mean)}, {tracks}</small>"
+        f"<small>mean {number(found.mean)}, {found.tracks} tracks</small>"
     )
 
 
