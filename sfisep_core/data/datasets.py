@@ -21,6 +21,18 @@ _ACTIVE_RMS = 10 ** (-50 / 20)
 _logger = logging.getLogger(__name__)
 
 
+class EmptySplitError(DatasetError):
+    """A split has no tracks.
+
+    Attributes:
+        others: The splits that have some.
+    """
+
+    def __init__(self, message: str, *, others: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.others = others
+
+
 @dataclass(frozen=True)
 class Place:
     """Where an excerpt starts: number of the track, and sample at the track's own rate."""
@@ -48,8 +60,8 @@ class StemDataset:
         sample_rate: Of the excerpts, in Hz.
 
     Raises:
-        DatasetError: The split has no tracks, none of them is long enough, or they have different
-            stems.
+        EmptySplitError: The split has no tracks.
+        DatasetError: None of its tracks is long enough, or they have different stems.
     """
 
     def __init__(self, folder: Path, *, split: str, excerpt_seconds: float | None) -> None:
@@ -64,7 +76,7 @@ class StemDataset:
                 f"({counts or 'nor in any other'}): put some into SOURCE/{split}/ and run "
                 f"`sfisep prepare-data SOURCE --out {folder}`"
             )
-            raise DatasetError(msg)
+            raise EmptySplitError(msg, others=tuple(found))
         self.stems = tuple(tracks[0].stems)
         other = next((track for track in tracks if track.stems.keys() != set(self.stems)), None)
         if other is not None:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.datasets import EmptySplitError, StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.data.remembered import find_dataset
 from sfisep_core.devices import find_device
@@ -62,6 +62,8 @@ class ScoringResult:
     """What a run that scores has found.
 
     Attributes:
+        systems: What was scored; the first is compared with the others.
+        sources: Names of the stems, in order.
         scores: Of every track, in the order of rates, systems and tracks; old and new ones.
         failures: What could not be scored, and why.
         computed: How many of the scores are new.
@@ -72,6 +74,8 @@ class ScoringResult:
         report: The report's file; None where none was written.
     """
 
+    systems: Sequence[System]
+    sources: tuple[str, ...]
     scores: list[TrackScores]
     failures: list[Failure]
     computed: int
@@ -119,7 +123,14 @@ def open_tracks(request: ScoringRequest) -> tuple[StemDataset, list[PreparedTrac
     Raises:
         DatasetError: There is no such data set, split or track.
     """
-    dataset = StemDataset(find_dataset(request.data), split=request.split, excerpt_seconds=None)
+    folder = find_dataset(request.data)
+    try:
+        dataset = StemDataset(folder, split=request.split, excerpt_seconds=None)
+    except EmptySplitError as error:
+        if not error.others:
+            raise
+        msg = f"{error}, or score others with --split {error.others[0]}"
+        raise DatasetError(msg) from error
     return dataset, select_tracks(dataset, request.tracks)
 
 
@@ -195,13 +206,15 @@ def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
         msg = f"tables in {plan.folder}: cannot be written: {error.strerror}; choose another --out"
         raise DatasetError(msg) from error
     return ScoringResult(
-        evaluation.scores,
-        evaluation.failures,
-        evaluation.computed,
-        comparison,
-        tables,
-        plan.request.out,
-        plan.folder,
+        systems=plan.systems,
+        sources=plan.dataset.stems,
+        scores=evaluation.scores,
+        failures=evaluation.failures,
+        computed=evaluation.computed,
+        comparison=comparison,
+        tables=tables,
+        out=plan.request.out,
+        folder=plan.folder,
     )
 
 

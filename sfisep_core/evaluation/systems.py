@@ -45,7 +45,7 @@ class System:
     """One thing to score.
 
     Attributes:
-        name: In tables.
+        name: In files and tables of one model.
         kind: A method's name, "mixture", "oracle-irm" or "estimates".
         folder: Name of the folder of its scores.
         model: Of a method.
@@ -63,6 +63,11 @@ class System:
     options: MethodOptions = DEFAULT_OPTIONS
     network: ModelIdentity | None = None
     estimates: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """Name with that of its model."""
+        return self.name if self.model is None else f"{self.model.label} {self.name}"
 
     def settings(
         self, split: str, track: str, sources: Sequence[str], *, allow_upsampled: bool

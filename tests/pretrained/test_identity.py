@@ -17,7 +17,7 @@ from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256
 
 
 def write_model(path: Path, *, seed: int = 0, native_rate: int = 6000) -> None:
-    tcn = {"bottleneck_channels": 4, "hidden_channels": 4, "num_layers": 1, "num_stacks": 1}
+    sizes = {"bottleneck_channels": 4, "hidden_channels": 4, "num_layers": 1, "num_stacks": 1}
     settings = {
         "sources": ["speech", "noise"],
         "native_rate": native_rate,
@@ -26,7 +26,7 @@ def write_model(path: Path, *, seed: int = 0, native_rate: int = 6000) -> None:
         "stride": 30,
         "num_filters": 8,
         "num_centers": 4,
-        "tcn": tcn,
+        "tcn": {**sizes, "norm": "frame"},
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
