@@ -23,6 +23,7 @@ from sfisep_core.data.layouts import MIXTURE, STEMS, SourceFile, SourceTrack
 from sfisep_core.data.manifest import (
     MANIFEST_NAME,
     PreparedTrack,
+    finish_manifest,
     read_existing,
     update_manifest,
 )
@@ -147,6 +148,7 @@ def generate_demo_corpus(
     # Once, at the end: a run that was killed finds its tracks complete, and describes them then.
     with _write_errors(directory / MANIFEST_NAME):
         update_manifest(directory, add=described)
+        finish_manifest(directory)
     return folders
 
 

@@ -1,17 +1,20 @@
 """The manifest of a prepared data set: which tracks it holds, and what is known of them."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from sfisep_core.data.layouts import SPLITS
-from sfisep_core.data.records import RecordFile
+from sfisep_core.data.records import RecordFile, journal_path
 from sfisep_core.errors import DatasetError
+from sfisep_core.foreign import Fields, path_below, read_json_object, shown
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 2
@@ -60,66 +63,111 @@ def read_manifest(folder: Path) -> list[PreparedTrack]:
     """Read the manifest of a prepared data set.
 
     Returns:
-        Its tracks, in order of split (train, valid, test) and name.
+        Its tracks, in order of split (train, valid, test) and name. Those that a run has prepared
+        which was killed, or is not at its end, are among them.
 
     Raises:
         DatasetError: There is none, or it cannot be read.
     """
     path = folder / MANIFEST_NAME
-    if not path.is_file():
+    if not path.is_file() and (os.path.lexists(path) or not journal_path(path).is_file()):
         msg = (
             f"data set {folder}: expected {MANIFEST_NAME}, found none: prepare the data first, "
             f"`sfisep prepare-data SOURCE --out {folder}`, or have a data set composed, `sfisep "
             f"prepare-data --demo {folder}`"
         )
         raise DatasetError(msg)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != MANIFEST_VERSION:
-            msg = (
-                f"{path}: expected version {MANIFEST_VERSION}, got {content['version']}: "
-                "prepare the data again, into another folder"
-            )
-            raise DatasetError(msg)
-        return [_checked(PreparedTrack(**track)) for track in content["tracks"]]
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        msg = (
-            f"{path}: not a manifest of a prepared data set ({error!r}): prepare the data again, "
-            "into another folder"
-        )
-        raise DatasetError(msg) from error
-
-
-def _checked(track: PreparedTrack) -> PreparedTrack:
-    """Refuse what would fail far from here; the many numbers of `activity` are taken as they are.
-
-    Raises:
-        ValueError: A field of another type, or an unknown split.
-    """
-    kinds = {
-        str: (track.name, track.split, track.origin, track.encoding),
-        int: (track.sample_rate, track.channels, track.frames),
-        dict: (track.stems, track.activity, track.sha256),
-        str | None: (track.mixture,),
-    }
-    wrong = [v for kind, values in kinds.items() for v in values if not isinstance(v, kind)]
-    wrong += [] if wrong else [file for file in track.files.values() if not isinstance(file, str)]
-    if wrong or track.split not in SPLITS:
-        msg = f"track {track.name!r}: unexpected {wrong[0] if wrong else track.split!r}"
-        raise ValueError(msg)
-    return track
+    return list(_read_files(path, again=True).values())
 
 
 def read_existing(folder: Path) -> list[PreparedTrack]:
     """Read the manifest as `read_manifest` does; without one there are no tracks."""
-    return list(_read(folder).values())
+    path = folder / MANIFEST_NAME
+    if not os.path.lexists(path) and not os.path.lexists(journal_path(path)):
+        return []
+    if os.path.lexists(path) and not path.is_file():
+        read_manifest(folder)  # which says so
+    return list(_read_files(path).values())
 
 
 _Key = tuple[str, str]  # split and name
 
 
+def _read_files(path: Path, *, again: bool = False) -> dict[_Key, PreparedTrack]:
+    try:
+        return _file.read(path, again=again)
+    except (ValueError, OSError) as error:
+        msg = (
+            f"{path}: not a manifest of a prepared data set ({error}): prepare the data again, "
+            "into another folder"
+        )
+        raise DatasetError(msg) from error
+
+
 def _parse(path: Path) -> dict[_Key, PreparedTrack]:
-    return {(track.split, track.name): track for track in read_manifest(path.parent)}
+    content = read_json_object(path)
+    version = content.get("version")
+    if version is None:
+        msg = f"version: expected {MANIFEST_VERSION}, got nothing"
+        raise ValueError(msg)
+    if version != MANIFEST_VERSION:
+        msg = (
+            f"{path}: expected version {MANIFEST_VERSION}, got {shown(version)}: "
+            "prepare the data again, into another folder"
+        )
+        raise DatasetError(msg)
+    tracks = content.get("tracks")
+    if not isinstance(tracks, list):
+        msg = f"tracks: expected a list, got {shown(tracks)}"
+        raise ValueError(msg)
+    parsed = [_track(values, f"track {number}") for number, values in enumerate(tracks, start=1)]
+    return {(track.split, track.name): track for track in parsed}
+
+
+def _track(values: object, where: str) -> PreparedTrack:
+    """Build a track of JSON values, and refuse what would fail, or lead elsewhere, later on.
+
+    The many numbers of `activity` are taken as they are.
+
+    Raises:
+        ValueError: A field is missing, unknown, of another type or out of range.
+    """
+    fields = Fields(values, where)
+    fields.check_names(_FIELDS)
+    stems: dict[str, str] = fields.table("stems", str)
+    activity: dict[str, list[float]] = fields.table("activity", list)
+    track = PreparedTrack(
+        name=fields.text("name"),
+        split=fields.text("split"),
+        sample_rate=fields.count("sample_rate", least=1, most=_MAX_SAMPLE_RATE),
+        channels=fields.count("channels", least=1, most=_MAX_CHANNELS),
+        frames=fields.count("frames", least=1),
+        stems=stems,
+        activity=activity,
+        origin=fields.text("origin", default=""),
+        mixture=fields.text("mixture", default="") or None,
+        encoding=fields.text("encoding", default="int16"),
+        sha256=fields.table("sha256", str, default={}),
+    )
+    if track.split not in SPLITS:
+        fields.refuse("split", f"one of {', '.join(SPLITS)}", track.split)
+    if not stems or stems.keys() != activity.keys():
+        fields.refuse("activity", "values of every stem", list(activity))
+    try:
+        # Names become names of files: of scores, of estimates and of what is prepared again.
+        path_below(Path(), track.name)
+        path_below(Path(), *stems)
+        for file in track.files.values():
+            path_below(Path(), *file.split("/"))
+    except DatasetError as error:
+        msg = f"{where}: {error}"
+        raise ValueError(msg) from error
+    return track
+
+
+_FIELDS = frozenset(field.name for field in dataclasses.fields(PreparedTrack))
+_MAX_SAMPLE_RATE = 10**7  # Hz
+_MAX_CHANNELS = 1024
 
 
 def _line(_: _Key, track: PreparedTrack) -> str:
@@ -132,16 +180,19 @@ def _join(lines: list[str]) -> str:
     return f'{{"version": {MANIFEST_VERSION}, "tracks": [\n{joined}\n]}}\n'
 
 
-_file = RecordFile(_parse, line=_line, join=_join, order=lambda key: (SPLITS.index(key[0]), key[1]))
+def _decode(key: Any, values: Any) -> tuple[_Key, PreparedTrack | None]:
+    split, name = key
+    return (str(split), str(name)), None if values is None else _track(values, f"track {name}")
 
 
-def _read(folder: Path) -> dict[_Key, PreparedTrack]:
-    path = folder / MANIFEST_NAME
-    if not os.path.lexists(path):
-        return {}
-    if not path.is_file():
-        read_manifest(folder)  # which says so
-    return _file.read(path)
+_file = RecordFile(
+    _parse,
+    line=_line,
+    join=_join,
+    order=lambda key: (SPLITS.index(key[0]), key[1]),
+    encode=vars,
+    decode=_decode,
+)
 
 
 def update_manifest(
@@ -149,8 +200,8 @@ def update_manifest(
 ) -> None:
     """Change what the manifest says of some tracks, and nothing else.
 
-    The manifest is read again under a lock, so that several runs may write into one folder. What
-    is written depends on the tracks alone, not on the order in which they came.
+    The changes are appended to its journal, under a lock, so that several runs may write into one
+    folder. `finish_manifest` writes the manifest itself.
 
     Args:
         folder: Data set, which exists.
@@ -158,17 +209,38 @@ def update_manifest(
         add: Tracks to add; one of the same split and name is replaced.
 
     Raises:
-        DatasetError: The manifest cannot be read.
         OSError: It cannot be written.
     """
-    if not remove and not add:
+    changes: dict[_Key, PreparedTrack | None] = {(t.split, t.name): None for t in remove}
+    changes.update({(track.split, track.name): track for track in add})
+    if changes:
+        with locked(folder):
+            _file.append(folder / MANIFEST_NAME, changes)
+
+
+def finish_manifest(folder: Path) -> None:
+    """Write the manifest with all that its journal says; without a journal it stays as it is.
+
+    What is written depends on the tracks alone, not on the order in which they came.
+
+    Args:
+        folder: Data set, which exists.
+
+    Raises:
+        DatasetError: It cannot be read or written; the journal is still there then.
+    """
+    path = folder / MANIFEST_NAME
+    if not journal_path(path).is_file():
         return
-    with locked(folder):
-        tracks = _read(folder)
-        for track in remove:
-            tracks.pop((track.split, track.name), None)
-        tracks.update({(track.split, track.name): track for track in add})
-        _file.write(folder / MANIFEST_NAME, tracks)
+    try:
+        with locked(folder):
+            _file.write(path, _read_files(path))
+    except OSError as error:
+        msg = (
+            f"{path}: cannot be written: {error.strerror}: free some space, or mend the folder's "
+            "permissions, and run the same command again; what is prepared is not done again"
+        )
+        raise DatasetError(msg) from error
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Prepare a data set for training: stems of one format, and a manifest."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -11,9 +12,14 @@ from sfisep_core.audio.file_writer import Encoding, check_output_format
 from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.data.exclusions import Exclusion, parse_exclusions
 from sfisep_core.data.layouts import SPLITS, Layout, SourceTrack, find_tracks, parse_stem_map
-from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_existing
+from sfisep_core.data.manifest import (
+    MANIFEST_NAME,
+    PreparedTrack,
+    finish_manifest,
+    read_existing,
+)
 from sfisep_core.data.musdb18 import check_ffmpeg
-from sfisep_core.data.sources import SOURCES_NAME, read_sources, source_key
+from sfisep_core.data.sources import SOURCES_NAME, finish_sources, read_sources, source_key
 from sfisep_core.data.splits import hold_out_tracks, parse_shard, split_as_musdb18
 from sfisep_core.data.track_plan import Container, TrackJob
 from sfisep_core.data.track_preparation import LOCKS_NAME, is_prepared, prepare_track
@@ -140,17 +146,20 @@ def prepare_dataset(
         progress(PrepareProgress("", done, len(own)))
     written = 0
     levels: dict[str, float] = {}
-    with closing(run_in_workers(prepare_track, missing, jobs=jobs)) as results:
-        for job, outcome in results:
-            written += outcome.written
-            if outcome.fault:
-                faults[job.track.path] = outcome.fault
-                _refuse_faults(strict, own, faults)
-            if outcome.mixture_error_db > _AUDIBLE_DB:
-                levels[_name(job.track)] = outcome.mixture_error_db
-            done += 1
-            if progress is not None:
-                progress(PrepareProgress(job.track.name, done, len(own)))
+    try:
+        with closing(run_in_workers(prepare_track, missing, jobs=jobs)) as results:
+            for job, outcome in results:
+                written += outcome.written
+                if outcome.fault:
+                    faults[job.track.path] = outcome.fault
+                    _refuse_faults(strict, own, faults)
+                if outcome.mixture_error_db > _AUDIBLE_DB:
+                    levels[_name(job.track)] = outcome.mixture_error_db
+                done += 1
+                if progress is not None:
+                    progress(PrepareProgress(job.track.name, done, len(own)))
+    finally:  # whatever ends the work, what is done is entered
+        _finish(out)
     if levels:
         _warn_of_mixtures(levels)
     tracks = read_existing(out)
@@ -263,6 +272,13 @@ def _mark_doubles(
             taken.update(dict.fromkeys(names, track.path))
             marked.append(track)
     return marked
+
+
+def _finish(out: Path) -> None:
+    """Write the files that say what has been prepared: while it goes on, they have journals."""
+    finish_manifest(out)
+    with contextlib.suppress(OSError):  # what is known of the sources only saves work
+        finish_sources(out)
 
 
 def _name(track: SourceTrack) -> str:

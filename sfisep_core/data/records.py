@@ -1,37 +1,53 @@
-"""Files of many small records, which are read and written again after each change of one."""
+"""Files of many small records: one file with all of them, and a journal of what has changed since.
 
+Writing the whole file after each change would write the square of what it holds: 1.1 GB for a data
+set of 2,000 tracks. A change is appended to the journal as one line instead, and the file is
+written anew once, at the end of a run.
+"""
+
+import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from sfisep_core.atomic import written_whole
 
 Key = TypeVar("Key")
 Record = TypeVar("Record")
 
+_State = tuple[int, int, int]
+
 
 @dataclass(frozen=True)
 class _Content(Generic[Key, Record]):
+    """What was read last: the state of both files, and how far the journal was read (bytes)."""
+
     path: Path
-    state: tuple[int, int, int]
+    state: _State | None
+    journal: int | None
+    offset: int
     records: Mapping[Key, Record]
-    lines: Mapping[Key, str]
 
 
 class RecordFile(Generic[Key, Record]):
-    """Read and write files of one kind; what was last read or written is not parsed again.
+    """Read and write files of one kind, each with its journal.
 
-    A data set of 20,000 tracks is prepared in 20,000 changes: without this the time would go into
-    parsing what this process has written itself. A file that anybody else has replaced is read.
+    `NAME.json` has the journal `.NAME.jsonl`. Each of its lines is `[key, record]`, or
+    `[key, null]` where a record was removed; later lines count more. A last line without its end
+    is of a process that was killed, and is as none. What was read last is not parsed again, so
+    that a data set of 20,000 tracks can be prepared in 20,000 changes; what others have changed is
+    seen.
 
     Args:
         parse: Reads a whole file.
-        line: Gives the text of one record.
-        join: Makes a file of the texts.
+        line: Makes the text of one record in the whole file.
+        join: Makes a whole file of the texts.
         order: By what records are sorted.
+        encode: Turns a record into JSON values for the journal.
+        decode: Turns the JSON values of a journal's line into key and record (None: removed).
     """
 
     def __init__(
@@ -41,36 +57,116 @@ class RecordFile(Generic[Key, Record]):
         line: Callable[[Key, Record], str],
         join: Callable[[list[str]], str],
         order: Callable[[Key], Any],
+        encode: Callable[[Record], Any],
+        decode: Callable[[Any, Any], tuple[Key, Record | None]],
     ) -> None:
         self._parse, self._line, self._join, self._order = parse, line, join, order
+        self._encode, self._decode = encode, decode
         self._last: _Content[Key, Record] | None = None
 
-    def read(self, path: Path) -> dict[Key, Record]:
-        """Give the records of a file.
+    def read(self, path: Path, *, again: bool = False) -> dict[Key, Record]:
+        """Read the records of a file and its journal.
+
+        Args:
+            path: The file; there may be its journal alone.
+            again: Whether to parse everything, even what seems to be unchanged.
+
+        Returns:
+            The records, in their order.
 
         Raises:
-            OSError: There is none.
+            FileNotFoundError: There is neither file nor journal.
+            OSError: They cannot be read.
+            ValueError: A line of the journal is none of `append`.
             Exception: Whatever `parse` raises.
         """
-        state = _state(path)
-        if self._last is None or (self._last.path, self._last.state) != (path, state):
-            self._last = _Content(path, state, self._parse(path), {})
-        return dict(self._last.records)
+        last = self._last
+        if again or (last is not None and last.path != path):
+            last = None
+        with contextlib.ExitStack() as stack:
+            # The journal is opened before the file is read. Where another process writes the whole
+            # file in between, it holds these lines already, and applying them again does no harm.
+            # The other way round, lines could be in neither.
+            journal: BinaryIO | None = None
+            with contextlib.suppress(FileNotFoundError):
+                journal = stack.enter_context(journal_path(path).open("rb"))
+            inode = None if journal is None else os.fstat(journal.fileno()).st_ino
+            state = _state(path)
+            if state is None and journal is None:
+                raise FileNotFoundError(2, os.strerror(2), str(path))
+            if last is None or last.state != state or last.journal not in (None, inode):
+                records = dict(self._parse(path)) if state is not None else {}
+                last = _Content(path, state, None, 0, records)
+            if journal is not None:
+                offset = last.offset if last.journal == inode else 0
+                last = self._with_lines(last, journal, inode, offset)
+        self._last = last
+        return {key: last.records[key] for key in sorted(last.records, key=self._order)}
 
-    def write(self, path: Path, records: Mapping[Key, Record]) -> None:
-        """Replace a file; it has its name only when it is complete.
+    def _with_lines(
+        self, last: _Content[Key, Record], journal: BinaryIO, inode: int | None, offset: int
+    ) -> _Content[Key, Record]:
+        journal.seek(offset)
+        new = journal.read()
+        new = new[: new.rfind(b"\n") + 1]
+        records = dict(last.records)
+        for line in new.splitlines():
+            try:
+                key, value = json.loads(line)
+                name, record = self._decode(key, value)
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                msg = f"{journal_path(last.path)}: not a line of its journal: {error}"
+                raise ValueError(msg) from error
+            if record is None:
+                records.pop(name, None)
+            else:
+                records[name] = record
+        return _Content(last.path, last.state, inode, offset + len(new), records)
+
+    def append(self, path: Path, changes: Mapping[Key, Record | None]) -> None:
+        """Append changes to the journal. Nobody else may write meanwhile.
+
+        Args:
+            path: The file.
+            changes: New records by key; None removes one.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The journal cannot be written.
         """
-        last = self._last if self._last is not None and self._last.path == path else None
-        lines = {}
-        for key in sorted(records, key=self._order):
-            same = last is not None and last.records.get(key) is records[key]
-            known = last.lines.get(key) if same and last is not None else None
-            lines[key] = known or self._line(key, records[key])
-        write_text(path, self._join(list(lines.values())))
-        self._last = _Content(path, _state(path), {key: records[key] for key in lines}, lines)
+        lines = [
+            json.dumps([key, None if record is None else self._encode(record)]) + "\n"
+            for key, record in changes.items()
+        ]
+        with journal_path(path).open("ab+", buffering=0) as journal:
+            _cut_torn_line(journal)
+            journal.write("".join(lines).encode())
+
+    def write(self, path: Path, records: Mapping[Key, Record]) -> None:
+        """Write the whole file, and remove its journal. Nobody else may write meanwhile.
+
+        Raises:
+            OSError: It cannot be written; the journal is still there then.
+        """
+        ordered = {key: records[key] for key in sorted(records, key=self._order)}
+        write_text(path, self._join([self._line(key, ordered[key]) for key in ordered]))
+        journal_path(path).unlink(missing_ok=True)
+        self._last = _Content(path, _state(path), None, 0, ordered)
+
+
+def journal_path(path: Path) -> Path:
+    """Name the journal of a file: hidden, beside it."""
+    return path.with_name(f".{path.name.removeprefix('.')}l")
+
+
+def _cut_torn_line(journal: BinaryIO) -> None:
+    """Remove what a killed process has written of a line."""
+    size = journal.seek(0, os.SEEK_END)
+    if size == 0:
+        return
+    journal.seek(size - 1)
+    if journal.read(1) != b"\n":
+        journal.seek(0)
+        journal.truncate(journal.read().rfind(b"\n") + 1)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -92,7 +188,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1))
 
 
-def _state(path: Path) -> tuple[int, int, int]:
-    """Give what differs after a file was replaced or written again."""
-    stat = os.stat(path)
+def _state(path: Path) -> _State | None:
+    """Give what differs after a file was replaced or written again; None without a file."""
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
     return stat.st_ino, stat.st_mtime_ns, stat.st_size

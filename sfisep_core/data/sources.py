@@ -14,8 +14,9 @@ from sfisep_core.audio.files import read_audio, read_info
 from sfisep_core.data import musdb18
 from sfisep_core.data.layouts import MIXTURE, SourceFile, SourceTrack
 from sfisep_core.data.manifest import locked
-from sfisep_core.data.records import RecordFile
+from sfisep_core.data.records import RecordFile, journal_path
 from sfisep_core.errors import DatasetError
+from sfisep_core.foreign import Fields, read_json_object
 
 SOURCES_NAME = ".sources.json"
 
@@ -51,38 +52,74 @@ def read_sources(folder: Path) -> dict[str, Inspection]:
     """
     try:
         return _file.read(folder / SOURCES_NAME)
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError):
         return {}
 
 
 def _parse(path: Path) -> dict[str, Inspection]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    found = {key: Inspection(**value) for key, value in content.items()}
-    numbers = [n for i in found.values() for n in (i.sample_rate, i.channels, i.frames)]
-    return found if all(isinstance(number, int) for number in numbers) else {}
+    try:
+        return {key: _inspection(values) for key, values in read_json_object(path).items()}
+    except ValueError:  # it only saves work: what is damaged is forgotten
+        return {}
+
+
+def _inspection(values: object) -> Inspection:
+    """Build an inspection of JSON values.
+
+    Raises:
+        ValueError: A field is missing, of another type or out of range.
+    """
+    fields = Fields(values, "inspection")
+    return Inspection(
+        origin=fields.text("origin"),
+        sample_rate=fields.count("sample_rate", least=1),
+        channels=fields.count("channels", least=1),
+        frames=fields.count("frames", least=1),
+        state=fields.text("state"),
+    )
 
 
 def _line(key: str, inspection: Inspection) -> str:
     return f"{json.dumps(key)}: {json.dumps(vars(inspection))}"
 
 
+def _decode(key: Any, values: Any) -> tuple[str, Inspection | None]:
+    return str(key), None if values is None else _inspection(values)
+
+
 _file = RecordFile(
-    _parse, line=_line, join=lambda lines: f"{{{', '.join(lines)}}}", order=lambda key: key
+    _parse,
+    line=_line,
+    join=lambda lines: f"{{{', '.join(lines)}}}",
+    order=lambda key: key,
+    encode=vars,
+    decode=_decode,
 )
 
 
 def remember_source(folder: Path, track: SourceTrack, inspection: Inspection) -> None:
     """Keep what is known of a source track for later runs.
 
+    It is appended to a journal; `finish_sources` writes the file itself.
+
     Raises:
         OSError: It cannot be written.
     """
     with locked(folder):
-        sources = read_sources(folder)
-        if sources.get(source_key(track)) == inspection:
-            return
-        sources[source_key(track)] = inspection
-        _file.write(folder / SOURCES_NAME, sources)
+        if read_sources(folder).get(source_key(track)) != inspection:
+            _file.append(folder / SOURCES_NAME, {source_key(track): inspection})
+
+
+def finish_sources(folder: Path) -> None:
+    """Write the file of sources with all that its journal says.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = folder / SOURCES_NAME
+    if journal_path(path).is_file():
+        with locked(folder):
+            _file.write(path, read_sources(folder))
 
 
 def source_key(track: SourceTrack) -> str:

@@ -286,7 +286,7 @@ def test_corrupt_manifest_is_refused_and_left_alone(
 
 
 def test_missing_manifest_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=f"`sfisep prepare-data SOURCE --out {tmp_path}`$"):
+    with pytest.raises(DatasetError, match=f"`sfisep prepare-data SOURCE --out {tmp_path}`"):
         read_manifest(tmp_path)
 
 
@@ -348,8 +348,55 @@ def test_manifest_of_other_types_is_refused(tmp_path: Path) -> None:
     prepare_dataset(tmp_path / "in", tmp_path / "out")
     path = tmp_path / "out/manifest.json"
     text = path.read_text(encoding="utf-8")
-    for old, new in (('"frames": 16000', '"frames": "x"'), ('"train"', '"dev"')):
-        assert text.count(old) == 1
+    bass = '"bass": "train/a/bass.wav"'
+    for old, new, message in (
+        ('"frames": 16000', '"frames": "x"', "frames: expected a whole number from 1 to"),
+        ('"frames": 16000', '"frames": 0', "frames: expected a whole number from 1 to"),
+        ('"frames": 16000', f'"frames": {"9" * 400}', "frames: .* got 9{100}[.]{3}"),
+        ('"frames": 16000', '"frames": true', "frames: .* got True"),
+        ('"frames": 16000', '"x": 16000', "unexpected field 'x'"),
+        ('"split": "train"', '"split": "dev"', "split: expected one of train, valid, test, got"),
+        ('"name": "a"', '"name": ["a"]', r"name: expected a text, got \['a'\]"),
+        ('"name": "a", ', "", "name: expected a text, got nothing"),
+        (bass, '"bass": 3', r"stems\.bass: expected a str, got 3"),
+        (bass, '"bass": ["x"]', r"stems\.bass: expected a str, got"),
+        ('"channels": 2', '"channels": 1e3', "channels: expected a whole number from 1 to"),
+    ):
+        assert text.count(old) == 1, old
         path.write_text(text.replace(old, new), encoding="utf-8")
-        with pytest.raises(DatasetError, match=r"not a manifest of a prepared .*'a': unexpected"):
+        expected = rf"not a manifest of a prepared data set \(track 1: {message}"
+        with pytest.raises(DatasetError, match=expected):
             read_manifest(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["/abs/x", "../../x", "..", ".", "", "a/b", "a\0b"])
+def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
+    write_track(tmp_path / "in/song")
+    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    path = tmp_path / "out" / MANIFEST_NAME
+    content = json.loads(path.read_text())
+    bass = track.stems["bass"]
+    hostile = [
+        {"name": name},
+        {"split": name},
+        {"stems": {**track.stems, "bass": f"train/{name}/bass.wav" if name != "a/b" else "/a"}},
+        {"stems": {**track.stems, name: bass}, "activity": {**track.activity, name: []}},
+    ]
+    for fields in hostile:
+        path.write_text(json.dumps({**content, "tracks": [content["tracks"][0] | fields]}))
+        with pytest.raises(DatasetError, match="not a manifest of a prepared data set"):
+            read_manifest(tmp_path / "out")
+
+
+def test_message_about_a_damaged_manifest_is_short(tmp_path: Path) -> None:
+    for content in (
+        b'{"version": 2, "tracks": ["' + b"x" * 10**6 + b'"]}',
+        b'{"version": 2, "' + b"x" * 10**6 + b"\xff",
+        b'{"version": "' + b"x" * 10**6 + b'"}',
+        b'{"version": 2, "tracks": [{"name": "' + b"x" * 10**6 + b'", "y": 1}]}',
+        b"[" * 10**6,
+    ):
+        (tmp_path / MANIFEST_NAME).write_bytes(content)
+        with pytest.raises(DatasetError) as raised:
+            read_manifest(tmp_path)
+        assert len(str(raised.value)) < 600

@@ -16,9 +16,14 @@ import soundfile
 from sfisep_core.data import sources
 from sfisep_core.data import track_preparation as module
 from sfisep_core.data.layouts import STEMS
-from sfisep_core.data.manifest import PreparedTrack, read_manifest, update_manifest
+from sfisep_core.data.manifest import (
+    PreparedTrack,
+    finish_manifest,
+    read_manifest,
+    update_manifest,
+)
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.errors import ConfigError
+from sfisep_core.errors import ConfigError, DatasetError
 
 RATE = 8000
 
@@ -99,7 +104,10 @@ def test_runs_into_one_folder_at_the_same_time_keep_each_others_tracks(tmp_path:
 def test_manifest_updates_from_several_threads_are_all_kept(tmp_path: Path) -> None:
     def add(worker: int) -> None:
         for number in range(10):
-            track = PreparedTrack(f"{worker}.{number}", "train", RATE, 1, 1, {}, {})
+            name = f"{worker}.{number}"
+            track = PreparedTrack(
+                name, "train", RATE, 1, 1, {"s1": f"train/{name}.wav"}, {"s1": []}
+            )
             update_manifest(tmp_path, add=[track])
 
     threads = [threading.Thread(target=add, args=(worker,)) for worker in range(4)]
@@ -107,6 +115,10 @@ def test_manifest_updates_from_several_threads_are_all_kept(tmp_path: Path) -> N
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(read_manifest(tmp_path)) == 40
+    files = [".manifest.jsonl", ".manifest.lock"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == files
+    finish_manifest(tmp_path)
     assert len(read_manifest(tmp_path)) == 40
     assert sorted(path.name for path in tmp_path.iterdir()) == [".manifest.lock", "manifest.json"]
 
@@ -300,10 +312,11 @@ def test_manifest_does_not_make_us_remove_files_elsewhere(tmp_path: Path) -> Non
     (track,) = prepare_dataset(tmp_path / "in", out).tracks
     for number, name in enumerate(("../precious.wav", str(tmp_path / "precious.wav"))):
         (tmp_path / "precious.wav").write_text("mine")
+        (out / ".manifest.jsonl").unlink(missing_ok=True)
         update_manifest(out, add=[replace(track, stems={**track.stems, "bass": name})])
-        prepare_dataset(tmp_path / "in", out, sample_rate=16000 + number)
+        with pytest.raises(DatasetError, match=r"not a manifest .*track song: name .*: expected"):
+            prepare_dataset(tmp_path / "in", out, sample_rate=16000 + number)
         assert (tmp_path / "precious.wav").read_text() == "mine"
-        assert (out / "train/song/bass.wav").is_file()
 
 
 def test_litter_of_killed_runs_is_removed(tmp_path: Path) -> None:

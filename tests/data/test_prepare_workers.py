@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from sfisep_core.data.layouts import STEMS
-from sfisep_core.data.manifest import MANIFEST_NAME, read_existing
+from sfisep_core.data.manifest import MANIFEST_NAME, read_existing, read_manifest
 from sfisep_core.data.prepare import PrepareProgress, prepare_dataset
 from sfisep_core.data.workers import run_in_workers
 from sfisep_core.errors import ConfigError, DatasetError
@@ -267,12 +267,37 @@ def test_worker_that_is_killed_ends_the_run(source: Path, tmp_path: Path) -> Non
     wait_until(lambda: not members(process.pid))
 
 
-def test_manifest_is_complete_json_whenever_it_is_there(source: Path, tmp_path: Path) -> None:
+def test_tracks_are_known_as_soon_as_they_are_done(source: Path, tmp_path: Path) -> None:
     sizes = []
 
     def look(_: object) -> None:
-        if (tmp_path / MANIFEST_NAME).exists():
-            sizes.append(len(read_existing(tmp_path)))
+        sizes.append(len(read_existing(tmp_path)))
+        assert not (tmp_path / MANIFEST_NAME).exists()  # written once, at the end
 
     prepare_dataset(source, tmp_path, progress=look, **SETTINGS)
-    assert sizes == [1, 3, 4, 5, 6, 7]
+    assert sizes == [0, 1, 3, 4, 5, 6, 7]
+    assert (tmp_path / MANIFEST_NAME).is_file()
+    assert not list(tmp_path.glob(".*.jsonl"))
+
+
+def test_finished_tracks_of_a_killed_run_are_neither_lost_nor_made_again(
+    source: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from sfisep_core.data.prepare import prepare_dataset\n"
+        "def die(progress):\n"
+        "    if progress.done == 4: os._exit(9)\n"
+        "source, out = map(Path, sys.argv[1:])\n"
+        f"prepare_dataset(source, out, progress=die, **{SETTINGS!r})\n"
+    )
+    arguments = [sys.executable, "-c", program, str(source), str(tmp_path)]
+    assert subprocess.run(arguments, cwd=REPOSITORY, check=False).returncode == 9
+    assert not (tmp_path / MANIFEST_NAME).exists()
+    known = read_manifest(tmp_path)
+    assert len(known) == 5
+    before = [(tmp_path / file).stat().st_ino for t in known for file in t.files.values()]
+    assert prepare_dataset(source, tmp_path, **SETTINGS).written == 2
+    assert [(tmp_path / file).stat().st_ino for t in known for file in t.files.values()] == before
+    assert contents(tmp_path) == undisturbed
