@@ -12,7 +12,7 @@ import soundfile
 
 from sfisep_core.audio.files import read_audio, read_info
 from sfisep_core.audio.resample import resample
-from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_manifest
+from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, dataset_file, read_manifest
 from sfisep_core.errors import DatasetError
 
 # A second counts as active above this RMS (-50 dB full scale).
@@ -170,7 +170,7 @@ class StemDataset:
 
         Raises:
             AudioFileError: The file cannot be read.
-            DatasetError: It is shorter than the manifest says.
+            DatasetError: It is shorter than the manifest says, or no file of the data set.
         """
         track = self.tracks[place.track]
         own_frames = int(self._own_frames(frames)[place.track])
@@ -187,7 +187,7 @@ class StemDataset:
 
         Raises:
             AudioFileError: The file cannot be read.
-            DatasetError: It is shorter than the manifest says.
+            DatasetError: It is shorter than the manifest says, or no file of the data set.
         """
         return self._read(track, stem, 0, track.frames)
 
@@ -198,7 +198,7 @@ class StemDataset:
     def _read(
         self, track: PreparedTrack, stem: str, start: int, frames: int
     ) -> npt.NDArray[np.float32]:
-        path = self.folder / track.stems[stem]
+        path = dataset_file(self.folder, track.stems[stem])
         audio = _read_healthy(path, start, frames)
         if audio is None:
             audio = read_audio(path, start=start, frames=frames)[0]

@@ -155,7 +155,8 @@ def _find_containers(splits: Sequence[tuple[str, Path]]) -> list[SourceTrack]:
     found = []
     for split, folder in splits:
         for path in sorted(folder.iterdir()):
-            if path.name.lower().endswith(musdb18.SUFFIX) and not path.name.startswith("._"):
+            is_container = path.name.lower().endswith(musdb18.SUFFIX) and path.is_file()
+            if is_container and not path.name.startswith("._"):
                 files = {stream: SourceFile(path, stream) for stream in musdb18.STREAMS}
                 stems: dict[str, tuple[SourceFile, ...]] = {s: (files[s],) for s in STEMS}
                 name = path.name[: -len(musdb18.SUFFIX)]

@@ -59,6 +59,37 @@ class PreparedTrack:
         return self.stems if self.mixture is None else {**self.stems, "mixture": self.mixture}
 
 
+def dataset_file(folder: Path, file: str) -> Path:
+    """Find a file of a prepared data set, which has to be an ordinary one inside it.
+
+    A device or a named pipe would never end, and a link may lead to a file that is not the data
+    set's to read.
+
+    Args:
+        folder: Data set; it may be reached through links itself.
+        file: Its name in the manifest, relative to the folder.
+
+    Raises:
+        DatasetError: The name or a link leads out of the folder, or it is no ordinary file.
+    """
+    path = folder
+    for name in file.split("/"):
+        path = path_below(path, name)
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            msg = (
+                f"{path}: expected a file of the data set, got a link to {path.resolve()}, out of "
+                "it: put the file itself there, or prepare the data again"
+            )
+            raise DatasetError(msg)
+    if path.exists() and not path.is_file():
+        msg = (
+            f"{path}: expected an ordinary file, got a folder, a device or a named pipe: prepare "
+            "the data again"
+        )
+        raise DatasetError(msg)
+    return path
+
+
 def read_manifest(folder: Path) -> list[PreparedTrack]:
     """Read the manifest of a prepared data set.
 

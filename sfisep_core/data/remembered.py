@@ -1,6 +1,5 @@
 """Remember which data set was prepared last, so that it need not be named again."""
 
-import json
 import os
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import platformdirs
 from sfisep_core.data.manifest import MANIFEST_NAME
 from sfisep_core.data.records import write_json
 from sfisep_core.errors import DatasetError
+from sfisep_core.foreign import Fields, read_json_object
 
 VARIABLE = "SFISEP_DATA"
 
@@ -55,11 +55,15 @@ def find_dataset(folder: Path | None) -> Path:
     if named:
         return _checked(Path(named), f"which {VARIABLE} names")
     try:
-        found = Path(json.loads(_path().read_text(encoding="utf-8"))["folder"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = Fields(read_json_object(_path()), "record")
+        folder = Path(record.text("folder"))
+    except FileNotFoundError as error:
         msg = f"no data set: none is named, and none has been prepared yet: {_HELP}"
         raise DatasetError(msg) from error
-    return _checked(found, "the last that was prepared")
+    except (OSError, ValueError) as error:
+        msg = f"no data set: none is named, and the last is not known ({_path()}: {error}): {_HELP}"
+        raise DatasetError(msg) from error
+    return _checked(folder, "the last that was prepared")
 
 
 def _checked(folder: Path, which: str) -> Path:

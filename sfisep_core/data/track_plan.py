@@ -13,6 +13,7 @@ from sfisep_core.data.layouts import MIXTURE, SourceTrack
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.data.sources import Inspection, file_digest
 from sfisep_core.errors import AudioFileError, DatasetError
+from sfisep_core.foreign import path_below
 
 Container = Literal["wav", "flac"]
 
@@ -72,9 +73,14 @@ class TrackPlan:
         return (*track.expected, MIXTURE) if given else track.expected
 
     def file(self, part: str, role: str) -> str:
-        """Name a file, relative to the prepared data set."""
-        folder = Path(self.job.track.split) / part
-        return (folder / f"{role}.{self.job.container}").as_posix()
+        """Name a file, relative to the prepared data set.
+
+        Raises:
+            DatasetError: The part's name leads out of it.
+        """
+        return path_below(
+            Path(), self.job.track.split, part, f"{role}.{self.job.container}"
+        ).as_posix()
 
 
 def make_plan(job: TrackJob, known: Inspection) -> TrackPlan:

@@ -26,6 +26,7 @@ from sfisep_core.evaluation.track_scores import (
     score_track,
     write_track_scores,
 )
+from sfisep_core.foreign import path_below
 from sfisep_core.separation.methods import METHODS, separate_signal
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
 from sfisep_core.separation.settings import OPTIONS_OF, SeparationSettings
@@ -181,8 +182,8 @@ class Piece:
 
     def estimates_folder(self, system: System) -> Path:
         """Give the folder of a track's saved estimates."""
-        folder = self.out / str(self.sample_rate) / system.folder / "estimates"
-        return folder / self.track.split / self.track.name
+        rate, track = str(self.sample_rate), self.track
+        return path_below(self.out, rate, system.folder, "estimates", track.split, track.name)
 
     def _num_frames(self) -> int:
         """Count the frames of a second: those that are whole, and at least one."""
@@ -192,8 +193,8 @@ class Piece:
         return max(1, length // self.sample_rate)
 
     def _path(self, system: System) -> Path:
-        folder = self.out / str(self.sample_rate) / system.folder / self.track.split
-        return folder / f"{self.track.name}.json"
+        rate, track = str(self.sample_rate), self.track
+        return path_below(self.out, rate, system.folder, track.split, f"{track.name}.json")
 
     def _save(self, system: System, estimates: dict[str, Samples]) -> None:
         folder = self.estimates_folder(system)
@@ -204,7 +205,7 @@ class Piece:
             raise AudioFileError(msg) from error
         for source, stem in estimates.items():
             write_audio(
-                folder / f"{source}.wav",
+                path_below(folder, f"{source}.wav"),
                 np.ascontiguousarray(stem),
                 sample_rate=self.sample_rate,
                 encoding="float32",

@@ -8,7 +8,7 @@ import numpy as np
 from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.resample import resample
 from sfisep_core.data.datasets import StemDataset
-from sfisep_core.data.manifest import PreparedTrack
+from sfisep_core.data.manifest import PreparedTrack, dataset_file
 from sfisep_core.errors import DatasetError
 from sfisep_core.evaluation.study import Samples
 
@@ -56,7 +56,7 @@ def read_signals(
     if track.mixture is None:
         mixture: Samples = np.sum([dataset.read_whole(track, s) for s in track.stems], axis=0)
     else:
-        mixture = _read_mixture(dataset.folder / track.mixture, track)
+        mixture = _read_mixture(dataset_file(dataset.folder, track.mixture), track)
 
     def at_rate(signal: Samples) -> Samples:
         return resample(signal, orig_rate=track.sample_rate, target_rate=sample_rate)

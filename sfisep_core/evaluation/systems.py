@@ -17,6 +17,7 @@ from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
 from sfisep_core.evaluation.oracle import ideal_ratio_mask
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
+from sfisep_core.foreign import path_below
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.identity import ModelIdentity, check_unchanged, load_identified
 from sfisep_core.separation.methods import METHODS, separate_signal
@@ -216,12 +217,12 @@ def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str])
 
     Raises:
         ConfigError: A source has several.
-        DatasetError: The folder cannot be read.
+        DatasetError: The folder cannot be read, or a name leads out of it.
     """
     found: dict[str, Path] = {}
-    for place in (folder / track, folder / split / track):
+    for place in (path_below(folder, track), path_below(folder, split, track)):
         for source in sources:
-            files = [place / f"{source}{suffix}" for suffix in _SUFFIXES]
+            files = [path_below(place, f"{source}{suffix}") for suffix in _SUFFIXES]
             try:
                 files = [file for file in files if file.is_file()]
             except OSError as error:

@@ -1,4 +1,5 @@
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,55 @@ def test_excerpts_are_the_very_samples(make_data: MakeData) -> None:
             assert excerpt.dtype == np.float32
             expected = noise(track, number)[start : start + frames].T
             np.testing.assert_array_equal(excerpt, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (os.mkfifo, "expected an ordinary file, got a folder, a device or a named pipe"),
+        (os.mkdir, "expected an ordinary file, got a folder, a device or a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "got a link to /dev/zero, out of it"),
+        (lambda path: path.symlink_to(path.parents[3] / "x.wav"), "got a link to .*, out of it"),
+    ],
+)
+def test_stems_that_are_no_files_of_the_data_set_are_refused(
+    make: Callable[[Path], None], message: str, make_data: MakeData, tmp_path: Path
+) -> None:
+    data = make_data(noise)
+    dataset = StemDataset(data, split="train", excerpt_seconds=1.0)
+    bass = data / dataset.tracks[0].stems["bass"]
+    bass.rename(tmp_path / "x.wav")
+    make(bass)
+    for read in (
+        lambda: dataset.read(Place(0, 0), "bass", frames=100),
+        lambda: dataset.read_whole(dataset.tracks[0], "bass"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            read()
+
+
+def test_links_inside_the_data_set_and_to_it_are_followed(
+    make_data: MakeData, tmp_path: Path
+) -> None:
+    data = make_data(noise)
+    (tmp_path / "link").symlink_to(data)
+    (data / "train/track0").rename(data / "moved")
+    (data / "train/track0").symlink_to("../moved")
+    dataset = StemDataset(tmp_path / "link", split="train", excerpt_seconds=1.0)
+    excerpt = dataset.read(Place(0, 0), "bass", frames=100)
+    np.testing.assert_array_equal(excerpt, noise(0, STEMS.index("bass"))[:100].T)
+
+
+def test_folder_of_a_split_that_leads_elsewhere_is_refused(
+    make_data: MakeData, tmp_path: Path
+) -> None:
+    data = make_data(noise)
+    (data / "train").rename(tmp_path / "elsewhere")
+    (data / "train").symlink_to(tmp_path / "elsewhere")
+    dataset = StemDataset(data, split="train", excerpt_seconds=1.0)
+    with pytest.raises(DatasetError, match="train: expected a file of the data set, got a link"):
+        dataset.read(Place(0, 0), "bass", frames=100)
 
 
 def test_nothing_but_the_excerpt_is_decoded(

@@ -1,5 +1,6 @@
 """Tracks that cannot be prepared: each is told by name, with the reason."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from sfisep_core.data.layouts import STEMS
+from sfisep_core.data.layouts import STEMS, SourceFile, SourceTrack
 from sfisep_core.data.manifest import read_manifest
 from sfisep_core.data.prepare import prepare_dataset
+from sfisep_core.data.track_plan import TrackJob
+from sfisep_core.data.track_preparation import prepare_track
 from sfisep_core.errors import ConfigError, DatasetError
 
 RATE = 8000
@@ -174,6 +177,41 @@ def test_fault_of_a_track_that_is_prepared_leaves_what_is_there(tmp_path: Path) 
     assert [name for name, _ in result.skipped] == ["train/song"]
     assert result.tracks == [track]
     assert (tmp_path / "out" / track.stems["drums"]).is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_source_files_that_are_devices_or_pipes_are_faults(tmp_path: Path) -> None:
+    for name in ("device", "pipe", "good"):
+        write_track(tmp_path / "in" / name)
+    (tmp_path / "in/device/bass.wav").unlink()
+    (tmp_path / "in/device/bass.wav").symlink_to("/dev/zero")
+    (tmp_path / "in/pipe/bass.wav").unlink()
+    os.mkfifo(tmp_path / "in/pipe/bass.wav")
+    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    assert [track.name for track in result.tracks] == ["good"]
+    assert len(result.skipped) == 2
+    assert all("found no regular file" in reason for _, reason in result.skipped)
+
+
+def test_container_whose_name_leads_elsewhere_is_a_fault(tmp_path: Path) -> None:
+    name, split = "..", "train"
+    stems = {stem: (SourceFile(tmp_path / f"in/{stem}.wav"),) for stem in STEMS}
+    write_track(tmp_path / "in")
+    job = TrackJob(
+        track=SourceTrack(name, split, tmp_path / "in", stems),
+        out=tmp_path / "out",
+        sample_rate=None,
+        container="wav",
+        encoding="int16",
+        exclusions=(),
+        splits=frozenset({split}),
+        known=None,
+        verify=False,
+    )
+    (tmp_path / "out").mkdir()
+    outcome = prepare_track(job)
+    assert outcome.fault.startswith("name '..': expected a name of one file or folder")
+    assert list((tmp_path / "out").rglob("*.wav")) == []
 
 
 def test_two_tracks_that_would_get_one_name(tmp_path: Path) -> None:

@@ -47,12 +47,7 @@ def test_relative_folder_is_remembered_for_wherever_the_next_command_runs(
     assert find_dataset(None) == prepared
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"folder": 3}'])
-def test_nothing_is_remembered(content: str | None) -> None:
-    if content is not None:
-        path = Path(platformdirs.user_data_dir("sfisep")) / "dataset.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(content)
+def test_nothing_is_remembered() -> None:
     with pytest.raises(DatasetError) as raised:
         find_dataset(None)
     assert str(raised.value) == (
@@ -70,6 +65,28 @@ def test_remembered_data_set_that_is_gone(prepared: Path) -> None:
         assert str(raised.value) == f"{start}{found}: {HELP}"
         if prepared.exists():
             prepared.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "Expecting property name"),
+        (b"", "Expecting value"),
+        (b"[]", r"expected a JSON object, got \[\]"),
+        (b'{"folder": 3}', "record: folder: expected a text, got 3"),
+        (b"{}", "record: folder: expected a text, got nothing"),
+        (b"[" * 10**6, "expected JSON of a few levels"),
+        (b'{"folder": "a\\u0000b"}', "found no such folder"),
+    ],
+)
+def test_damaged_record_is_told(content: bytes, message: str, prepared: Path) -> None:
+    remember_dataset(prepared)
+    record = Path(platformdirs.user_data_dir("sfisep")) / "dataset.json"
+    record.write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        find_dataset(None)
+    remember_dataset(prepared)
+    assert find_dataset(None) == prepared
 
 
 def test_variable_names_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
