@@ -4,18 +4,12 @@ Source: Saito, Nakamura, Yatabe and Saruwatari, "Sampling-frequency-independent 
 and its application to audio source separation", IEEE/ACM TASLP 30:2928-2943, 2022.
 """
 
-import copy
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from sfisep_core.models.blocks.consistency import share_residual
-from sfisep_core.models.blocks.folding import fold_batch_norms
-from sfisep_core.models.blocks.fused_tcn import FusedMaskNetwork, can_fuse
-from sfisep_core.models.blocks.side_by_side import map_side_by_side
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
 from sfisep_core.models.contract import (
     DEFAULT_SOURCES,
@@ -24,6 +18,8 @@ from sfisep_core.models.contract import (
     SeparationModel,
     check_sources,
 )
+from sfisep_core.models.inference import faster
+from sfisep_core.models.mask_model import MaskModel
 from sfisep_core.sfi.analog_filters import make_filters
 from sfisep_core.sfi.filter_bank import FilterSettings
 from sfisep_core.sfi.frame_grid import Alignment
@@ -65,7 +61,7 @@ class SFIConvTasNetConfig:
     context_seconds: float = 0.5  # the network hears 0.3 s to either side
 
 
-class SFIConvTasNet(SeparationModel):
+class SFIConvTasNet(MaskModel):
     """SFI Conv-TasNet: masks of what analog filters hear, at any sampling frequency.
 
     Each channel is separated on its own, as in the paper.
@@ -78,6 +74,7 @@ class SFIConvTasNet(SeparationModel):
     """
 
     family = "sfi-conv-tasnet"
+    one_by_one = True
     latent_gain: Tensor
 
     def __init__(self, config: SFIConvTasNetConfig) -> None:
@@ -96,92 +93,46 @@ class SFIConvTasNet(SeparationModel):
         num_sources = len(config.sources)
         self.encoder = self._layer(SFIConv1d, 1, config.num_filters)
         self.decoder = self._layer(SFIConvTranspose1d, config.num_filters, 1)
-        self.masker: MaskNetwork | FusedMaskNetwork = MaskNetwork(
+        masker = MaskNetwork(
             config.tcn,
             num_features=config.num_filters,
             num_sources=num_sources,
             networks=num_sources if config.trunk == "per-source" else 1,
             softmax=config.mask == "softmax",
         )
+        self.masker = masker
         if config.mask == "free":
             # Start near "every stem is an equal share of the mixture", a scale that masks reach
             # at once; decoding with the encoder's own phases makes that share coherent.
             self.decoder.filters.load_state_dict(self.encoder.filters.state_dict())
-            torch.nn.init.zeros_(self.masker.conv_out.bias)  # type: ignore[arg-type]
+            assert masker.conv_out.bias is not None
+            torch.nn.init.zeros_(masker.conv_out.bias)
             self.register_buffer("latent_gain", self._initial_gain())
 
-    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
-        """Separate a mixture; see `SeparationModel.forward`."""
-        batch, channels, length = mixture.shape
-        signals = mixture.reshape(batch * channels, 1, length)
-        if signals.numel() == 0:
-            return mixture.new_zeros(batch, len(self.sources), channels, length)
-        if mixture.device.type == "cpu" and not torch.is_grad_enabled():
-            self._prepare(sample_rate)
-            parts = torch.split(signals, 1)
-            stems = torch.cat(map_side_by_side(partial(self._separate, sample_rate), parts))
-        else:
-            stems = self._separate(sample_rate, signals)  # (B C, S, T)
-        return stems.view(batch, channels, -1, length).transpose(1, 2)
+    def analyze(self, signals: Tensor, sample_rate: int) -> Tensor:
+        """Compute what the analog filters hear, rectified; see `MaskModel.analyze`."""
+        latent: Tensor = self.encoder(signals, sample_rate=sample_rate)
+        latent = torch.relu(latent) if torch.is_grad_enabled() else latent.relu_()
+        return latent.contiguous() if self.contiguous_latent else latent
 
-    def _prepare(self, sample_rate: int) -> None:
-        """Make what threads would otherwise make once each."""
-        self.encoder.taps(sample_rate)
-        self.decoder.taps(sample_rate)
-        if isinstance(self.masker, FusedMaskNetwork):
-            self.masker.prepare()
-
-    def _separate(self, sample_rate: int, signals: Tensor) -> Tensor:
-        """Separate signals of shape (signal, 1, time); give (signal, source, time)."""
-        stems = self._decode(sample_rate, *self._encode(sample_rate, signals), signals.shape[-1])
-        if self.gain_rule == "mixture-consistent":
-            with torch.autocast(signals.device.type, enabled=False):
-                stems = share_residual(stems, signals, sample_rate=sample_rate)
-        return stems.squeeze(2)
-
-    def _encode(self, sample_rate: int, signals: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the latent, shape (B, N, frames), and masks for it, shape (B, S, N, frames)."""
-        # Samples are made of 32-bit numbers even where the mask network computes with fewer.
-        with torch.autocast(signals.device.type, enabled=False):
-            latent = self.encoder(signals, sample_rate=sample_rate)
-            latent = torch.relu(latent) if torch.is_grad_enabled() else latent.relu_()
-            if isinstance(self.masker, MaskNetwork):
-                latent = latent.contiguous()  # features of a FusedMaskNetwork lie together
-        return latent, self.masker(latent)
-
-    def _decode(self, sample_rate: int, latent: Tensor, masks: Tensor, length: int) -> Tensor:
-        """Give what the masks leave of the latent, shape (B, S, 1, T)."""
+    def synthesize(self, latent: Tensor, masks: Tensor, sample_rate: int, length: int) -> Tensor:
+        """Mask the latent and compute its samples; see `MaskModel.synthesize`."""
         # Without gradients one source after the other: each takes the memory of a latent twice.
         at_once = masks.shape[1] if torch.is_grad_enabled() else 1
-        with torch.autocast(latent.device.type, enabled=False):
-            stems = []
-            for some in torch.split(masks, at_once, dim=1):
-                masked = self._mask_latent(some.to(latent.dtype), latent).flatten(0, 1)
-                stem = self.decoder(masked, sample_rate=sample_rate, length=length)
-                stems.append(stem.view(len(latent), -1, 1, length))
-            return torch.cat(stems, dim=1)
+        stems = []
+        for some in torch.split(masks, at_once, dim=1):
+            masked = self._mask_latent(some.to(latent.dtype), latent).flatten(0, 1)
+            stem = self.decoder(masked, sample_rate=sample_rate, length=length)
+            stems.append(stem.view(len(latent), -1, length))
+        return torch.cat(stems, dim=1)
 
     def chunk_alignment(self, sample_rate: int) -> int:
         """Give the samples after which the frame positions repeat."""
         return self.encoder.grid(sample_rate).period
 
     def for_inference(self, *, compiled: bool = False) -> SeparationModel:
-        """Give a copy that computes the same with fewer operations, where there is one.
-
-        On CPUs its network is fused, unless a compiler is to do that; elsewhere batch norms are
-        folded into convolutions.
-        """
-        if isinstance(self.masker, FusedMaskNetwork):
-            return self
-        if not compiled and next(self.parameters()).device.type == "cpu" and can_fuse(self.masker):
-            model = copy.deepcopy(self).eval()
-            model.masker = FusedMaskNetwork(copy.deepcopy(self.masker).eval())
-            return model
-        return fold_batch_norms(self) if "batch" in self.config.tcn.norms else self
-
-    def compile_network(self, *, dynamic: bool | None = None) -> None:
-        """Compile the mask network in place: it sees 400 frames a second whatever the rate."""
-        self.masker.compile(dynamic=dynamic)
+        """Make an equivalent model that separates faster; see `inference.faster`."""
+        return faster(self, compiled=compiled)
 
     def _mask_latent(self, masks: Tensor, latent: Tensor) -> Tensor:
         """Apply masks of shape (B, S, N, frames) to a latent of shape (B, N, frames)."""

@@ -76,6 +76,6 @@ class SFSRNet(TimeDomainModel):
         )
 
     def refine(self, estimates: Tensor, mixture: Tensor) -> Tensor:
-        """Restore the last stage's estimates; see `TimeDomainModel.refine`."""
+        """Restore the last stage's estimates; see `MaskModel.refine`."""
         restored = self.super_resolution(estimates[:, -len(self.sources) :], mixture)
         return torch.cat([estimates, restored], dim=1) if self.training else restored

@@ -7,14 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfisep_core.errors import ConfigError
-from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.contract import (
     DEFAULT_SOURCES,
     GainRule,
     SegmentRule,
-    SeparationModel,
     check_sources,
 )
+from sfisep_core.models.mask_model import MaskModel
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ class TimeDomainConfig:
         return self.kernel_size // 2
 
 
-class TimeDomainModel(SeparationModel):
+class TimeDomainModel(MaskModel):
     """A separator that masks what learned filters hear; each channel is separated on its own.
 
     Args:
         config: Settings.
         masker: From a latent (batch, filter, frames) to masks (batch, stage source, filter,
-            frames); see `refine`.
+            frames); see `MaskModel.refine`.
         padded: Whether zeros surround the signal so that all samples are in two frames. Otherwise
             frames lie within it, and samples behind the last one come out silent.
         rectified: Whether the latent is not negative.
@@ -102,43 +101,21 @@ class TimeDomainModel(SeparationModel):
         self._padded = padded
         self._rectified = rectified
 
-    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
-        """Separate a mixture; see `SeparationModel.forward`."""
+    def check_rate(self, sample_rate: int) -> None:
+        """Refuse other rates than the native one; see `MaskModel.check_rate`."""
         self.require_native_rate(sample_rate)
-        batch, channels, length = mixture.shape
-        if mixture.numel() == 0:
-            return mixture.new_zeros(batch, len(self.sources), channels, length)
-        signals = mixture.reshape(batch * channels, 1, length)
-        # Samples are made of 32-bit numbers even where the mask network computes with fewer.
-        with torch.autocast(mixture.device.type, enabled=False):
-            latent = self.encode(signals)
-        masks: Tensor = self.masker(latent)  # (B C, stage S, N, frames)
-        with torch.autocast(mixture.device.type, enabled=False):
-            masked = masks.to(latent.dtype) * latent.unsqueeze(1)
-            estimates = self.decode(masked.flatten(0, 1), length=length)
-        estimates = self.refine(estimates.view(batch * channels, -1, length), signals[:, 0])
-        stems = estimates.view(batch, channels, -1, length).transpose(1, 2)  # (B, stage S, C, T)
-        if self.gain_rule != "mixture-consistent":
-            return stems
-        with torch.autocast(mixture.device.type, enabled=False):
-            earlier, last = stems.tensor_split([-len(self.sources)], dim=1)
-            return torch.cat(
-                [earlier, share_residual(last, mixture, sample_rate=sample_rate)], dim=1
-            )
 
-    def refine(self, estimates: Tensor, mixture: Tensor) -> Tensor:
-        """Change the estimates in the end; families may.
+    def analyze(self, signals: Tensor, sample_rate: int) -> Tensor:
+        """Compute what the filters hear; see `MaskModel.analyze`."""
+        del sample_rate
+        return self.encode(signals)
 
-        Args:
-            estimates: Shape (batch, stage source, time), one sample or more; there is one stage,
-                but while training a model with `stage_rates`.
-            mixture: Shape (batch, time).
-
-        Returns:
-            Shape (batch, stage source, time), with one stage more behind the `stage_rates`.
-        """
-        del mixture
-        return estimates
+    def synthesize(self, latent: Tensor, masks: Tensor, sample_rate: int, length: int) -> Tensor:
+        """Mask the latent and compute its samples; see `MaskModel.synthesize`."""
+        del sample_rate
+        masked = masks.to(latent.dtype) * latent.unsqueeze(1)
+        estimates = self.decode(masked.flatten(0, 1), length=length)
+        return estimates.view(len(latent), -1, length)
 
     def encode(self, signals: Tensor) -> Tensor:
         """Give what the filters hear.
@@ -175,7 +152,3 @@ class TimeDomainModel(SeparationModel):
         """Give the samples after which the frame positions repeat."""
         del sample_rate
         return self._stride
-
-    def compile_network(self, *, dynamic: bool | None = None) -> None:
-        """Compile the mask network in place."""
-        self.masker.compile(dynamic=dynamic)

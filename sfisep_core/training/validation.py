@@ -15,6 +15,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import DatasetError
 from sfisep_core.models.contract import SeparationModel
+from sfisep_core.models.inference import side_by_side
 from sfisep_core.separation.methods import separate_signal
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
 
@@ -84,7 +85,7 @@ def validate(
         DatasetError: No source plays in any track, or one cannot be read.
         AudioFileError: A stem cannot be read.
     """
-    tracks = dataset.tracks[: max_tracks or None]
+    model, tracks = side_by_side(model), dataset.tracks[: max_tracks or None]
     # By rate and source: sums of both scores, and how many they are.
     sums = np.zeros((len(sample_rates), len(model.sources), 3))
     for track in tracks[rank::world_size]:

@@ -6,10 +6,10 @@ from torch import Tensor, nn
 
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.consistency import share_residual
-from sfisep_core.models.blocks.folding import fold_batch_norms
 from sfisep_core.models.blocks.moving_average import moving_average
 from sfisep_core.models.blocks.norms import NormKind, WindowNorm, make_norm
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
+from sfisep_core.models.inference.folding import fold_batch_norms
 from sfisep_core.models.registry import build_model
 
 

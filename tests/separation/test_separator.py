@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from sfisep_core.audio.files import read_audio
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
-from sfisep_core.models.blocks.fused_tcn import FusedMaskNetwork
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
+from sfisep_core.models.inference.fused_tcn import FusedMaskNetwork
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.separation.methods import METHODS
@@ -560,7 +560,7 @@ def test_networks_are_fused_for_separation() -> None:
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
     separator = Separator(model)
-    assert isinstance(separator.model.masker, FusedMaskNetwork)
+    assert any(isinstance(module, FusedMaskNetwork) for module in separator.model.modules())
     mixture = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
     stems = separator.separate((mixture, 8000)).stems
     with torch.no_grad():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfisep_core.models.blocks.side_by_side import map_side_by_side
+from sfisep_core.models.inference.side_by_side import map_side_by_side
 
 
 @pytest.fixture(params=[1, 2, 5])

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfisep_core.models.blocks.fused_norms import (
+from sfisep_core.models.blocks.norms import GlobalNorm, WindowNorm, normalize_windows
+from sfisep_core.models.blocks.tcn import MaskNetwork, TCNLayer
+from sfisep_core.models.inference.fused_norms import (
     FoldedNorm,
     Scratch,
     Sums,
     activate,
     multiply_add,
 )
-from sfisep_core.models.blocks.norms import GlobalNorm, WindowNorm, normalize_windows
-from sfisep_core.models.blocks.tcn import MaskNetwork, TCNLayer
 
 # Frames of a block: with 160 channels a block is a third of a 1 MiB cache.
 _BLOCK = 512
