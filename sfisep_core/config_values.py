@@ -1,11 +1,15 @@
-"""Build frozen configuration dataclasses from plain values (TOML, JSON), with errors that help."""
+"""Frozen configuration dataclasses: built from plain values (TOML, JSON), and checked by range."""
 
+import math
 import types
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import (
+    Annotated,
     Any,
+    ClassVar,
     Literal,
     NoReturn,
     TypeVar,
@@ -20,6 +24,122 @@ from sfisep_core.errors import ConfigError
 _Config = TypeVar("_Config")
 
 _SHOWN = 100  # characters of a value in an error message
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may have, declared as `Annotated[int, Range(1, 64)]`.
+
+    Attributes:
+        low: Lowest number.
+        high: Highest number; infinity for none.
+        above_low: Whether `low` itself is left out.
+        below_high: Whether `high` itself is left out.
+        parity: "odd" or "even" numbers only, or "any".
+    """
+
+    low: float
+    high: float
+    above_low: bool = False
+    below_high: bool = False
+    parity: Literal["any", "odd", "even"] = "any"
+
+    def __contains__(self, value: float) -> bool:
+        """Tell whether the setting may have this value; NaN is in no range."""
+        low = self.low < value if self.above_low else self.low <= value
+        high = value < self.high if self.below_high else value <= self.high
+        parity = self.parity == "any" or value % 2 == (self.parity == "odd")
+        return bool(low and high and parity)
+
+    def __str__(self) -> str:
+        """Describe the range for an error message."""
+        kind = "" if self.parity == "any" else f"an {self.parity} number of "
+        if math.isinf(self.high):
+            return f"{kind}{'a value above' if self.above_low else 'at least'} {self.low}"
+        if self.above_low or self.below_high:
+            low = f"above {self.low}" if self.above_low else f"at least {self.low}"
+            return f"{kind}{low} and {'below' if self.below_high else 'at most'} {self.high}"
+        return f"{kind}{self.low} to {self.high}"
+
+
+# Ranges that many settings have. Upper bounds keep memory within what machines have.
+Count = Annotated[int, Range(1, 1_000_000_000)]
+CountOrNone = Annotated[int, Range(0, 1_000_000_000)]
+Share = Annotated[float, Range(0, 1)]
+ShareBelowOne = Annotated[float, Range(0, 1, below_high=True)]
+PositiveShare = Annotated[float, Range(0, 1, above_low=True)]
+SampleRate = Annotated[int, Range(1, 384_000)]  # Hz
+
+
+class CheckedConfig:
+    """Base of configuration dataclasses: values outside their declared range are refused.
+
+    Checked are numbers with a `Range`, also within tuples and tables, and fields of `Literal` type.
+    Rules between fields go into a `__post_init__` of the subclass, behind this one.
+
+    Attributes:
+        section: What stands before the name of a setting in an error message.
+
+    Raises:
+        ConfigError: A value is out of its range; the message names the setting and its default.
+    """
+
+    section: ClassVar[str] = "setting "
+
+    def __post_init__(self) -> None:
+        """Check all fields."""
+        kind: Any = type(self)
+        defaults = _defaults(kind)
+        for name, hint in _checked_hints(kind).items():
+            value = getattr(self, name)
+            for key, item in _items(name, value):
+                self._check(key, item, value, hint, defaults.get(name))
+
+    def _check(self, name: str, item: Any, value: Any, hint: Any, default: Any) -> None:
+        holds = item in hint if isinstance(hint, Range) else item in get_args(hint)
+        if holds:
+            return
+        expected = hint if isinstance(hint, Range) else " or ".join(map(str, get_args(hint)))
+        shown = list(value) if isinstance(value, tuple) else item
+        msg = f"{self.section}{name}: expected {expected}, got {_shortened(shown)}"
+        if default is not None and not isinstance(default, Mapping):
+            usual = list(default) if isinstance(default, tuple) else default
+            msg += f": leave it out for the default, {usual}"
+        raise ConfigError(msg)
+
+
+def _shortened(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+@cache
+def _checked_hints(kind: type) -> dict[str, Any]:
+    """Find the range, or else the Literal, of each field that has one."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = {field.name: _checked_hint(hints[field.name]) for field in fields(kind)}
+    return {name: hint for name, hint in found.items() if hint is not None}
+
+
+def _checked_hint(hint: Any) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return next((a for a in arguments if isinstance(a, Range)), None)
+    if origin is Literal:
+        return hint
+    if origin is dict:  # keys are checked where they are read
+        return _checked_hint(arguments[1])
+    inner = (_checked_hint(argument) for argument in arguments)
+    return next((hint for hint in inner if hint is not None), None)
+
+
+def _items(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((f"{name}.{key}", item) for key, item in value.items())
+    elif isinstance(value, tuple):
+        yield from ((name, item) for item in value)
+    elif value is not None:
+        yield name, value
 
 
 def build_config(
@@ -143,7 +263,5 @@ def _as_float(value: int, at: str) -> float:
 
 def _refuse(at: str, expected: str, value: object) -> NoReturn:
     given = repr(value)
-    if len(given) > _SHOWN:
-        given = f"{given[:_SHOWN]}..."
-    msg = f"{at}: expected {expected}, got {given}"
+    msg = f"{at}: expected {expected}, got {_shortened(given)}"
     raise ConfigError(msg)

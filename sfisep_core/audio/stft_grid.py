@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from sfisep_core.audio.tone_sums import tone_sums
 from sfisep_core.audio.windows import Window, evaluate_window
+from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
 
 Padding = Literal["reflect", "zeros"]
@@ -22,7 +23,7 @@ _BLOCK_SIZE = 2**20
 
 
 @dataclass(frozen=True)
-class STFTConfig:
+class STFTConfig(CheckedConfig):
     """Settings of a transform, counted in samples at its native rate.
 
     Attributes:
@@ -40,27 +41,20 @@ class STFTConfig:
         ConfigError: A value is out of range.
     """
 
-    n_fft: int = 2048
-    hop: int = 512
+    section = "setting stft."
+
+    n_fft: Annotated[int, Range(2, 65536, parity="even")] = 2048
+    hop: Annotated[int, Range(1, 65536)] = 512
     window: Window = "hann"
     padding: Padding = "reflect"
     scale: Scale = "none"
 
     def __post_init__(self) -> None:
-        """Check the values."""
-        if self.n_fft < 2 or self.n_fft % 2 or not 1 <= self.hop <= self.n_fft:
-            msg = (
-                "stft: expected an even n_fft and a hop of 1 to n_fft samples, got n_fft "
-                f"{self.n_fft} and hop {self.hop}"
-            )
+        """Check values, and the hop against the window."""
+        super().__post_init__()
+        if self.hop > self.n_fft:
+            msg = f"setting stft.hop: expected at most n_fft ({self.n_fft}), got {self.hop}"
             raise ConfigError(msg)
-        for name, kind in (("window", Window), ("padding", Padding), ("scale", Scale)):
-            if getattr(self, name) not in get_args(kind):
-                msg = (
-                    f"stft: {name}: expected {' or '.join(get_args(kind))}, got "
-                    f"{getattr(self, name)!r}"
-                )
-                raise ConfigError(msg)
 
     @property
     def num_bins(self) -> int:

@@ -3,14 +3,14 @@
 Every draw is a pure function of the seed, the step and the number of the example within the step.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from sfisep_core.config_values import CheckedConfig, Range, SampleRate, Share
 from sfisep_core.data.equalizer import EQUALIZER_FREQUENCIES
 from sfisep_core.errors import ConfigError
 
@@ -25,51 +25,41 @@ _FIRST_LEVEL, _OTHER_LEVELS, _LEVEL_RANGE = (-27.43, 2.57), (-2.51, 2.66), (-45.
 
 
 @dataclass(frozen=True)
-class MixingConfig:
+class MixingConfig(CheckedConfig):
     """How training examples are drawn; a probability of 0 switches an augmentation off."""
 
-    excerpt_seconds: float = 3.0
+    section = "training setting mixing."
+
+    excerpt_seconds: Annotated[float, Range(0, 3600, above_low=True)] = 3.0
     channels: Literal[1, 2] = 1
-    remix_probability: float = 0.6  # stems of an example come from different places
-    replace_probability: float = 0.0  # each stem, where stems come from one place: from another
-    exchange_probability: float = 0.0  # each example: shuffles stems with others of the step
-    active_probability: float = 0.8  # the excerpt of a stem is drawn where the stem plays
-    random_channel_probability: float = 1.0  # one channel of a stem instead of their mean
-    swap_probability: float = 0.5  # a stem's two channels change places
+    remix_probability: Share = 0.6  # stems of an example come from different places
+    replace_probability: Share = 0.0  # each stem, where stems come from one place: from another
+    exchange_probability: Share = 0.0  # each example: shuffles stems with others of the step
+    active_probability: Share = 0.8  # the excerpt of a stem is drawn where the stem plays
+    random_channel_probability: Share = 1.0  # one channel of a stem instead of their mean
+    swap_probability: Share = 0.5  # a stem's two channels change places
     dynamic_levels: bool = False  # all stems: a level of its own, see `draw_levels`; no gain_*
-    gain_probability: float = 1.0  # each stem
-    gain_db: float = 4.0  # uniform in +- this
-    flip_probability: float = 0.5  # polarity of each stem
-    mute_probability: float = 0.0  # each stem; one that is not "other" always stays
-    shift_probability: float = 0.0  # each stem, where stems come from one place
-    shift_seconds: float = 0.5  # earlier or later, at most this
-    speed_probability: float = 1.0  # tempo and pitch of a step
-    speeds: tuple[float, ...] = (0.8, 0.9, 1.0, 1.0, 1.1, 1.25)  # one drawn a step
-    equalizer_probability: float = 0.0  # each stem
-    equalizer_db: float = 6.0  # uniform in +- this, at eight frequencies
-    sample_rates: tuple[int, ...] = (8000, 11025, 16000, 22050, 24000, 32000)  # one drawn a step
-    lowpass_probability: float = 0.1  # band-limit a step's signals to a lower drawn rate
+    gain_probability: Share = 1.0  # each stem
+    gain_db: Annotated[float, Range(0, 60)] = 4.0  # uniform in +- this
+    flip_probability: Share = 0.5  # polarity of each stem
+    mute_probability: Share = 0.0  # each stem; one that is not "other" always stays
+    shift_probability: Share = 0.0  # each stem, where stems come from one place
+    shift_seconds: Annotated[float, Range(0, 3600)] = 0.5  # earlier or later, at most this
+    speed_probability: Share = 1.0  # tempo and pitch of a step
+    # One of each is drawn a step.
+    speeds: tuple[Annotated[float, Range(0.1, 10)], ...] = (0.8, 0.9, 1.0, 1.0, 1.1, 1.25)
+    equalizer_probability: Share = 0.0  # each stem
+    equalizer_db: Annotated[float, Range(0, 20)] = 6.0  # uniform in +- this, at eight frequencies
+    sample_rates: tuple[SampleRate, ...] = (8000, 11025, 16000, 22050, 24000, 32000)
+    lowpass_probability: Share = 0.1  # band-limit a step's signals to a lower drawn rate
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
-        ranges = {
-            field.name: (0.0, 1.0) for field in fields(self) if field.name.endswith("_probability")
-        }
-        ranges |= {"gain_db": (0.0, 60.0), "equalizer_db": (0.0, 20.0)}
-        ranges |= {"shift_seconds": (0.0, 3600.0)}
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:  # NaN neither
-                self._refuse(name, f"{low:g} to {high:g}", value)
-        for name in ("excerpt_seconds", "sample_rates", "speeds"):
-            value = getattr(self, name)
-            values = list(value) if isinstance(value, tuple) else [value]
-            if not values or not all(0 < number < math.inf for number in values):
-                self._refuse(name, "values above 0", values)
-        if not all(0.1 <= speed <= 10 for speed in self.speeds):
-            self._refuse("speeds", "values of 0.1 to 10", list(self.speeds))
-        if self.channels not in (1, 2):
-            self._refuse("channels", "1 or 2", self.channels)
+        """Check values, and that there is something to draw from."""
+        super().__post_init__()
+        for name in ("speeds", "sample_rates"):
+            if not getattr(self, name):
+                msg = f"training setting mixing.{name}: expected one value or more, got none"
+                raise ConfigError(msg)
 
     @property
     def stored_seconds(self) -> float:

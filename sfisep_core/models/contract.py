@@ -1,14 +1,14 @@
 """What every family of separators is to the rest of the program."""
 
-import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
+from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
 
 GainRule = Literal["mixture-consistent", "least-squares"]
@@ -21,6 +21,7 @@ SourcesOf = Callable[[str, Mapping[str, Any]], tuple[str, ...]]
 DEFAULT_SOURCES = ("vocals", "drums", "bass", "other")
 
 
+_MOST_SOURCES = 64
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -28,9 +29,12 @@ def check_sources(sources: tuple[str, ...]) -> None:
     """Refuse source names that are no plain words: they become names of files.
 
     Raises:
-        ConfigError: No source, a name twice, or one with other characters than letters, digits,
-            `_` and `-`.
+        ConfigError: No source, too many, a name twice, or one with other characters than letters,
+            digits, `_` and `-`.
     """
+    if len(sources) > _MOST_SOURCES:
+        msg = f"sources: expected at most {_MOST_SOURCES} names, got {len(sources)}"
+        raise ConfigError(msg)
     bad = [name for name in sources if not _SOURCE_NAME.fullmatch(name)]
     if bad or not sources or len(set(sources)) != len(sources):
         msg = (
@@ -41,7 +45,7 @@ def check_sources(sources: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class SegmentRule:
+class SegmentRule(CheckedConfig):
     """How a model wants long signals cut.
 
     Attributes:
@@ -50,19 +54,14 @@ class SegmentRule:
         chunk_invariant: Whether segments, given the context, agree with the whole signal.
 
     Raises:
-        ConfigError: A length is negative or not finite.
+        ConfigError: A length is out of its range.
     """
 
-    seconds: int
-    context_seconds: float
-    chunk_invariant: bool
+    section = "segment rule: "
 
-    def __post_init__(self) -> None:
-        """Check the lengths."""
-        for name, value in (("segment", self.seconds), ("context", self.context_seconds)):
-            if not 0 <= value < math.inf:
-                msg = f"{name}_seconds: expected 0 or more, got {value}"
-                raise ConfigError(msg)
+    seconds: Annotated[int, Range(0, 3600)]
+    context_seconds: Annotated[float, Range(0, 600)]
+    chunk_invariant: bool
 
 
 class SeparationModel(nn.Module, ABC):

@@ -5,13 +5,14 @@ neural networks", LVA/ICA 2017.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv_transpose2d
 
 from sfisep_core.audio.stft import STFTConfig
+from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.ratio_mask import ratio_mask
 from sfisep_core.models.blocks.windows import run_windows
@@ -20,31 +21,33 @@ from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramM
 
 
 @dataclass(frozen=True)
-class DeepConvSepNetworkConfig:
+class DeepConvSepNetworkConfig(CheckedConfig):
     """Size and form of the network; the defaults are those of the authors' program.
 
     Raises:
         ConfigError: A size does not fit.
     """
 
-    frames: int = 30  # <T>, of a window; the network knows no other length
-    kernel_frames: int = 15  # <t2>, of the horizontal convolution
-    num_vertical: int = 50  # <N1>, filters over all bins of a frame
-    num_horizontal: int = 50  # <N2>, filters over kernel_frames
-    num_features: int = 128  # of the dense layer that all sources share
+    section = "model setting network."
+
+    # <T>, of a window; the network knows no other length
+    frames: Annotated[int, Range(1, 4096)] = 30
+    kernel_frames: Annotated[int, Range(1, 4096)] = 15  # <t2>, of the horizontal convolution
+    num_vertical: Annotated[int, Range(1, 8192)] = 50  # <N1>, filters over all bins of a frame
+    num_horizontal: Annotated[int, Range(1, 8192)] = 50  # <N2>, filters over kernel_frames
+    num_features: Annotated[int, Range(1, 65536)] = 128  # of the dense layer that all sources share
     tied: bool = True  # decoders have the encoder's weights (authors) or their own
     activation: Literal["relu", "abs"] = "relu"  # of the outputs
     channels: Literal[1, 2] = 1  # separated together
     normalizes_bins: bool = False  # by the range that each has had in training
 
     def __post_init__(self) -> None:
-        """Check the sizes."""
-        sizes = (self.num_vertical, self.num_horizontal, self.num_features, self.kernel_frames)
-        if min(sizes) < 1 or self.kernel_frames > self.frames or self.channels not in (1, 2):
+        """Check values, and the kernel against the window."""
+        super().__post_init__()
+        if self.kernel_frames > self.frames:
             msg = (
-                "DeepConvSep: expected num_vertical, num_horizontal, num_features and "
-                f"kernel_frames of at least 1, got {sizes}, kernel_frames of at most frames, "
-                f"{self.frames}, and 1 or 2 channels, got {self.channels}"
+                f"model setting network.kernel_frames: expected at most network.frames "
+                f"({self.frames}), got {self.kernel_frames}"
             )
             raise ConfigError(msg)
 
@@ -163,7 +166,8 @@ class DeepConvSepConfig(SpectrogramConfig):
     gain_rule: GainRule = "mixture-consistent"
     normalizes_level: bool = True
     network: DeepConvSepNetworkConfig = field(default_factory=DeepConvSepNetworkConfig)
-    overlap: int = 15  # frames that a window shares with the next, half of them by default
+    # Frames that a window shares with the next, half of them by default
+    overlap: Annotated[int, Range(0, 4095)] = 15
 
 
 class DeepConvSep(SpectrogramModel):

@@ -5,7 +5,9 @@ separation", ICASSP 2021.
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from sfisep_core.config_values import Range
 from sfisep_core.models.blocks.dual_path import DualPathConfig, DualPathNetwork
 from sfisep_core.models.time_domain_model import TimeDomainConfig, TimeDomainModel
 
@@ -14,7 +16,7 @@ from sfisep_core.models.time_domain_model import TimeDomainConfig, TimeDomainMod
 class SepFormerConfig(TimeDomainConfig):
     """Settings of a SepFormer; the defaults are the published ones."""
 
-    num_filters: int = 256
+    num_filters: Annotated[int, Range(1, 4096)] = 256
     network: DualPathConfig = field(default_factory=DualPathConfig)
 
 

@@ -5,11 +5,12 @@ and its application to audio source separation", IEEE/ACM TASLP 30:2928-2943, 20
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
 from sfisep_core.models.contract import (
     DEFAULT_SOURCES,
@@ -34,31 +35,32 @@ _Layer = TypeVar("_Layer", SFIConv1d, SFIConvTranspose1d)
 
 
 @dataclass(frozen=True)
-class SFIConvTasNetConfig:
+class SFIConvTasNetConfig(CheckedConfig):
     """Settings of an SFI Conv-TasNet; the defaults are the paper's (FD-MGF)."""
 
+    section = "model setting "
+
     sources: tuple[str, ...] = DEFAULT_SOURCES
-    native_rate: int = 32000  # Hz, rate of training; kernel_size and stride are counted at it
-    num_filters: int = 440  # <N>
-    kernel_size: int = 160  # <L>, 5 ms
-    stride: int = 80  # <W>, 2.5 ms: 400 frames a second
+    native_rate: SampleRate = 32000  # Hz, of training; kernel_size and stride are counted at it
+    num_filters: Annotated[int, Range(1, 4096)] = 440  # <N>
+    kernel_size: Annotated[int, Range(1, 8192)] = 160  # <L>, 5 ms
+    stride: Annotated[int, Range(1, 8192)] = 80  # <W>, 2.5 ms: 400 frames a second
     filters: str = "modulated-gaussian"  # a name in `sfi.FILTERS`
     design: Design = "frequency"
     alignment: Alignment = "exact"  # "release" for weights trained by the published program
-    nyquist_rule: NyquistRule = (
-        "mask"  # time design: "taper" spares filters next to F/2 their image
-    )
-    num_response_samples: int = 640  # frequency design: <M>
-    num_centers: int = 96  # gammatone only
-    lowest_hz: float = 50.0
-    highest_hz: float = 16000.0
+    # Time design: "taper" spares filters next to F/2 their image
+    nyquist_rule: NyquistRule = "mask"
+    num_response_samples: Annotated[int, Range(2, 65536)] = 640  # frequency design: <M>
+    num_centers: Annotated[int, Range(1, 4096)] = 96  # gammatone only
+    lowest_hz: Annotated[float, Range(0, 192_000)] = 50.0
+    highest_hz: Annotated[float, Range(0, 192_000)] = 16000.0
     tcn: TCNConfig = field(default_factory=TCNConfig)
     trunk: Literal["per-source", "shared"] = "per-source"  # four networks (the paper) or one
     mask: Literal["softmax", "free"] = "softmax"  # free masks may exceed 1 and be negative
     gain_rule: GainRule = "least-squares"
     normalizes_level: bool = True
-    segment_seconds: int = 20
-    context_seconds: float = 0.5  # the network hears 0.3 s to either side
+    segment_seconds: Annotated[int, Range(0, 3600)] = 20
+    context_seconds: Annotated[float, Range(0, 600)] = 0.5  # the network hears 0.3 s to either side
 
 
 class SFIConvTasNet(MaskModel):
@@ -166,12 +168,14 @@ class SFIConvTasNet(MaskModel):
 
     @torch.no_grad()
     def _initial_gain(self) -> Tensor:
-        """Find a gain per filter with which encoder and decoder together are roughly flat.
+        """Compute a gain per filter with which encoder and decoder together are roughly flat.
 
         A tone at filter k's centre comes back with gain sum_l |H_l|^2 / (2 S): half of it survives
         the rectifier, one frame is added every S samples. Measured with the designed taps, since
         that holds for every kind of filter.
         """
+        if self.encoder.filters.device.type == "meta":  # where only shapes count
+            return torch.empty(self.config.num_filters, device="meta")
         rate = self.native_rate
         encoder, decoder = self.encoder.taps(rate)[0].double(), self.decoder.taps(rate)[0].double()
         centers = self.encoder.filters.centers_hz().to(encoder.device).clamp(max=0.49 * rate)

@@ -5,10 +5,12 @@ AAAI 2022.
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from sfisep_core.config_values import Range, SampleRate
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.conv_transformer import StagedNetwork
 from sfisep_core.models.blocks.dual_path import DualPathConfig
@@ -29,13 +31,22 @@ class SFSRNetConfig(TimeDomainConfig):
         ConfigError: There are not as many rates as blocks, or one is above the native rate.
     """
 
-    num_filters: int = 256
+    num_filters: Annotated[int, Range(1, 4096)] = 256
     network: DualPathConfig = field(
         default_factory=lambda: DualPathConfig(
             chunk_frames=50, num_blocks=8, intra_layers=2, inter_layers=2, hidden_features=512
         )
     )
-    stage_rates: tuple[int, ...] = (500, 1000, 2000, 3000, 4000, 5000, 8000, 8000)
+    stage_rates: tuple[SampleRate, ...] = (
+        500,
+        1000,
+        2000,
+        3000,
+        4000,
+        5000,
+        8000,
+        8000,
+    )
     super_resolution: SuperResolutionConfig = field(default_factory=SuperResolutionConfig)
 
     def __post_init__(self) -> None:

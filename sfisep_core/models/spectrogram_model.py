@@ -3,13 +3,14 @@
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sfisep_core.audio.stft import STFT, STFTConfig
+from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.contract import (
@@ -25,7 +26,7 @@ _LONGEST_PERIOD = 2.0  # seconds
 
 
 @dataclass(frozen=True)
-class SpectrogramConfig:
+class SpectrogramConfig(CheckedConfig):
     """Settings of every spectrogram family, which adds its own.
 
     Attributes:
@@ -46,18 +47,21 @@ class SpectrogramConfig:
         ConfigError: Stems are to add up to a mixture of which a part is dropped.
     """
 
+    section = "model setting "
+
     sources: tuple[str, ...] = DEFAULT_SOURCES
-    native_rate: int = 44100
+    native_rate: SampleRate = 44100
     stft: STFTConfig = field(default_factory=STFTConfig)
     rates: Literal["any", "native"] = "any"
     beyond: Literal["other", "drop"] = "other"
     gain_rule: GainRule = "least-squares"
     normalizes_level: bool = False
-    segment_seconds: int = 20
-    context_seconds: float = 1
+    segment_seconds: Annotated[int, Range(0, 3600)] = 20
+    context_seconds: Annotated[float, Range(0, 600)] = 1
 
     def __post_init__(self) -> None:
-        """Check what does not go together."""
+        """Check values, and those that do not go together."""
+        super().__post_init__()
         if self.gain_rule == "mixture-consistent" and self.beyond == "drop":
             msg = (
                 'spectrogram model: gain_rule "mixture-consistent" needs beyond "other", got '

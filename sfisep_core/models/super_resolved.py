@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sfisep_core.audio.resample import resample, sinc_fits, sinc_resample
+from sfisep_core.config_values import CheckedConfig, SampleRate
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.blocks.restorer import Restorer, RestorerConfig
@@ -29,7 +30,7 @@ class SeparatorConfig:
 
 
 @dataclass(frozen=True)
-class SuperResolvedConfig:
+class SuperResolvedConfig(CheckedConfig):
     """Settings of a super-resolved separator.
 
     Attributes:
@@ -43,17 +44,20 @@ class SuperResolvedConfig:
             super-resolved itself.
     """
 
+    section = "model setting "
+
     separator: SeparatorConfig = field(default_factory=SeparatorConfig)
-    low_rate: int = 8000
-    native_rate: int = 32000
+    low_rate: SampleRate = 8000
+    native_rate: SampleRate = 32000
     restorer: RestorerConfig = field(default_factory=RestorerConfig)
 
     def __post_init__(self) -> None:
         """Check the rates and the separator."""
+        super().__post_init__()
         if self.separator.family == _FAMILY:
             msg = "super-resolved model: expected a separator that is not super-resolved itself"
             raise ConfigError(msg)
-        if not 0 < self.low_rate < self.native_rate:
+        if self.low_rate >= self.native_rate:
             msg = (
                 f"super-resolved model: expected a low_rate of 1 to {self.native_rate - 1} Hz, "
                 f"below native_rate, got {self.low_rate}"

@@ -8,12 +8,13 @@ Choi and Choi, "LightSAFT", MDX workshop 2021.
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from sfisep_core.audio.stft import STFTConfig
+from sfisep_core.config_values import Range
 from sfisep_core.models.blocks.source_networks import SourceNetworks
 from sfisep_core.models.blocks.tfc_unet import TFCUNet, TFCUNetConfig
 from sfisep_core.models.contract import GainRule
@@ -27,7 +28,8 @@ class ComplexUNetConfig(SpectrogramConfig):
     stft: STFTConfig = field(default_factory=lambda: STFTConfig(n_fft=2048, hop=1024))
     gain_rule: GainRule = "mixture-consistent"
     normalizes_level: bool = True
-    context_seconds: float = 4  # the small network hears 2.9 s to either side
+    # The small network hears 2.9 s to either side
+    context_seconds: Annotated[float, Range(0, 600)] = 4
     network: TFCUNetConfig = field(default_factory=TFCUNetConfig)
     channels: Literal[1, 2] = 2  # separated together
     # What comes out of the network: the source's spectrum, or a complex mask of it, whose parts

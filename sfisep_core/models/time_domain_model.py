@@ -1,12 +1,13 @@
 """What families with learned filters share: masks between an encoder and a decoder of samples."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfisep_core.errors import ConfigError
+from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.models.contract import (
     DEFAULT_SOURCES,
     GainRule,
@@ -17,7 +18,7 @@ from sfisep_core.models.mask_model import MaskModel
 
 
 @dataclass(frozen=True)
-class TimeDomainConfig:
+class TimeDomainConfig(CheckedConfig):
     """Settings of every family with learned filters, which adds its own.
 
     Attributes:
@@ -35,24 +36,21 @@ class TimeDomainConfig:
             not even.
     """
 
+    section = "model setting "
+
     sources: tuple[str, ...] = DEFAULT_SOURCES
-    native_rate: int = 8000
-    num_filters: int = 512
-    kernel_size: int = 16
+    native_rate: SampleRate = 8000
+    num_filters: Annotated[int, Range(1, 4096)] = 512
+    kernel_size: Annotated[int, Range(2, 8192, parity="even")] = 16
     gain_rule: GainRule = "least-squares"
     normalizes_level: bool = True
-    segment_seconds: int = 20
-    context_seconds: float = 0.5
+    segment_seconds: Annotated[int, Range(0, 3600)] = 20
+    context_seconds: Annotated[float, Range(0, 600)] = 0.5
 
     def __post_init__(self) -> None:
-        """Check names and sizes."""
+        """Check values and names."""
+        super().__post_init__()
         check_sources(self.sources)
-        if self.num_filters < 1 or self.kernel_size < 2 or self.kernel_size % 2:
-            msg = (
-                "learned filters: expected num_filters of at least 1 and an even kernel_size of 2 "
-                f"or more, got {self.num_filters} and {self.kernel_size}"
-            )
-            raise ConfigError(msg)
 
     @property
     def stride(self) -> int:

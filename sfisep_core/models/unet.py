@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sfisep_core.audio.stft import STFTConfig
+from sfisep_core.config_values import SampleRate
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.source_networks import SourceNetworks
 from sfisep_core.models.blocks.strided_unet import StridedUNet, StridedUNetConfig
@@ -27,7 +28,7 @@ class MagnitudeUNetConfig(SpectrogramConfig):
     before, which does not depend on a single sample.
     """
 
-    native_rate: int = 8192
+    native_rate: SampleRate = 8192
     stft: STFTConfig = field(default_factory=lambda: STFTConfig(n_fft=1024, hop=768, scale="ortho"))
     gain_rule: GainRule = "mixture-consistent"
     normalizes_level: bool = True

@@ -15,7 +15,7 @@ from torch import Tensor
 from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.models.registry import build_model
+from sfisep_core.models.registry import build_model, describe_weights
 
 FORMAT_VERSION = 1
 _KEY = "sfisep"
@@ -191,9 +191,15 @@ def load_model(path: Path) -> SeparationModel:
     description = read_description(path)
     misfit = f"model file {path}: weights and description do not fit"
     try:
-        model = build_model(description.family, description.config)
+        # Before memory is taken for a model: settings may claim any size.
+        expected = describe_weights(description.family, description.config)
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            shapes = {name: file.get_slice(name).get_shape() for name in names}
+            stored = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+            check_fit(expected, stored, where=misfit)
+            weights = {name: file.get_tensor(name) for name in names}
+        model = build_model(description.family, description.config)
     except (
         ConfigError,
         ArithmeticError,
@@ -207,7 +213,6 @@ def load_model(path: Path) -> SeparationModel:
         raise CheckpointError(msg) from error
     reference = model.state_dict()
     check_finite(weights, path)
-    check_fit(reference, weights, where=misfit)
     model.load_state_dict(
         {name: tensor.to(reference[name].dtype) for name, tensor in weights.items()}
     )

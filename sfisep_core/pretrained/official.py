@@ -6,6 +6,7 @@ Format: see `safe_pickle`. Nothing in such a file is executed.
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
+from sfisep_core.models.registry import describe_weights
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.pretrained.native import check_finite, check_fit, save_model
 from sfisep_core.pretrained.safe_pickle import read_official_checkpoint
@@ -71,13 +73,15 @@ def load_official_model(path: Path) -> SFIConvTasNet:
     """
     checkpoint = read_official_checkpoint(path)
     try:
-        model = SFIConvTasNet(_config(checkpoint.settings))
+        settings = _config(checkpoint.settings)
+        expected = describe_weights(SFIConvTasNet.family, asdict(settings))
     except _MISFITS as error:
         raise _unfit_settings(path, error) from error
     weights = _rename(checkpoint.state_dict)
     check_finite(weights, path)
     misfit = f"checkpoint {path}: its weights do not fit its own settings"
-    check_fit(model.state_dict(), weights, where=misfit)
+    check_fit(expected, weights, where=misfit)
+    model = SFIConvTasNet(settings)
     model.load_state_dict(weights)
     return model.eval()
 

@@ -3,13 +3,23 @@
 import json
 import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from sfisep_core.config_values import build_config
+from sfisep_core.config_values import (
+    CheckedConfig,
+    Count,
+    CountOrNone,
+    PositiveShare,
+    Range,
+    SampleRate,
+    Share,
+    ShareBelowOne,
+    build_config,
+)
 from sfisep_core.data.mixing import MixingConfig
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.registry import FAMILIES
@@ -40,71 +50,72 @@ _FIXED = (
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(CheckedConfig):
     """Everything that decides what a run computes.
 
     Raises:
         ConfigError: A value is out of its range, or does not fit another.
     """
 
+    section = "training setting "
+
     family: str = "sfi-conv-tasnet"
     model: dict[str, Any] = field(default_factory=dict)  # settings of the family
     mixing: MixingConfig = field(default_factory=MixingConfig)
-    seed: int = 0
-    steps: int = 10000
-    batch_size: int = 6  # examples of an update, over all processes and micro-batches
-    accumulation: int = 1  # micro-batches of an update
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    steps: Count = 10000
+    # Examples of an update, over all processes and micro-batches
+    batch_size: Annotated[int, Range(1, 65536)] = 6
+    accumulation: Annotated[int, Range(1, 65536)] = 1  # micro-batches of an update
     # Weights by name: snr, si-sdr, pit-si-snr (in dB), and relative to the mixture l1, stft,
     # complex-mse, magnitude-l1, dissimilarity.
-    loss: dict[LossName, float] = field(default_factory=lambda: {"snr": 1.0})
-    floor_db: float = -30.0  # under a source's energy, relative to the mixture's
-    window_seconds: float = 0.064  # of the spectra in the last three losses
+    loss: dict[LossName, Annotated[float, Range(0, 1_000_000_000, above_low=True)]] = field(
+        default_factory=lambda: {"snr": 1.0}
+    )
+    # Under a source's energy, relative to the mixture's
+    floor_db: Annotated[float, Range(-200, 0)] = -30.0
+    window_seconds: PositiveShare = 0.064  # of the spectra in the last three losses
     dissimilarity: DissimilarityConfig = field(default_factory=DissimilarityConfig)
     mask_silent: bool = False  # leave silent stems out of the loss
     optimizer: Literal["adamw", "radam-lookahead", "adadelta"] = "adamw"
-    learning_rate: float = 2e-3
-    betas: tuple[float, float] = (0.9, 0.999)  # not of adadelta
-    rho: float = 0.95  # adadelta only
-    epsilon: float = 1e-8
-    weight_decay: float = 1e-2  # not of adadelta
-    lookahead_steps: int = 6  # radam-lookahead only
-    lookahead_alpha: float = 0.5
+    learning_rate: Annotated[float, Range(0, 1000)] = 2e-3
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)  # not of adadelta
+    rho: Share = 0.95  # adadelta only
+    epsilon: PositiveShare = 1e-8
+    weight_decay: Annotated[float, Range(0, 1000)] = 1e-2  # not of adadelta
+    lookahead_steps: Count = 6  # radam-lookahead only
+    lookahead_alpha: PositiveShare = 0.5
     # stable: constant, then linear to zero over the last decay_share of the steps. The constant
     # part does not depend on `steps`, so a run can be prolonged or ended early.
     schedule: Literal["stable", "cosine", "cosine-restarts"] = "stable"
-    warmup_steps: int = 100  # of every schedule
-    decay_share: float = 0.2
-    restart_steps: int = 200_000  # cosine-restarts only
-    restart_factor: float = 0.85  # height of a cosine, relative to that of the one before
-    clip_norm: float = 5.0  # inf = gradients are not clipped
-    ema_decay: float = 0.999  # 0 = the weights themselves are validated and kept
+    warmup_steps: CountOrNone = 100  # of every schedule
+    decay_share: Share = 0.2
+    restart_steps: Count = 200_000  # cosine-restarts only
+    restart_factor: PositiveShare = 0.85  # height of a cosine, relative to that of the one before
+    # inf = gradients are not clipped
+    clip_norm: Annotated[float, Range(0, math.inf, above_low=True)] = 5.0
+    ema_decay: Share = 0.999  # 0 = the weights themselves are validated and kept
     precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
     compile: bool = False  # torch.compile of the network behind the encoder
-    epoch_steps: int = 500  # between two validations
-    patience: int = 0  # stop after so many validations without a better score; 0 = never
-    checkpoint_minutes: float = 5.0
-    log_steps: int = 20
-    validation_rates: tuple[int, ...] = (8000, 16000, 32000)
-    validation_seconds: float = 30.0  # the middle of every track; 0 = whole tracks
-    validation_tracks: int = 0  # the first ones; 0 = all
-    audio_examples: int = 0  # validation tracks whose estimates are written at every validation
+    epoch_steps: Count = 500  # between two validations
+    patience: CountOrNone = 0  # stop after so many validations without a better score; 0 = never
+    checkpoint_minutes: Annotated[float, Range(0, math.inf)] = 5.0
+    log_steps: Count = 20
+    validation_rates: tuple[SampleRate, ...] = (8000, 16000, 32000)
+    # The middle of every track; 0 = whole tracks
+    validation_seconds: Annotated[float, Range(0, 1_000_000)] = 30.0
+    validation_tracks: CountOrNone = 0  # the first ones; 0 = all
+    # Validation tracks whose estimates are written at every validation
+    audio_examples: CountOrNone = 0
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work."""
-        for name, (holds, allowed) in _ALLOWED.items():
-            value = getattr(self, name)
-            if not holds(value):
-                _refuse(name, allowed, value)
+        super().__post_init__()
         if self.batch_size % self.accumulation:
             allowed = f"a divisor of batch_size ({self.batch_size})"
             _refuse("accumulation", allowed, self.accumulation)
-        if not all(0 <= beta < 1 for beta in self.betas):
-            _refuse("betas", "values of at least 0 and below 1", list(self.betas))
         if not self.loss:
             _refuse("loss", "one loss or more, as in {snr = 1.0}", "none")
-        for name, weight in self.loss.items():
-            if not 0 < weight < math.inf:
-                _refuse(f"loss.{name}", "a weight above 0 (or leave it out)", weight)
         for name, rates in self.rates.items():
             if not rates or not all(RATES[0] <= rate <= RATES[1] for rate in rates):
                 _refuse(name, f"rates of {RATES[0]} to {RATES[1]} Hz", list(rates))
@@ -184,42 +195,6 @@ def resumed_config(
 def show_config(config: TrainingConfig) -> str:
     """Give a configuration, the model's defaults included, as readable JSON."""
     return json.dumps(_expanded(config), indent=2)
-
-
-_Check = tuple[Callable[[Any], bool], str]  # NaN passes none
-_NOT_NEGATIVE: _Check = (lambda value: 0 <= value < math.inf, "at least 0")
-_COUNT: _Check = (lambda value: value >= 1, "at least 1")
-_SHARE: _Check = (lambda value: 0 <= value <= 1, "0 to 1")
-_POSITIVE_SHARE: _Check = (lambda value: 0 < value <= 1, "above 0 and at most 1")
-_UP_TO_1000: _Check = (lambda value: 0 <= value <= 1000, "0 to 1000")
-
-_ALLOWED: dict[str, _Check] = {
-    "seed": (lambda value: 0 <= value < 2**63, f"0 to {2**63 - 1}"),
-    "steps": _COUNT,
-    "batch_size": _COUNT,
-    "accumulation": _COUNT,
-    "floor_db": (lambda value: -200 <= value <= 0, "-200 to 0"),
-    "window_seconds": _POSITIVE_SHARE,
-    "learning_rate": _UP_TO_1000,
-    "rho": _SHARE,
-    "epsilon": _POSITIVE_SHARE,
-    "weight_decay": _UP_TO_1000,
-    "lookahead_steps": _COUNT,
-    "lookahead_alpha": _POSITIVE_SHARE,
-    "warmup_steps": _NOT_NEGATIVE,
-    "decay_share": _SHARE,
-    "restart_steps": _COUNT,
-    "restart_factor": _POSITIVE_SHARE,
-    "clip_norm": (lambda value: value > 0, "a value above 0"),
-    "ema_decay": _SHARE,
-    "epoch_steps": _COUNT,
-    "patience": _NOT_NEGATIVE,
-    "checkpoint_minutes": (lambda value: value >= 0, "at least 0"),
-    "log_steps": _COUNT,
-    "validation_seconds": _NOT_NEGATIVE,
-    "validation_tracks": _NOT_NEGATIVE,
-    "audio_examples": _NOT_NEGATIVE,
-}
 
 
 def _refuse(name: str, allowed: str, value: object) -> None:

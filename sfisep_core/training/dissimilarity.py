@@ -11,37 +11,29 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sfisep_core.errors import ConfigError
+from sfisep_core.config_values import CheckedConfig, ShareBelowOne
 from sfisep_core.training.spectral_losses import spectra
 from sfisep_core.training.waveform_losses import inverse_level, mixture_of
 
 
 @dataclass(frozen=True)
-class DissimilarityConfig:
+class DissimilarityConfig(CheckedConfig):
     """Settings of the loss "dissimilarity"; the defaults are those of the authors' program.
 
     Raises:
         ConfigError: A weight is out of its range.
     """
 
-    alpha: float = 0.001  # weight of the distances between sources
-    beta: float = 0.01  # of the distances from "other"
-    gamma: float = 0.03  # the same for "vocals"
+    section = "training setting dissimilarity."
+
+    # Weight of the distances between sources
+    alpha: ShareBelowOne = 0.001
+    beta: ShareBelowOne = 0.01  # of the distances from "other"
+    gamma: ShareBelowOne = 0.03  # the same for "vocals"
     # What estimates keep away from: the references of other sources (the program) or their
     # estimates (the paper, where alpha is for all pairs, also those with "other").
     against: Literal["references", "estimates"] = "references"
     domain: Literal["magnitude", "waveform"] = "magnitude"  # waveform: the program for Keras
-
-    def __post_init__(self) -> None:
-        """Refuse weights that cannot work."""
-        for name in ("alpha", "beta", "gamma"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:  # NaN neither
-                msg = (
-                    f"training setting dissimilarity.{name}: expected at least 0 and below 1, got "
-                    f"{value}"
-                )
-                raise ConfigError(msg)
 
 
 def dissimilarity_loss(

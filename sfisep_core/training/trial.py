@@ -8,13 +8,15 @@ import torch
 from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.models.registry import build_model
+from sfisep_core.models.registry import build_model, describe_weights
 from sfisep_core.pretrained.native import first_line
 
 # Hz, lowest and highest rate of training.
 RATES = (1000, 384_000)
 
 _SECONDS = 0.1
+# 4 GB in 32 bits, four times that with gradients and moments.
+_MOST_WEIGHTS = 1_000_000_000
 # What PyTorch and layers raise at sizes that do not work.
 _FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
@@ -37,6 +39,7 @@ def try_model(
         ConfigError: Settings do not fit each other, or the family does not work at a rate.
     """
     try:
+        _check_size(family, settings)
         model = build_model(family, settings).eval()
         native = model.native_rate
         if not RATES[0] <= native <= RATES[1]:
@@ -63,6 +66,16 @@ def try_model(
     ) as error:
         msg = f"training settings model: a {family} cannot be made so: {first_line(error)}"
         raise ConfigError(msg) from error
+
+
+def _check_size(family: str, settings: Mapping[str, Any]) -> None:
+    count = sum(weight.numel() for weight in describe_weights(family, settings).values())
+    if count > _MOST_WEIGHTS:
+        msg = (
+            f"training settings model: expected a {family} of at most {_MOST_WEIGHTS} weights, got "
+            f"{count}: choose smaller sizes"
+        )
+        raise ConfigError(msg)
 
 
 def _try_rate(model: SeparationModel, name: str, rate: int) -> None:

@@ -84,7 +84,10 @@ def test_wrong_setting_is_one_line(
 ) -> None:
     arguments = ["--data", tmp_path, "--out", tmp_path / "run", "--set", "steps=0"]
     assert run_sfisep("train", *arguments) == 2
-    assert capsys.readouterr().err == "error: training setting steps: expected at least 1, got 0\n"
+    assert capsys.readouterr().err == (
+        "error: training setting steps: expected 1 to 1000000000, got 0"
+        ": leave it out for the default, 10000\n"
+    )
     assert not (tmp_path / "run").exists()
 
 

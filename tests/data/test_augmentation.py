@@ -56,24 +56,40 @@ def assert_uniform(values: Draws, low: float, high: float) -> None:
 def test_impossible_probability_is_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError) as raised:
         MixingConfig(**{name: value})
-    assert str(raised.value) == f"training setting mixing.{name}: expected 0 to 1, got {value}"
+    default = getattr(MixingConfig(), name)
+    assert str(raised.value) == (
+        f"training setting mixing.{name}: expected 0 to 1, got {value}"
+        f": leave it out for the default, {default}"
+    )
+
+
+SPEEDS = ": leave it out for the default, [0.8, 0.9, 1.0, 1.0, 1.1, 1.25]"
+RATES = ": leave it out for the default, [8000, 11025, 16000, 22050, 24000, 32000]"
 
 
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("gain_db", -0.1, "0 to 60, got -0.1"),
-        ("gain_db", math.nan, "0 to 60, got nan"),
-        ("gain_db", math.inf, "0 to 60, got inf"),
-        ("equalizer_db", 20.5, "0 to 20, got 20.5"),
-        ("shift_seconds", -1.0, "0 to 3600, got -1.0"),
-        ("excerpt_seconds", 0.0, "values above 0, got [0.0]"),
-        ("excerpt_seconds", math.nan, "values above 0, got [nan]"),
-        ("speeds", (), "values above 0, got []"),
-        ("speeds", (1.0, -1.0), "values above 0, got [1.0, -1.0]"),
-        ("speeds", (1.0, 0.05), "values of 0.1 to 10, got [1.0, 0.05]"),
-        ("sample_rates", (8000, 0), "values above 0, got [8000, 0]"),
-        ("channels", 3, "1 or 2, got 3"),
+        ("gain_db", -0.1, "0 to 60, got -0.1: leave it out for the default, 4.0"),
+        ("gain_db", math.nan, "0 to 60, got nan: leave it out for the default, 4.0"),
+        ("gain_db", math.inf, "0 to 60, got inf: leave it out for the default, 4.0"),
+        ("equalizer_db", 20.5, "0 to 20, got 20.5: leave it out for the default, 6.0"),
+        ("shift_seconds", -1.0, "0 to 3600, got -1.0: leave it out for the default, 0.5"),
+        (
+            "excerpt_seconds",
+            0.0,
+            "above 0 and at most 3600, got 0.0: leave it out for the default, 3.0",
+        ),
+        (
+            "excerpt_seconds",
+            math.nan,
+            "above 0 and at most 3600, got nan: leave it out for the default, 3.0",
+        ),
+        ("speeds", (), "one value or more, got none"),
+        ("speeds", (1.0, -1.0), f"0.1 to 10, got [1.0, -1.0]{SPEEDS}"),
+        ("speeds", (1.0, 0.05), f"0.1 to 10, got [1.0, 0.05]{SPEEDS}"),
+        ("sample_rates", (8000, 0), f"1 to 384000, got [8000, 0]{RATES}"),
+        ("channels", 3, "1 or 2, got 3: leave it out for the default, 1"),
     ],
 )
 def test_impossible_setting_is_refused(name: str, value: Any, expected: str) -> None:

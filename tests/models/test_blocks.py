@@ -124,10 +124,13 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         with pytest.raises(ConfigError, match=f"8 channels of a network .* norm_groups = {groups}"):
             make_norm("global", 16, networks=2, norm_groups=groups, window=1)
     for setting in ("bottleneck_channels", "hidden_channels", "num_layers", "num_stacks"):
-        with pytest.raises(ConfigError, match="at least 1 and an odd kernel_size"):
+        with pytest.raises(ConfigError, match=f"tcn.{setting}: expected 1 to .*, got 0: leave it"):
             TCNConfig(**{setting: 0})  # type: ignore[arg-type]
     for kernel_size in (0, 2):
-        with pytest.raises(ConfigError, match=f"got .* and {kernel_size}$"):
+        message = (
+            f"kernel_size: expected an odd number of 1 to 129, got {kernel_size}: leave it out"
+        )
+        with pytest.raises(ConfigError, match=message):
             TCNConfig(kernel_size=kernel_size)
 
 

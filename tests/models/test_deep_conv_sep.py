@@ -64,13 +64,13 @@ def test_number_of_parameters_is_the_published_one(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_vertical": 0}, r"at least 1, got \(0, 4, 6, 3\)"),
-        ({"kernel_frames": 9}, r"got \(5, 4, 6, 9\), kernel_frames of at most frames, 8"),
-        ({"channels": 3}, "1 or 2 channels, got 3$"),
+        ({"num_vertical": 0}, "num_vertical: expected 1 to 8192, got 0"),
+        ({"kernel_frames": 9}, r"kernel_frames: expected at most network.frames \(8\), got 9$"),
+        ({"channels": 3}, "channels: expected 1 or 2, got 3"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^DeepConvSep: expected .*{message}"):
+    with pytest.raises(ConfigError, match=rf"^model setting network\.{message}"):
         replace(SMALL, **settings)
 
 

@@ -150,10 +150,10 @@ def test_samples_that_fill_no_window_are_silent() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"chunk_frames": 7}, "an even chunk_frames .* and 7"),
-        ({"num_blocks": 0}, "at least 1"),
-        ({"num_heads": 0}, "at least 1"),
-        ({"hidden_features": 0}, "at least 1"),
+        ({"chunk_frames": 7}, "chunk_frames: expected an even number of 2 to 65536, got 7"),
+        ({"num_blocks": 0}, "num_blocks: expected 1 to 64, got 0"),
+        ({"num_heads": 0}, "num_heads: expected 1 to 256, got 0"),
+        ({"hidden_features": 0}, "hidden_features: expected 1 to 65536, got 0"),
     ],
 )
 def test_sizes_are_checked(settings: dict[str, int], message: str) -> None:

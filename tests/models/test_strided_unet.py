@@ -124,7 +124,7 @@ def test_conditions_matter_and_do_not_mix(film: str) -> None:
 
 
 def test_sizes_are_checked() -> None:
-    with pytest.raises(ConfigError, match="expected two levels or more, got \\[4\\]"):
+    with pytest.raises(ConfigError, match="expected the channels of 2 to 12 levels, got 1"):
         StridedUNetConfig(channels=(4,))
     with pytest.raises(ConfigError, match="expected three widths, got \\[4, 4\\]"):
         StridedUNetConfig(control_widths=(4, 4))

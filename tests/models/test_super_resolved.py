@@ -192,5 +192,5 @@ def test_settings_that_do_not_fit_are_refused() -> None:
         )(torch.zeros(1, 1, 400), sample_rate=32000)
     with pytest.raises(ConfigError, match="three widths"):
         RestorerConfig(widths=(1,))
-    with pytest.raises(ConfigError, match="window of 0 to 1 s"):
+    with pytest.raises(ConfigError, match="window_seconds: expected above 0 and at most 1"):
         RestorerConfig(window_seconds=0)

@@ -261,12 +261,12 @@ def test_norm_of_generated_weights_is_the_plain_one_in_evaluation() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_blocks": 4}, "num_blocks: expected 3, 5, 7, ..., got 4"),
-        ({"num_layers": 0}, "num_layers: expected 1 or more, got 0"),
-        ({"bottleneck_factor": 0}, "bottleneck_factor: expected 1 or more, got 0"),
-        ({"control_layers": 0}, "control_layers: expected 1 or more"),
-        ({"key_size": 0}, "key_size: expected 1 or more"),
-        ({"halves_time": (0, 99)}, "halves_time: expected levels of 0 to 2, got 99"),
+        ({"num_blocks": 4}, "num_blocks: expected an odd number of 3 to 31, got 4"),
+        ({"num_layers": 0}, "num_layers: expected 1 to 64, got 0"),
+        ({"bottleneck_factor": 0}, "bottleneck_factor: expected 1 to 65536, got 0"),
+        ({"control_layers": 0}, "control_layers: expected 1 to 12"),
+        ({"key_size": 0}, "key_size: expected 1 to 4096"),
+        ({"halves_time": (0, 9)}, "halves_time: expected levels of 0 to 2, got 9"),
         ({"transform": "tdf"}, "tdf blocks stand by themselves; expected across none"),
         ({"transform": "tdc", "modulation": "film", "across": "none"}, "got none and film"),
     ],

@@ -234,8 +234,8 @@ _BAD_SETTINGS: dict[str, tuple[Change, str]] = {
     "N in words": (lambda s, _: s.update(N="many"), "many"),
     "N of another kind": (lambda s, _: s.update(N=[16]), "int"),
     "N infinite": (lambda s, _: s.update(N=float("inf")), "infinity"),
-    "negative N": (lambda s, _: s.update(N=-1), "at least one centre"),
-    "no layers": (lambda s, _: s.update(layers=0), "at least 1"),
+    "negative N": (lambda s, _: s.update(N=-1), "num_filters: expected 1 to 4096, got -1"),
+    "no layers": (lambda s, _: s.update(layers=0), "num_layers: expected 1 to 16, got 0"),
     "no stride": (lambda s, _: s.update(W=0), "stride"),
     "a list for a table": (lambda s, _: s.update(encoder_params=[1]), "get"),
     "half a range": (

@@ -99,74 +99,168 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("steps=0", "training setting steps: expected at least 1, got 0"),
+        (
+            "steps=0",
+            "training setting steps: expected 1 to 1000000000, got 0"
+            ": leave it out for the default, 10000",
+        ),
         ("steps=9.5", "training: steps: expected a value of type int, got 9.5"),
         ("steps=nine", "training: steps: expected a value of type int, got 'nine'"),
         ("steps=true", "training: steps: expected a value of type int, got True"),
-        ("batch_size=0", "training setting batch_size: expected at least 1, got 0"),
-        ("accumulation=0", "training setting accumulation: expected at least 1, got 0"),
+        (
+            "batch_size=0",
+            "training setting batch_size: expected 1 to 65536, got 0"
+            ": leave it out for the default, 6",
+        ),
+        (
+            "accumulation=0",
+            "training setting accumulation: expected 1 to 65536, got 0"
+            ": leave it out for the default, 1",
+        ),
         (
             "accumulation=4",
             "training setting accumulation: expected a divisor of batch_size (6), got 4",
         ),
-        ("decay_share=1.5", "training setting decay_share: expected 0 to 1, got 1.5"),
-        ("ema_decay=-0.1", "training setting ema_decay: expected 0 to 1, got -0.1"),
-        ("learning_rate=nan", "training setting learning_rate: expected 0 to 1000, got nan"),
-        ("learning_rate=inf", "training setting learning_rate: expected 0 to 1000, got inf"),
-        ("weight_decay=-1", "training setting weight_decay: expected 0 to 1000, got -1.0"),
-        ("epsilon=0", "training setting epsilon: expected above 0 and at most 1, got 0.0"),
+        (
+            "decay_share=1.5",
+            "training setting decay_share: expected 0 to 1, got 1.5"
+            ": leave it out for the default, 0.2",
+        ),
+        (
+            "ema_decay=-0.1",
+            "training setting ema_decay: expected 0 to 1, got -0.1"
+            ": leave it out for the default, 0.999",
+        ),
+        (
+            "learning_rate=nan",
+            "training setting learning_rate: expected 0 to 1000, got nan"
+            ": leave it out for the default, 0.002",
+        ),
+        (
+            "learning_rate=inf",
+            "training setting learning_rate: expected 0 to 1000, got inf"
+            ": leave it out for the default, 0.002",
+        ),
+        (
+            "weight_decay=-1",
+            "training setting weight_decay: expected 0 to 1000, got -1.0"
+            ": leave it out for the default, 0.01",
+        ),
+        (
+            "epsilon=0",
+            "training setting epsilon: expected above 0 and at most 1, got 0.0"
+            ": leave it out for the default, 1e-08",
+        ),
         (
             "betas=[0.9, 1]",
-            "training setting betas: expected values of at least 0 and below 1, got [0.9, 1.0]",
+            "training setting betas: expected at least 0 and below 1, got [0.9, 1.0]"
+            ": leave it out for the default, [0.9, 0.999]",
         ),
         ("betas=[0.9]", "training: betas: expected a list of 2 values, got [0.9]"),
         ("betas=0.9", "training: betas: expected a list of 2 values, got 0.9"),
-        ("floor_db=3", "training setting floor_db: expected -200 to 0, got 3.0"),
+        (
+            "floor_db=3",
+            "training setting floor_db: expected -200 to 0, got 3.0"
+            ": leave it out for the default, -30.0",
+        ),
         (
             "optimizer=sgd",
             "training: optimizer: expected one of adamw, radam-lookahead, adadelta, got 'sgd'",
         ),
-        ("rho=1.5", "training setting rho: expected 0 to 1, got 1.5"),
+        (
+            "rho=1.5",
+            "training setting rho: expected 0 to 1, got 1.5: leave it out for the default, 0.95",
+        ),
         (
             "window_seconds=0",
-            "training setting window_seconds: expected above 0 and at most 1, got 0.0",
+            "training setting window_seconds: expected above 0 and at most 1, got 0.0"
+            ": leave it out for the default, 0.064",
         ),
         (
             "dissimilarity.beta=1",
-            "training setting dissimilarity.beta: expected at least 0 and below 1, got 1.0",
+            "training setting dissimilarity.beta: expected at least 0 and below 1, got 1.0"
+            ": leave it out for the default, 0.01",
         ),
         (
             "dissimilarity.against=targets",
             "training: dissimilarity.against: expected one of references, estimates, got 'targets'",
         ),
-        ("lookahead_steps=0", "training setting lookahead_steps: expected at least 1, got 0"),
+        (
+            "lookahead_steps=0",
+            "training setting lookahead_steps: expected 1 to 1000000000, got 0"
+            ": leave it out for the default, 6",
+        ),
         (
             "lookahead_alpha=0",
-            "training setting lookahead_alpha: expected above 0 and at most 1, got 0.0",
+            "training setting lookahead_alpha: expected above 0 and at most 1, got 0.0"
+            ": leave it out for the default, 0.5",
         ),
-        ("restart_steps=0", "training setting restart_steps: expected at least 1, got 0"),
+        (
+            "restart_steps=0",
+            "training setting restart_steps: expected 1 to 1000000000, got 0"
+            ": leave it out for the default, 200000",
+        ),
         (
             "restart_factor=1.1",
-            "training setting restart_factor: expected above 0 and at most 1, got 1.1",
+            "training setting restart_factor: expected above 0 and at most 1, got 1.1"
+            ": leave it out for the default, 0.85",
         ),
-        ("warmup_steps=-1", "training setting warmup_steps: expected at least 0, got -1"),
-        ("clip_norm=0", "training setting clip_norm: expected a value above 0, got 0.0"),
-        ("clip_norm=nan", "training setting clip_norm: expected a value above 0, got nan"),
+        (
+            "warmup_steps=-1",
+            "training setting warmup_steps: expected 0 to 1000000000, got -1"
+            ": leave it out for the default, 100",
+        ),
+        (
+            "clip_norm=0",
+            "training setting clip_norm: expected a value above 0, got 0.0"
+            ": leave it out for the default, 5.0",
+        ),
+        (
+            "clip_norm=nan",
+            "training setting clip_norm: expected a value above 0, got nan"
+            ": leave it out for the default, 5.0",
+        ),
         ("precision=fp8", "training: precision: expected one of fp32, bf16, fp16, fp64, got 'fp8'"),
-        ("seed=-1", f"training setting seed: expected 0 to {2**63 - 1}, got -1"),
-        ("epoch_steps=0", "training setting epoch_steps: expected at least 1, got 0"),
-        ("log_steps=0", "training setting log_steps: expected at least 1, got 0"),
-        ("patience=-1", "training setting patience: expected at least 0, got -1"),
+        (
+            "seed=-1",
+            f"training setting seed: expected 0 to {2**63 - 1}, got -1"
+            ": leave it out for the default, 0",
+        ),
+        (
+            "epoch_steps=0",
+            "training setting epoch_steps: expected 1 to 1000000000, got 0"
+            ": leave it out for the default, 500",
+        ),
+        (
+            "log_steps=0",
+            "training setting log_steps: expected 1 to 1000000000, got 0"
+            ": leave it out for the default, 20",
+        ),
+        (
+            "patience=-1",
+            "training setting patience: expected 0 to 1000000000, got -1"
+            ": leave it out for the default, 0",
+        ),
         (
             "checkpoint_minutes=nan",
-            "training setting checkpoint_minutes: expected at least 0, got nan",
+            "training setting checkpoint_minutes: expected at least 0, got nan"
+            ": leave it out for the default, 5.0",
         ),
         (
             "validation_seconds=inf",
-            "training setting validation_seconds: expected at least 0, got inf",
+            "training setting validation_seconds: expected 0 to 1000000, got inf"
+            ": leave it out for the default, 30.0",
         ),
-        ("validation_tracks=-1", "training setting validation_tracks: expected at least 0, got -1"),
-        ("audio_examples=-1", "training setting audio_examples: expected at least 0, got -1"),
+        (
+            "validation_tracks=-1",
+            "training setting validation_tracks: expected 0 to 1000000000, got -1"
+            ": leave it out for the default, 0",
+        ),
+        (
+            "audio_examples=-1",
+            "training setting audio_examples: expected 0 to 1000000000, got -1"
+            ": leave it out for the default, 0",
+        ),
         (
             "model.native_rate=1",
             "training setting model.native_rate: expected 1000 to 384000 Hz, got 1",
@@ -182,29 +276,34 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
         ),
         (
             "loss={snr=0}",
-            "training setting loss.snr: expected a weight above 0 (or leave it out), got 0.0",
+            "training setting loss.snr: expected above 0 and at most 1000000000, got 0.0",
         ),
         (
             "loss.l1=inf",
-            "training setting loss.l1: expected a weight above 0 (or leave it out), got inf",
+            "training setting loss.l1: expected above 0 and at most 1000000000, got inf",
         ),
         ("loss.l1=much", "training: loss.l1: expected a value of type float, got 'much'"),
         ("loss.sisdr=1", "training: unknown setting 'loss.sisdr'; did you mean loss.si-sdr?"),
         ("mixing=3", "training: mixing: expected a table of settings, got 3"),
         ("mixing.speeds=1.0", "training: mixing.speeds: expected a list, got 1.0"),
-        ("mixing.speeds=[]", "training setting mixing.speeds: expected values above 0, got []"),
+        (
+            "mixing.speeds=[]",
+            "training setting mixing.speeds: expected one value or more, got none",
+        ),
         (
             "mixing.sample_rates=[8000, 0]",
-            "training setting mixing.sample_rates: expected values above 0, got [8000, 0]",
+            "training setting mixing.sample_rates: expected 1 to 384000, got [8000, 0]"
+            ": leave it out for the default, [8000, 11025, 16000, 22050, 24000, 32000]",
         ),
         (
             "mixing.sample_rates=[8000, 400000]",
-            "training setting mixing.sample_rates: expected rates of 1000 to 384000 Hz, "
-            "got [8000, 400000]",
+            "training setting mixing.sample_rates: expected 1 to 384000, got [8000, 400000]"
+            ": leave it out for the default, [8000, 11025, 16000, 22050, 24000, 32000]",
         ),
         (
             "mixing.excerpt_seconds=-1",
-            "training setting mixing.excerpt_seconds: expected values above 0, got [-1.0]",
+            "training setting mixing.excerpt_seconds: expected above 0 and at most 3600, got -1.0"
+            ": leave it out for the default, 3.0",
         ),
         (
             "validation_rates=[]",
@@ -229,7 +328,8 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
         ),
         (
             "model.tcn.norm_window=4",
-            "norm window: expected an odd number of frames of at least 1, got 4",
+            "model setting tcn.norm_window: expected an odd number of 1 to 100001, got 4"
+            ": leave it out for the default, 201",
         ),
     ],
 )
@@ -424,7 +524,7 @@ def test_shown_configuration_is_valid_input() -> None:
     ],
 )
 def test_models_that_cannot_be_made_are_one_line(override: str) -> None:
-    with pytest.raises(ConfigError, match=r"^training setting[^\n]* model[^\n]*\Z"):
+    with pytest.raises(ConfigError, match=r"^(training settings model|model setting)[^\n]*\Z"):
         load_config(overrides=[override])
 
 

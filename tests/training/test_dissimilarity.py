@@ -180,6 +180,8 @@ def test_silent_sources_that_are_left_out_take_their_terms_along() -> None:
 def test_impossible_weights_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigError) as raised:
         DissimilarityConfig(**{name: value})  # type: ignore[arg-type]
+    default = getattr(DissimilarityConfig(), name)
     assert str(raised.value) == (
-        f"training setting dissimilarity.{name}: expected at least 0 and below 1, got {value}"
+        f"training setting dissimilarity.{name}: expected at least 0 and below 1, got {value}: "
+        f"leave it out for the default, {default}"
     )

@@ -6,11 +6,13 @@ Bronzi and Zhong, "Attention is all you need in speech separation", ICASSP 2021 
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.norms import GlobalNorm
 
@@ -19,31 +21,22 @@ _LAYER_NORM_EPS = 1e-6  # of norms of one frame
 
 
 @dataclass(frozen=True)
-class DualPathConfig:
+class DualPathConfig(CheckedConfig):
     """Size of a dual-path transformer; the defaults are SepFormer's.
 
     Raises:
         ConfigError: A size is below 1, or chunks have no half.
     """
 
-    chunk_frames: int = 250  # <K>, even; chunks are half of that apart
-    num_blocks: int = 2
-    intra_layers: int = 8  # within chunks, of every block
-    inter_layers: int = 8  # from chunk to chunk
-    num_heads: int = 8
-    hidden_features: int = 1024  # inside a feed-forward part
+    section = "model setting network."
 
-    def __post_init__(self) -> None:
-        """Check the sizes."""
-        counts = (self.num_blocks, self.intra_layers, self.inter_layers, self.num_heads)
-        sizes = (*counts, self.hidden_features)
-        if min(sizes) < 1 or self.chunk_frames < 2 or self.chunk_frames % 2:
-            msg = (
-                "dual path: expected num_blocks, intra_layers, inter_layers, num_heads and "
-                "hidden_features of at least 1 and an even chunk_frames of 2 or more, got "
-                f"{sizes} and {self.chunk_frames}"
-            )
-            raise ConfigError(msg)
+    # <K>, even; chunks are half of that apart
+    chunk_frames: Annotated[int, Range(2, 65536, parity="even")] = 250
+    num_blocks: Annotated[int, Range(1, 64)] = 2
+    intra_layers: Annotated[int, Range(1, 64)] = 8  # within chunks, of every block
+    inter_layers: Annotated[int, Range(1, 64)] = 8  # from chunk to chunk
+    num_heads: Annotated[int, Range(1, 256)] = 8
+    hidden_features: Annotated[int, Range(1, 65536)] = 1024  # inside a feed-forward part
 
 
 class DualPathNetwork(nn.Module):

@@ -6,11 +6,13 @@ AAAI 2022 (evidence and network; masks that add up to one are ours).
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from sfisep_core.audio.stft import STFT, STFTConfig
+from sfisep_core.config_values import CheckedConfig, PositiveShare, Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.ratio_mask import ratio_mask
 from sfisep_core.models.blocks.super_resolution import SuperResolutionNetwork
@@ -24,7 +26,7 @@ _LEAST_MAGNITUDE = 1e-4
 
 
 @dataclass(frozen=True)
-class RestorerConfig:
+class RestorerConfig(CheckedConfig):
     """Settings of a restorer.
 
     Attributes:
@@ -37,17 +39,17 @@ class RestorerConfig:
             least 1.
     """
 
+    section = "model setting restorer."
+
     network: bool = True
-    window_seconds: float = 0.032
-    widths: tuple[int, ...] = (16, 32, 16)
+    window_seconds: PositiveShare = 0.032
+    widths: tuple[Annotated[int, Range(1, 4096)], ...] = (16, 32, 16)
 
     def __post_init__(self) -> None:
-        """Check the values."""
-        if not 0 < self.window_seconds <= 1:
-            msg = f"restorer: expected a window of 0 to 1 s, got {self.window_seconds}"
-            raise ConfigError(msg)
-        if len(self.widths) != 3 or min(self.widths) < 1:  # as many as norms
-            msg = f"restorer: expected three widths of at least 1, got {list(self.widths)}"
+        """Check values and the number of widths."""
+        super().__post_init__()
+        if len(self.widths) != 3:  # as many as norms
+            msg = f"model setting restorer.widths: expected three widths, got {list(self.widths)}"
             raise ConfigError(msg)
 
 

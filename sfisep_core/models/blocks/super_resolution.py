@@ -5,13 +5,14 @@ AAAI 2022.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sfisep_core.audio.stft import STFT, STFTConfig
+from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
 
 Heuristic = Literal["paper", "share"]
@@ -24,7 +25,7 @@ _MOST = 100.0
 
 
 @dataclass(frozen=True)
-class SuperResolutionConfig:
+class SuperResolutionConfig(CheckedConfig):
     """Settings of a super-resolution network; the defaults are the published ones.
 
     Attributes:
@@ -36,17 +37,20 @@ class SuperResolutionConfig:
         ConfigError: There are not three widths of at least 1, or no such heuristic.
     """
 
+    section = "model setting super_resolution."
+
     stft: STFTConfig = field(default_factory=lambda: STFTConfig(n_fft=256, hop=64))
-    widths: tuple[int, ...] = (128, 256, 128)
+    widths: tuple[Annotated[int, Range(1, 4096)], ...] = (128, 256, 128)
     heuristic: Heuristic = "share"
 
     def __post_init__(self) -> None:
-        """Check the values."""
-        if len(self.widths) != len(_KERNELS) - 1 or min(self.widths) < 1:
-            msg = f"super-resolution: expected three widths of at least 1, got {list(self.widths)}"
-            raise ConfigError(msg)
-        if self.heuristic not in ("paper", "share"):
-            msg = f"super-resolution: heuristic: expected paper or share, got {self.heuristic!r}"
+        """Check values and the number of widths."""
+        super().__post_init__()
+        if len(self.widths) != len(_KERNELS) - 1:
+            msg = (
+                "model setting super_resolution.widths: expected three widths, got "
+                f"{list(self.widths)}"
+            )
             raise ConfigError(msg)
 
 

@@ -6,42 +6,37 @@ run as grouped convolutions); Saito et al. 2022 (its use between SFI layers).
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
-from sfisep_core.errors import ConfigError
+from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.models.blocks.norms import InputNormKind, NormKind, make_norm
 
 
 @dataclass(frozen=True)
-class TCNConfig:
+class TCNConfig(CheckedConfig):
     """Size of a temporal convolutional network.
 
     Raises:
         ConfigError: A size is below 1, or the kernel has no middle.
     """
 
-    bottleneck_channels: int = 160  # <B>, between the layers
-    hidden_channels: int = 160  # <H>, inside a layer
-    kernel_size: int = 3  # <P>, of the depthwise convolutions
-    num_layers: int = 6  # <X>, dilations 1, 2, 4, ... of a stack
-    num_stacks: int = 2  # <R>
+    section = "model setting tcn."
+
+    bottleneck_channels: Annotated[int, Range(1, 4096)] = 160  # <B>, between the layers
+    hidden_channels: Annotated[int, Range(1, 8192)] = 160  # <H>, inside a layer
+    # <P>, of the depthwise convolutions
+    kernel_size: Annotated[int, Range(1, 129, parity="odd")] = 3
+    num_layers: Annotated[int, Range(1, 16)] = 6  # <X>, dilations 1, 2, 4, ... of a stack
+    num_stacks: Annotated[int, Range(1, 64)] = 2  # <R>
     norm: NormKind = "global"
     # Of the input; "same": as `norm`. With batch norms behind it, "window" makes the masks
     # independent of the level of a recording, which running statistics are not.
     input_norm: InputNormKind = "same"
-    norm_groups: int = 8  # "global" norm only
-    norm_window: int = 201  # frames, "window" norms only: 0.5 s at 400 frames a second
-
-    def __post_init__(self) -> None:
-        """Check the sizes."""
-        sizes = (self.bottleneck_channels, self.hidden_channels, self.num_layers, self.num_stacks)
-        if min(sizes) < 1 or self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            msg = (
-                "tcn: expected bottleneck_channels, hidden_channels, num_layers and num_stacks of "
-                f"at least 1 and an odd kernel_size, got {sizes} and {self.kernel_size}"
-            )
-            raise ConfigError(msg)
+    norm_groups: Annotated[int, Range(1, 4096)] = 8  # "global" norm only
+    # Frames, "window" norms only: 0.5 s at 400 frames a second
+    norm_window: Annotated[int, Range(1, 100001, parity="odd")] = 201
 
     @property
     def norms(self) -> set[NormKind]:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.conditioning import (
     DenseControl,
@@ -28,49 +29,38 @@ Modulation = Literal["none", "film", "film-simple", "pocm", "gpocm"]
 
 
 @dataclass(frozen=True)
-class TFCUNetConfig:
+class TFCUNetConfig(CheckedConfig):
     """Form and size of the network; the defaults are the small TFC-TDF U-Net's.
 
     Raises:
         ConfigError: A value does not fit another.
     """
 
-    num_blocks: int = 7  # odd: encoders, one in the middle, decoders
-    channels: int = 24
+    section = "model setting network."
+
+    # Odd: encoders, one in the middle, decoders
+    num_blocks: Annotated[int, Range(3, 31, parity="odd")] = 7
+    channels: Annotated[int, Range(1, 1024)] = 24
     transform: Literal["tfc", "tdc", "tdf"] = "tfc"  # of a block
     across: Literal["none", "tdf", "lasaft", "lightsaft"] = "tdf"  # added: over all frequencies
-    num_layers: int = 5  # convolutions of a TFC or TDC
-    bottleneck_factor: int | None = 16  # bins per unit between two dense layers; None = one layer
-    min_units: int = 16
+    num_layers: Annotated[int, Range(1, 64)] = 5  # convolutions of a TFC or TDC
+    # Bins per unit between two dense layers; None = one layer
+    bottleneck_factor: Annotated[int, Range(1, 65536)] | None = 16
+    min_units: Annotated[int, Range(1, 65536)] = 16
     bias: bool = False  # of dense layers
     affine: bool = False  # weights of their norms
-    halves_time: tuple[int, ...] | None = None  # at these levels, 0 = outermost; None = at all
+    # At these levels, 0 = outermost; None = at all
+    halves_time: tuple[Annotated[int, Range(0, 14)], ...] | None = None
     modulation: Modulation = "none"
     conditioned: Literal["encoder", "decoder", "full"] = "decoder"  # blocks that are modulated
-    embedding: int = 32  # numbers by which a source is known
-    control_layers: int = 3  # each twice as wide as the one before
-    num_latent: int = 6  # LaSAFT: latent sources
-    key_size: int = 32  # LaSAFT: numbers of a key
+    embedding: Annotated[int, Range(1, 4096)] = 32  # numbers by which a source is known
+    control_layers: Annotated[int, Range(1, 12)] = 3  # each twice as wide as the one before
+    num_latent: Annotated[int, Range(1, 256)] = 6  # LaSAFT: latent sources
+    key_size: Annotated[int, Range(1, 4096)] = 32  # LaSAFT: numbers of a key
 
     def __post_init__(self) -> None:
-        """Check the values."""
-        if self.num_blocks < 3 or self.num_blocks % 2 == 0:
-            msg = f"TFC U-Net num_blocks: expected 3, 5, 7, ..., got {self.num_blocks}"
-            raise ConfigError(msg)
-        least = {
-            "channels": self.channels,
-            "num_layers": self.num_layers,
-            "bottleneck_factor": 1 if self.bottleneck_factor is None else self.bottleneck_factor,
-            "min_units": self.min_units,
-            "embedding": self.embedding,
-            "control_layers": self.control_layers,
-            "num_latent": self.num_latent,
-            "key_size": self.key_size,
-        }
-        for name, value in least.items():
-            if value < 1:
-                msg = f"TFC U-Net {name}: expected 1 or more, got {value}"
-                raise ConfigError(msg)
+        """Check values, and those that do not go together."""
+        super().__post_init__()
         far = [level for level in self.halves_time or () if not 0 <= level < self.levels]
         if far:
             msg = f"TFC U-Net halves_time: expected levels of 0 to {self.levels - 1}, got {far[0]}"

@@ -75,6 +75,11 @@ class ChannelsSideBySide(SeparationModel):
         stems = torch.cat(map_side_by_side(separate, parts))  # (B C, S, 1, T)
         return stems.view(batch, channels, -1, length).transpose(1, 2)
 
+    @property
+    def base(self) -> SeparationModel | None:
+        """The model's own; see `SeparationModel.base`."""
+        return self.model.base
+
     def _prepare(self, sample_rate: int) -> None:
         """Make what threads would otherwise make once each."""
         for module in self.model.modules():
