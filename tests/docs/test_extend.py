@@ -1,0 +1,82 @@
+"""The recipes of docs/how-to/extend.md, run as they stand."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sfisep_core.models.registry import FAMILIES, build_model
+from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.separation.separator import Separator
+from sfisep_core.sfi import FILTERS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/extend.md"
+_, *SECTIONS = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+SMALL_TCN = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 2, "num_stacks": 1}
+
+
+@pytest.fixture(autouse=True)
+def tables() -> Iterator[None]:
+    """Leave the tables of filters and families as they were."""
+    filters, families = dict(FILTERS), dict(FAMILIES)
+    yield
+    for table, before in ((FILTERS, filters), (FAMILIES, families)):
+        for name in set(table) - set(before):
+            del table[name]  # type: ignore[attr-defined]
+
+
+def run(title: str) -> dict[str, Any]:
+    """Run all Python blocks of a recipe, one after the other."""
+    (section,) = (text for text in SECTIONS if text.startswith(f"{title}\n"))
+    names: dict[str, Any] = {"__name__": "recipe"}
+    torch.manual_seed(0)
+    for block in re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+        exec(compile(block, str(PAGE), "exec"), names)  # noqa: S102
+    return names
+
+
+def learns(family: str, settings: dict[str, Any]) -> torch.nn.Module:
+    """Train a model for some steps on noise, and check that its loss falls."""
+    torch.manual_seed(0)
+    model = build_model(family, settings)
+    mixture = 0.1 * torch.randn(1, 1, 2000)
+    optimizer, losses = torch.optim.Adam(model.parameters(), lr=1e-2), []
+    for _ in range(3):
+        optimizer.zero_grad()
+        stems = model(mixture, sample_rate=8000)
+        loss = (stems - 0.25 * mixture.unsqueeze(1)).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    for name, parameter in model.named_parameters():
+        assert ".filters." not in name or parameter.grad is not None
+    assert losses[-1] < losses[0]
+    return model
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda text: text.splitlines()[0])
+def test_recipes_are_short(section: str) -> None:
+    assert section.rstrip().count("\n") < 60
+
+
+def test_an_analog_filter_from_the_recipe_works(tmp_path: Path) -> None:
+    run("Add an analog filter")
+    settings = {"filters": "sinc", "design": "time", "num_filters": 8, "mask": "free"}
+    model = learns("sfi-conv-tasnet", {**settings, "tcn": SMALL_TCN})
+    save_model(model, tmp_path / "sinc.safetensors")  # type: ignore[arg-type]
+    loaded = load_model(tmp_path / "sinc.safetensors")
+    assert all(map(torch.equal, loaded.state_dict().values(), model.state_dict().values()))
+
+
+def test_a_family_from_the_recipe_works(tmp_path: Path) -> None:
+    run("Add a family")
+    model = learns("linear", {"num_filters": 8})
+    save_model(model, tmp_path / "linear.safetensors")  # type: ignore[arg-type]
+    separator = Separator(tmp_path / "linear.safetensors", device="cpu")
+    mixture = torch.randn(2, 8000).numpy()
+    stems = separator.separate((mixture, 22050)).stems
+    assert set(stems) == set(model.sources)
+    assert all(stem.shape == mixture.shape for stem in stems.values())
