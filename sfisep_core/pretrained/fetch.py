@@ -2,7 +2,6 @@
 
 import logging
 import re
-import zipfile
 from pathlib import Path
 
 from sfisep_core.errors import CheckpointError, ConfigError
@@ -15,6 +14,7 @@ from sfisep_core.pretrained.cache import (
     keep,
     locked,
 )
+from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.hub import fetch_checkpoint
 from sfisep_core.pretrained.native import load_model
 from sfisep_core.pretrained.official import convert_official_checkpoint
@@ -190,7 +190,7 @@ def _fetch_address(
         raise CheckpointError(msg) from error
     weights = downloaded
     try:
-        if zipfile.is_zipfile(downloaded):
+        if model_file_kind(downloaded) == "torch":
             weights = folder / "model.safetensors"
             convert_official_checkpoint(downloaded, weights)
         load_model(weights)

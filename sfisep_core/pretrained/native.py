@@ -15,7 +15,9 @@ from torch import Tensor
 from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.models.registry import build_model, describe_weights
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.declared_size import check_declared_size, check_fit
+from sfisep_core.pretrained.file_kinds import check_kind
 
 FORMAT_VERSION = 1
 _KEY = "sfisep"
@@ -97,11 +99,15 @@ def read_description(path: Path) -> ModelDescription:
     Raises:
         CheckpointError: Not a native model file, or one of a later format.
     """
+    check_kind(path, "safetensors")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError, struct.error) as error:
-        msg = f"model file {path}: expected a safetensors file, cannot be read as one: {error}"
+        msg = (
+            f"model file {path}: expected a safetensors file, cannot be read as one, perhaps "
+            f"because it is cut ({path.stat().st_size} bytes): {error}: fetch it again"
+        )
         raise CheckpointError(msg) from error
     try:
         description = json.loads(metadata[_KEY])
@@ -139,37 +145,6 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
             raise CheckpointError(msg)
 
 
-def check_fit(expected: Mapping[str, Tensor], found: object, *, where: str) -> None:
-    """Refuse weights that are not those of a model.
-
-    Args:
-        expected: The model's own weights by name.
-        found: What is to be loaded in their place.
-        where: What is wrong otherwise, for the message.
-
-    Raises:
-        CheckpointError: `found` is no mapping, or a weight is missing, unknown, no tensor or of
-            another shape; the message names the first and counts the others.
-    """
-    if not isinstance(found, Mapping):
-        msg = f"{where}: expected weights by name, found {type(found).__name__}"
-        raise CheckpointError(msg)
-    misfits = [f"weight {name} is missing" for name in expected if name not in found]
-    misfits += [f"weight {name} is unknown to the model" for name in found if name not in expected]
-    for name in (name for name in expected if name in found):
-        if not isinstance(found[name], Tensor):
-            misfits.append(f"weight {name} is no tensor")
-        elif found[name].shape != expected[name].shape:
-            misfits.append(
-                f"size mismatch of weight {name}: expected {list(expected[name].shape)}, "
-                f"found {list(found[name].shape)}"
-            )
-    if misfits:
-        others = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
-        msg = f"{where}: {misfits[0]}{others}"
-        raise CheckpointError(msg)
-
-
 def first_line(error: BaseException) -> str:
     """Give the first line of an error that others raised: torch's messages have many."""
     return (str(error).splitlines() or [type(error).__name__])[0]
@@ -191,15 +166,11 @@ def load_model(path: Path) -> SeparationModel:
     description = read_description(path)
     misfit = f"model file {path}: weights and description do not fit"
     try:
-        # Before memory is taken for a model: settings may claim any size.
-        expected = describe_weights(description.family, description.config)
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            shapes = {name: file.get_slice(name).get_shape() for name in names}
-            stored = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-            check_fit(expected, stored, where=misfit)
-            weights = {name: file.get_tensor(name) for name in names}
-        model = build_model(description.family, description.config)
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+            check_declared_size(description.family, description.config, shapes, where=misfit)
+            model = build_model(description.family, description.config)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (
         ConfigError,
         ArithmeticError,
@@ -207,6 +178,7 @@ def load_model(path: Path) -> SeparationModel:
         ValueError,
         RuntimeError,
         OSError,
+        MemoryError,
         SafetensorError,
     ) as error:
         msg = f"{misfit}: {first_line(error)}"

@@ -1,6 +1,6 @@
 """Checkpoints of the published SFI Conv-TasNet program, as models of this one.
 
-Format: see `safe_pickle`. Nothing in such a file is executed.
+Format: see `official_checkpoint`. Nothing in such a file is executed.
 """
 
 import os
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
-from sfisep_core.models.registry import describe_weights
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
-from sfisep_core.pretrained.native import check_finite, check_fit, save_model
-from sfisep_core.pretrained.safe_pickle import read_official_checkpoint
+from sfisep_core.pretrained.declared_size import check_declared_size
+from sfisep_core.pretrained.native import check_finite, save_model
+from sfisep_core.pretrained.official_checkpoint import read_official_checkpoint
 
 # The order of the grouped networks in the published weights.
 OFFICIAL_SOURCES = ("drums", "bass", "other", "vocals")
@@ -72,16 +72,16 @@ def load_official_model(path: Path) -> SFIConvTasNet:
         CheckpointError: The file is missing, damaged, or holds another kind of model.
     """
     checkpoint = read_official_checkpoint(path)
+    weights = _rename(checkpoint.state_dict)
+    misfit = f"checkpoint {path}: its weights do not fit its own settings"
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     try:
-        settings = _config(checkpoint.settings)
-        expected = describe_weights(SFIConvTasNet.family, asdict(settings))
+        config = _config(checkpoint.settings)
+        check_declared_size(SFIConvTasNet.family, asdict(config), shapes, where=misfit)
+        model = SFIConvTasNet(config)
     except _MISFITS as error:
         raise _unfit_settings(path, error) from error
-    weights = _rename(checkpoint.state_dict)
     check_finite(weights, path)
-    misfit = f"checkpoint {path}: its weights do not fit its own settings"
-    check_fit(expected, weights, where=misfit)
-    model = SFIConvTasNet(settings)
     model.load_state_dict(weights)
     return model.eval()
 

@@ -122,11 +122,11 @@ def list_models() -> list[ModelEntry]:
     for model in cached_models():
         if model.name not in RELEASED:
             try:
-                about = read_description(model.path)
-            except CheckpointError:
-                about = None
-            state = "damaged" if about is None else _state(model)
-            entries.append(_entry(model.name, "address", state, about))
+                entries.append(
+                    _entry(model.name, "address", _state(model), read_description(model.path))
+                )
+            except (CheckpointError, TypeError, ValueError, OverflowError):
+                entries.append(_entry(model.name, "address", "damaged", None))
     return entries
 
 

@@ -1,13 +1,13 @@
 """From the name or path a user gives to a loaded model."""
 
 import os
-import zipfile
 from pathlib import Path
 
 from sfisep_core.errors import CheckpointError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.address import is_address
 from sfisep_core.pretrained.fetch import fetch_model
+from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.native import load_model
 from sfisep_core.pretrained.official import load_official_model
 from sfisep_core.pretrained.registry import BUNDLED, RELEASED
@@ -31,7 +31,7 @@ def resolve_model(name: str | Path, *, progress: Progress | None = None) -> Sepa
             failed download.
     """
     path = model_path(str(name), progress=progress)
-    return load_official_model(path) if zipfile.is_zipfile(path) else load_model(path)
+    return load_official_model(path) if model_file_kind(path) == "torch" else load_model(path)
 
 
 def model_path(name: str, *, progress: Progress | None = None) -> Path:

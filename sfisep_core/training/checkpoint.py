@@ -1,6 +1,5 @@
 """Training checkpoints: everything a run needs to go on, and the averaged weights."""
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,21 +11,9 @@ from torch import nn
 
 from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError, ConfigError
-from sfisep_core.pretrained.native import first_line
+from sfisep_core.pretrained.torch_files import read_torch_file
 
 CHECKPOINT_NAME = "checkpoint.pt"
-
-
-# What torch's reader raises for files that are no checkpoints.
-_UNREADABLE = (
-    RuntimeError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
 
 
 class ModelAverage:
@@ -103,14 +90,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: There is none, or it cannot be read.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
+    if not path.exists():
         msg = f"checkpoint {path}: not found; there is no run to resume"
-        raise CheckpointError(msg) from error
-    except (*_UNREADABLE, OSError) as error:
-        msg = f"checkpoint {path}: cannot be read as a training checkpoint: {first_line(error)}"
-        raise CheckpointError(msg) from error
+        raise CheckpointError(msg)
+    state = read_torch_file(path)
     if not isinstance(state, dict):
         msg = (
             f"checkpoint {path}: cannot be read as a training checkpoint: it holds "

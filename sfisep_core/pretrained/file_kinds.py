@@ -1,0 +1,121 @@
+"""Recognise what was saved in place of a model: pointers, web pages, cut and packed files."""
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from sfisep_core.errors import CheckpointError
+
+Kind = Literal["safetensors", "torch"]
+"""The native format, and the zip format of `torch.save`."""
+
+_HEAD_BYTES = 512
+# safetensors itself allows 100 MB; headers of this program's models have under 200 kB.
+_MAX_HEADER = 16 * 2**20
+# The first pickle in files that torch.save wrote before torch 1.6, after its protocol number.
+_LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+_FETCH_AGAIN = "fetch it again, and compare its sha256 with the published one"
+_NAMES = {"safetensors": "a safetensors file", "torch": "a checkpoint of torch.save"}
+# What else a file is, by its first bytes, and what to do.
+_OTHERS: tuple[tuple[str, str, str], ...] = (
+    (
+        r"version https://git-lfs\.github\.com/spec/",
+        "is a Git LFS pointer, which stands for the file in a repository",
+        "run `git lfs pull` there, or download the file itself",
+    ),
+    (
+        r"(?:\xef\xbb\xbf)?\s*<(?i:!doctype|html|head|\?xml|!--)",
+        "is a web page: a login, error or preview page was saved in its place",
+        "download the file itself (at a hub its address has /resolve/, not /blob/)",
+    ),
+    (
+        r"(?:\xef\xbb\xbf)?\s*[{\[]\s*[\"}\]]",
+        "is JSON text, perhaps the answer of a server",
+        "download the file itself",
+    ),
+    (r"\x1f\x8b", "is packed with gzip", "unpack it with gunzip"),
+    (r"BZh[1-9]", "is packed with bzip2", "unpack it with bunzip2"),
+    (r"\xfd7zXZ\0", "is packed with xz", "unpack it with unxz"),
+    (
+        r"..{}".format(re.escape(_LEGACY_MAGIC.decode("latin-1"))),
+        "is in the legacy format that torch.save wrote before torch 1.6",
+        "where you trust it, load it with torch and save it again",
+    ),
+    (
+        r"\x80[\x02-\x05]",
+        "is a bare pickle, which is never loaded",
+        "convert it where it comes from",
+    ),
+    (r"\x89HDF", "is an HDF5 file, as Keras writes them", "convert it where it comes from"),
+)
+
+
+def check_kind(path: Path, expected: Kind) -> None:
+    """Refuse a file of another kind, or an incomplete one.
+
+    Args:
+        path: A file.
+        expected: Its format.
+
+    Raises:
+        CheckpointError: As `model_file_kind`, or the file is in the other format.
+    """
+    kind = model_file_kind(path)
+    if kind != expected:
+        _refuse(path, f"is {_NAMES[kind]}, expected {_NAMES[expected]}", "check the path")
+
+
+def model_file_kind(path: Path) -> Kind:
+    """Tell the two formats of model files apart by their first bytes.
+
+    Args:
+        path: A file.
+
+    Returns:
+        Its format. A zip file has its directory, a safetensors file all of its header.
+
+    Raises:
+        CheckpointError: The file cannot be read, is incomplete, or is of another kind; the message
+            says what it is and what to do.
+    """
+    head, size = _read_head(path)
+    if not size:
+        _refuse(path, "is empty", _FETCH_AGAIN)
+    if head.startswith(b"PK\x03\x04"):
+        if not zipfile.is_zipfile(path):
+            where = f"its zip directory, which stands at the end, is not in its {size} bytes"
+            _refuse(path, f"is cut: {where}", _FETCH_AGAIN)
+        return "torch"
+    for pattern, what, advice in _OTHERS:
+        if re.match(pattern, head.decode("latin-1"), re.DOTALL):
+            _refuse(path, what, advice)
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] != b"{":
+        _refuse(path, f"is neither {_NAMES['safetensors']} nor {_NAMES['torch']}", _FETCH_AGAIN)
+    if length > _MAX_HEADER:
+        what = f"announces a header of {length} bytes, expected at most {_MAX_HEADER}"
+        _refuse(path, what, _FETCH_AGAIN)
+    if 8 + length > size:
+        _refuse(
+            path, f"is cut: its header ends at byte {8 + length}, and it has {size}", _FETCH_AGAIN
+        )
+    return "safetensors"
+
+
+def _read_head(path: Path) -> tuple[bytes, int]:
+    try:
+        # A FIFO would wait for ever, and a device has no size.
+        if path.exists() and not path.is_file():
+            _refuse(path, "is not a regular file", "pass the path of the model file itself")
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES), path.stat().st_size
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        msg = f"model file {path}: cannot be read: {reason}"
+        raise CheckpointError(msg) from error
+
+
+def _refuse(path: Path, what: str, advice: str) -> NoReturn:
+    msg = f"model file {path}: {what}: {advice}"
+    raise CheckpointError(msg)

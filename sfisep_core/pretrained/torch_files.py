@@ -1,0 +1,321 @@
+"""Read what `torch.save` wrote without running code from it, and within limits.
+
+torch's own reader (`weights_only=True`) runs a small part of the pickle language and calls listed
+functions alone. A hostile file can still do harm there: compressed records unpack to any size,
+torch's own list holds functions that allocate what they are asked for, and hashing a deeply nested
+tuple overflows the C stack of the process. So the directory of the zip file and the opcodes of its
+pickle are read first, as data, and only what an honest file holds is given to torch.
+"""
+
+import io
+import pickletools
+import re
+import struct
+import threading
+import zipfile
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from sfisep_core.errors import CheckpointError
+from sfisep_core.pretrained.file_kinds import check_kind
+
+# Tensor bytes lie beside the pickle, which takes about 250 bytes for each tensor. One byte of it
+# can ask for an object of 64 bytes or more.
+_MAX_PICKLE_BYTES = 4 * 2**20
+# Honest files nest about 10 levels deep.
+_MAX_DEPTH = 64
+# How often each byte of a file may be part of a tensor, on average: tied weights share storages,
+# but endless views of one would fill the memory when they are copied.
+_MAX_SHARING = 4
+
+_STORAGES = (
+    *("DoubleStorage", "FloatStorage", "HalfStorage", "BFloat16Storage"),
+    *("LongStorage", "IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage"),
+    *("ComplexDoubleStorage", "ComplexFloatStorage"),
+)
+# What torch's reader builds itself: never more than the file's own bytes.
+_BUILT_BY_TORCH = frozenset(
+    {
+        "collections.OrderedDict",
+        "torch._utils._rebuild_tensor_v2",
+        "torch._utils._rebuild_parameter",
+        *(f"torch.{name}" for name in _STORAGES),
+    }
+)
+# What pickles of protocol 2 call the types of Python 3.
+_OLD_NAMES = {"__builtin__.long": "builtins.int", "__builtin__.unicode": "builtins.str"}
+# torch's list of what may be built is one for the whole process.
+_lock = threading.Lock()
+
+
+class Placeholder:
+    """Stand for an object whose class is not imported; keep what the file says about it.
+
+    Every name in a file gets a subclass of its own.
+
+    Attributes:
+        module: Module of the name as the file gives it.
+        name: Name in that module.
+        args: Positional arguments of the call that would have built the object.
+        state: What the file would have given to `__setstate__`; None when nothing.
+    """
+
+    module = name = ""
+    args: tuple[Any, ...] = ()
+    state: Any = None
+
+    def __init__(self, *args: Any) -> None:
+        """Keep the arguments and do nothing with them."""
+        self.args = args
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the state and do nothing with it."""
+        self.state = state
+
+
+def read_torch_file(path: Path, *, placeholders: Collection[str] = ()) -> object:
+    """Read the object that `torch.save` wrote, without running code from the file.
+
+    Threads that call this function wait for each other: torch's list of allowed names is one for
+    the whole process. Another thread that calls `torch.load` meanwhile is given placeholders for
+    the same names. Names that the program has itself put on that list are built by torch.
+
+    Args:
+        path: A file in the zip format of torch 1.6 and later, little-endian, uncompressed.
+        placeholders: Top-level modules whose names may occur and are kept as `Placeholder`.
+
+    Returns:
+        A tree of dict, list, tuple, scalars, CPU tensors and placeholders. A defaultdict becomes a
+        dict. No tensor reaches beyond the bytes of its storage in the file.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, of another format, names what is not
+            allowed, or asks for more than its own bytes hold.
+    """
+    check_kind(path, "torch")
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            size = path.stat().st_size
+            names = _check_pickle(_read_pickle(archive, file, size))
+        content = _load(path, _stand_ins(names, placeholders))
+        _check_tensors(content, _MAX_SHARING * size)
+    except CheckpointError:
+        raise
+    except Exception as error:  # an untrusted file can make any layer below fail in any way
+        reason = _reason(error)
+        msg = (
+            f"checkpoint {path}: cannot be read: {reason} ({type(error).__name__}): expected a "
+            "file that torch.save wrote in its zip format: check the path, or fetch the file again "
+            "and compare its sha256 with the published one"
+        )
+        raise CheckpointError(msg) from error
+    return content
+
+
+def _reason(error: Exception) -> str:
+    # torch puts advice to load the file without protection around what is wrong with it.
+    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+    return (text.splitlines() or ["no detail"])[0][:300]
+
+
+def _read_pickle(archive: zipfile.ZipFile, file: BinaryIO, size: int) -> bytes:
+    """Check the directory of the archive against the file, and read its one pickle."""
+    _check_end(archive, file, size)
+    records = archive.infolist()
+    names = [record.filename for record in records]
+    pickles = [name for name in names if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    if len(pickles) != 1 or len(set(names)) != len(names):
+        msg = f"expected one record <folder>/data.pkl in the zip file, got {len(pickles)}"
+        raise ValueError(msg)
+    folder = pickles[0].removesuffix("data.pkl")
+    # torch.save stores records uncompressed, so that honest records never add up to more than
+    # the file; compressed or overlapping ones could unpack a small file to any size.
+    total = sum(record.file_size for record in records)
+    if total > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        msg = f"its records unpack to {total} bytes, expected uncompressed ones in {size} bytes"
+        raise ValueError(msg)
+    for record in records:
+        # torch looks names up regardless of case: with other names than numbers one record could
+        # be read many times over.
+        is_storage = re.fullmatch(re.escape(folder) + r"data/[0-9]+", record.filename)
+        if not is_storage and record.file_size > _MAX_PICKLE_BYTES:
+            msg = (
+                f"its record {record.filename[:80]!r} has {record.file_size} bytes, expected at "
+                f"most {_MAX_PICKLE_BYTES}"
+            )
+            raise ValueError(msg)
+    order = folder + "byteorder"
+    if order in names and (found := archive.read(order)) != b"little":
+        msg = f"its byte order is {found[:16]!r}, expected b'little'"
+        raise ValueError(msg)
+    if (damaged := archive.testzip()) is not None:  # torch's reader does not look at checksums
+        msg = f"its record {damaged[:80]!r} is damaged: the checksum differs"
+        raise ValueError(msg)
+    return archive.read(pickles[0])
+
+
+def _check_end(archive: zipfile.ZipFile, file: BinaryIO, size: int) -> None:
+    """Refuse files in which another zip reader could find another directory."""
+    file.seek(max(0, size - 98))
+    tail = file.read()
+    end64, locator, end = tail[:-42], tail[-42:-22], tail[-22:]
+    consistent = end.startswith(b"PK\x05\x06") and end.endswith(b"\0\0")
+    if locator.startswith(b"PK\x06\x07"):
+        (at,) = struct.unpack("<Q", locator[8:16])
+        consistent &= at == size - 98 and end64.startswith(b"PK\x06\x06")
+        (start,) = struct.unpack("<Q", end64[48:56])
+    else:
+        (start,) = struct.unpack("<L", end[16:20])
+    if not consistent or start != archive.start_dir:
+        msg = "its zip directory does not lie at the end of the file"
+        raise ValueError(msg)
+
+
+def _check_pickle(data: bytes) -> set[str]:
+    """Follow the stack of a pickle without building anything.
+
+    Args:
+        data: The pickle.
+
+    Returns:
+        The names that it looks up, as "module.name".
+
+    Raises:
+        ValueError: It nests too deeply, or is not of the kind that torch.save writes.
+        Exception: Of other types, where it is damaged.
+    """
+    names = set()
+    depths: list[int | None] = []  # of the values on the stack; None for a mark
+    memo: dict[int, int | None] = {}
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+        if opcode.proto > 2 or opcode.name in ("INST", "OBJ"):
+            msg = f"its pickle has opcode {opcode.name}, which torch.save does not write"
+            raise ValueError(msg)
+        match opcode.name:
+            case "PROTO" if argument != 2:
+                msg = f"its pickle has protocol {argument}, expected 2"
+                raise ValueError(msg)
+            case "GLOBAL":
+                module, _, name = argument.partition(" ")
+                names.add(f"{module}.{name}")
+        if "PUT" in opcode.name:
+            memo[argument] = depths[-1]
+        elif "GET" in opcode.name:
+            depths.append(memo[argument])
+        else:
+            _step(opcode, depths)
+    return names
+
+
+# They change the object below their other operands, instead of making one of all operands.
+_CHANGING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")
+
+
+def _step(opcode: pickletools.OpcodeInfo, depths: list[int | None]) -> None:
+    """Apply what an opcode does to the stack to the depths of the values on it."""
+    before = opcode.stack_before
+    operands = []
+    if pickletools.markobject in before:
+        while (depth := depths.pop()) is not None:
+            operands.append(depth)
+        before = before[: before.index(pickletools.markobject)]
+    for _ in before:
+        if (depth := depths.pop()) is None:
+            msg = f"opcode {opcode.name} lacks an operand"
+            raise ValueError(msg)
+        operands.append(depth)
+    result = 1 + max(operands) if operands else 0
+    if opcode.name in _CHANGING:
+        *values, target = operands
+        result = max(target, 1 + max(values, default=-1))
+    if result > _MAX_DEPTH:
+        msg = f"its pickle nests values more than {_MAX_DEPTH} levels deep"
+        raise ValueError(msg)
+    depths += [None if item is pickletools.markobject else result for item in opcode.stack_after]
+
+
+def _stand_ins(
+    names: set[str], placeholders: Collection[str]
+) -> list[tuple[Callable[..., Any], str]]:
+    """Choose what stands for the names of a file that torch's reader does not build itself."""
+    stand_ins: list[tuple[Callable[..., Any], str]] = []
+    for full_name in sorted(names - _BUILT_BY_TORCH):
+        full_name = _OLD_NAMES.get(full_name, re.sub(r"^__builtin__\.", "builtins.", full_name))
+        module, _, name = full_name.rpartition(".")
+        if full_name == "collections.defaultdict":
+            stand_ins.append((_plain_dict, full_name))
+        elif module.partition(".")[0] in placeholders:
+            kind = type("Placeholder", (Placeholder,), {"module": module, "name": name})
+            stand_ins.append((kind, full_name))
+        else:
+            msg = (
+                f"its pickle names {full_name[:100]!r}, which is neither a tensor nor a plain "
+                "container or number"
+            )
+            raise ValueError(msg)
+    return stand_ins
+
+
+def _plain_dict(*_: Any) -> dict[Any, Any]:
+    return {}  # its items follow; the factory is of no use to plain data
+
+
+def _load(path: Path, stand_ins: list[tuple[Callable[..., Any], str]]) -> object:
+    with _lock, torch.serialization.safe_globals(list(stand_ins)):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_tensors(content: object, most_bytes: int) -> None:
+    """Refuse tensors that become larger when they are copied than what the file holds."""
+    for tensor in _tensors(content):
+        sizes = zip(tensor.shape, tensor.stride(), strict=True)
+        last = tensor.storage_offset() + sum((n - 1) * step for n, step in sizes)
+        elements = tensor.untyped_storage().nbytes() // tensor.itemsize
+        most_bytes -= tensor.nbytes
+        outside = min(tensor.stride(), default=0) < 0 or last >= elements
+        if tensor.numel() and (outside or tensor.numel() > elements or most_bytes < 0):
+            msg = (
+                f"a tensor of shape {tuple(tensor.shape)} does not fit in its storage of "
+                f"{elements} elements, or shares its bytes too often"
+            )
+            raise ValueError(msg)
+
+
+def _tensors(content: object) -> Iterator[torch.Tensor]:
+    """Walk over a tree that may contain itself, without recursion."""
+    seen: set[int] = set()
+    left = [content]
+    while left:
+        node = left.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        match node:
+            case torch.Tensor():
+                yield node
+            case dict():
+                left += [*node.keys(), *node.values()]
+            case list() | tuple():
+                left += node
+            case Placeholder():
+                left += [*node.args, node.state]
+
+
+def describe(value: object) -> str:
+    """Name the type of a value from a file, or what a placeholder stands for.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        The name in angle brackets, never the contents.
+    """
+    kind = value if isinstance(value, type) else type(value)
+    name = kind.__name__
+    if issubclass(kind, Placeholder):
+        name = f"{kind.module}.{kind.name}"
+    return f"<{''.join(letter if letter.isprintable() else '?' for letter in name[:118])}>"
