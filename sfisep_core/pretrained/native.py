@@ -16,7 +16,7 @@ from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
-from sfisep_core.pretrained.declared_size import check_declared_size, check_fit
+from sfisep_core.pretrained.declared_size import check_declared_size
 from sfisep_core.pretrained.file_kinds import check_kind
 
 FORMAT_VERSION = 1

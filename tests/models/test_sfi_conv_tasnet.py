@@ -10,6 +10,7 @@ from torch import Tensor
 import sfisep_core
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
+from sfisep_core.models.contract import check_sources
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 
@@ -167,6 +168,25 @@ def test_chunks_of_the_default_model_agree_with_their_context() -> None:
 def test_sources_that_are_no_plain_names_are_refused(sources: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"^sources: expected different names of letters"):
         SFIConvTasNet(SFIConvTasNetConfig(sources=sources))
+
+
+@pytest.mark.parametrize(
+    ("sources", "taken"),
+    [
+        (("vocals", "residual"), "residual"),
+        (("Mixture", "vocals"), "Mixture"),
+        (("drums", "no_drums", "bass"), "no_drums"),
+    ],
+)
+def test_sources_do_not_take_the_names_of_other_files(sources: tuple[str, ...], taken: str) -> None:
+    with pytest.raises(ConfigError, match=f"^sources: '{taken}' is what this program calls"):
+        check_sources(sources)
+
+
+def test_a_stem_and_its_rest_may_be_all_that_a_model_has() -> None:
+    check_sources(("vocals", "no_vocals"))
+    with pytest.raises(ConfigError, match="different names"):
+        check_sources(("Vocals", "vocals"))
 
 
 @torch.no_grad()
