@@ -139,7 +139,14 @@ class RunState:
         where = f"resume: checkpoint {path} does not fit this configuration"
         try:
             self._load(state, where)
-        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        except (
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            ArithmeticError,
+        ) as error:
             msg = f"{where}: {first_line(error)}"
             raise CheckpointError(msg) from error
         if self.config.steps < self.step:
