@@ -1,17 +1,30 @@
 """Write files that have their name only when they are complete."""
 
 import contextlib
+import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Cut, because a name of 255 bytes has no room for the additions: 40 characters have up to 160.
+_KEPT_OF_NAME = 40
+_KEPT_OF_ENDING = 16
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{16}\.part(\.[^.]*)?")
+# Seconds without a write after which a temporary file is that of a run that was killed.
+_LEFT_OVER = 3600.0
+
+_cleaned: set[Path] = set()
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on success that file replaces `path`.
+    """Yield a temporary name beside `path`; on success that file replaces `path`.
 
     After an exception the temporary file is gone, and a file that was there before is still there.
+    What runs that were killed left in the folder is removed.
 
     Args:
         path: Final name.
@@ -20,12 +33,54 @@ def written_whole(path: Path) -> Iterator[Path]:
         Name to write to; random, so that two processes stay out of each other's files.
 
     Raises:
-        OSError: The file cannot be renamed.
+        OSError: The file cannot be written to the disk, or not be renamed.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    remove_left_overs(path.parent)
+    temporary = temporary_beside(path)
     try:
         yield temporary
-        temporary.replace(path)
+        put_in_place(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()  # gone already where all went well
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a random name in the folder of `path`, with its ending, that is not too long."""
+    ending = path.suffix[:_KEPT_OF_ENDING]
+    return path.with_name(f".{path.stem[:_KEPT_OF_NAME]}.{secrets.token_hex(8)}.part{ending}")
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a complete file its final name once the disk has it.
+
+    Args:
+        temporary: File, closed by who wrote it.
+        path: Final name; a file there is replaced.
+
+    Raises:
+        OSError: The disk does not take it, or it cannot be renamed.
+    """
+    # Without this a crash of the machine can leave a name with nothing behind it.
+    with temporary.open("r+b") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def remove_left_overs(folder: Path) -> None:
+    """Remove the temporary files of runs that were killed, once for each folder and process.
+
+    Args:
+        folder: Any folder; files that were written to within the last hour stay.
+    """
+    if folder in _cleaned:
+        return
+    _cleaned.add(folder)
+    latest = time.time() - _LEFT_OVER
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not _TEMPORARY.fullmatch(entry.name):
+                continue
+            with contextlib.suppress(OSError):
+                if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < latest:
+                    os.unlink(entry.path)

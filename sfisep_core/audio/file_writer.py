@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from sfisep_core.atomic import put_in_place, remove_left_overs, temporary_beside
 from sfisep_core.audio import mending
 from sfisep_core.audio.formats import (
     BITS,
@@ -86,9 +86,7 @@ class AudioWriter:
         self._format = self._codec.format if self._codec else container.upper()
         if container == "wav" and (frames or 0) > self._max_frames:
             self._format = "RF64"
-        # Cut, because a name of 255 bytes has no room for the additions.
-        name = f".{self._path.stem[:40]}.{secrets.token_hex(8)}.part{self._path.suffix}"
-        self._temporary = self._path.with_name(name)
+        self._temporary = temporary_beside(self._path)
 
     def __enter__(self) -> Self:
         """Open the temporary file.
@@ -99,6 +97,7 @@ class AudioWriter:
         with contextlib.ExitStack() as stack, _disk_errors(self._path):
             if self._path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "a folder of that name")
+            remove_left_overs(self._path.parent)
             self._raw = io.FileIO(self._temporary, "x+")
             # A success has renamed it when this runs.
             stack.callback(self._temporary.unlink, missing_ok=True)
@@ -127,7 +126,7 @@ class AudioWriter:
         with self._stack, _disk_errors(self._path):
             if kind is None:
                 self.finish()
-                self._temporary.replace(self._path)
+                put_in_place(self._temporary, self._path)
 
     def finish(self) -> None:
         """Complete the file under its temporary name; nothing can be written afterwards.

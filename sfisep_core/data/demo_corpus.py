@@ -28,8 +28,9 @@ from sfisep_core.data.manifest import (
     update_manifest,
 )
 from sfisep_core.data.records import write_json
-from sfisep_core.data.sources import file_digest, inspect
+from sfisep_core.data.sources import inspect
 from sfisep_core.data.track_preparation import rms_per_second
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import ConfigError, DatasetError
 
 SETTINGS_NAME = "demo.json"
@@ -218,7 +219,7 @@ def _describe(folder: Path, split: str) -> PreparedTrack:
         origin=known.origin,
         mixture=names.get(MIXTURE),
         encoding="int16",
-        sha256={role: file_digest(files[role]) for role in roles},
+        sha256={role: file_sha256(files[role]) for role in roles},
     )
 
 

@@ -279,6 +279,6 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other runs from changing what is known of the data set while the block runs."""
     with FileLock(folder / _LOCK_NAME):
         # Nobody else writes now: these are from runs that were killed.
-        for left_over in folder.glob(".*.json.*.part"):
+        for left_over in folder.glob(".*.part.json"):
             left_over.unlink(missing_ok=True)
         yield

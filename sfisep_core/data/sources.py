@@ -15,6 +15,7 @@ from sfisep_core.data import musdb18
 from sfisep_core.data.layouts import MIXTURE, SourceFile, SourceTrack
 from sfisep_core.data.manifest import locked
 from sfisep_core.data.records import RecordFile, journal_path
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import DatasetError
 from sfisep_core.foreign import Fields, read_json_object
 
@@ -164,7 +165,7 @@ def inspect(track: SourceTrack) -> Inspection:
     if frames == 0:
         msg = "expected music, got stems of 0 frames"
         raise DatasetError(msg)
-    digests = {path: file_digest(path) for path in infos}
+    digests = {path: file_sha256(path) for path in infos}
     content = [[role, file.stream, digests[file.path]] for role, file in _files(track)]
     return Inspection(_digest([track.name, content]), sample_rate, channels, frames, state)
 
@@ -192,16 +193,6 @@ def read_track(track: SourceTrack, inspection: Inspection) -> dict[str, npt.NDAr
         msg = f"{track.path} is damaged: expected streams of one length, got {found}"
         raise DatasetError(msg)
     return audio
-
-
-def file_digest(path: Path) -> str:
-    """Give the SHA-256 digest of a file's content.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(track: SourceTrack) -> list[tuple[str, SourceFile]]:

@@ -11,7 +11,8 @@ from sfisep_core.audio.resample import resampled_length
 from sfisep_core.data.exclusions import Exclusion, kept_spans
 from sfisep_core.data.layouts import MIXTURE, SourceTrack
 from sfisep_core.data.manifest import PreparedTrack
-from sfisep_core.data.sources import Inspection, file_digest
+from sfisep_core.data.sources import Inspection
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import AudioFileError, DatasetError
 from sfisep_core.foreign import path_below
 
@@ -159,7 +160,7 @@ def _holds(job: TrackJob, track: PreparedTrack, role: str) -> bool:
     path = job.out / track.files[role]
     try:
         info = read_info(path)
-        whole = not job.verify or file_digest(path) == track.sha256[role]
+        whole = not job.verify or file_sha256(path) == track.sha256[role]
     except (AudioFileError, OSError, KeyError, ValueError):
         return False
     return whole and (info.sample_rate, info.channels, info.frames, info.encoding) == (

@@ -18,7 +18,6 @@ from sfisep_core.audio.resample import resample
 from sfisep_core.data.layouts import MIXTURE
 from sfisep_core.data.manifest import PreparedTrack, read_existing, update_manifest
 from sfisep_core.data.sources import (
-    file_digest,
     file_state,
     inspect,
     read_track,
@@ -31,6 +30,7 @@ from sfisep_core.data.track_plan import (
     is_done,
     make_plan,
 )
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import AudioFileError, ConfigError, DatasetError
 
 _logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def _write_parts(plan: TrackPlan, audio: dict[str, npt.NDArray[np.float32]]) -> 
                 sample_rate=plan.sample_rate,
                 encoding=job.encoding,
             )
-            sha256[role] = file_digest(path)
+            sha256[role] = file_sha256(path)
         prepared.append(
             PreparedTrack(
                 name=name,

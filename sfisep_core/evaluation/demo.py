@@ -14,7 +14,7 @@ from sfisep_core.audio.resample import resample
 from sfisep_core.data.demo_corpus import render_track, write_track
 from sfisep_core.data.layouts import MIXTURE, STEMS
 from sfisep_core.data.records import write_json
-from sfisep_core.data.sources import file_digest
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import AudioFileError
 from sfisep_core.evaluation.bss_eval import bss_eval
 from sfisep_core.evaluation.metrics import si_sdr
@@ -127,7 +127,7 @@ def run_demo(request: DemoRequest, *, progress: Progress | None = None) -> DemoR
     """
     separator = Separator(request.model, device=request.device)
     check_sources_fit(separator.sources, STEMS, where=f"model {request.model}")
-    model = ModelFile(request.model, file_digest(model_path(request.model)))
+    model = ModelFile(request.model, file_sha256(model_path(request.model)))
     _claim(request.out)
     stems = render_track(
         seed=_SEED, track=_TRACK, seconds=SONG_SECONDS, sample_rate=SONG_SAMPLE_RATE

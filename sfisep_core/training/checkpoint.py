@@ -63,7 +63,7 @@ def owned(out: Path) -> Iterator[None]:
         msg = f"run folder {out}: another run is writing there; choose another --out"
         raise ConfigError(msg) from error
     try:
-        for left_over in out.glob(f".{CHECKPOINT_NAME}.*.part"):  # of a run that was killed
+        for left_over in out.glob(".*.part*"):  # of a run that was killed
             left_over.unlink(missing_ok=True)
         yield
     finally:

@@ -25,6 +25,7 @@ _BASE = {
     "sfisep_core.config_values",
     "sfisep_core.atomic",
     "sfisep_core.foreign",
+    "sfisep_core.digests",
 }
 _SIGNAL = _BASE | {"sfisep_core.sfi", "sfisep_core.audio"}
 _MODELS = _BASE | {"sfisep_core.sfi", "sfisep_core.audio.stft", "sfisep_core.audio.resample"}
@@ -37,6 +38,7 @@ ALLOWED = {
     "sfisep_core.errors": set(),
     "sfisep_core.results": set(),
     "sfisep_core.atomic": set(),
+    "sfisep_core.digests": set(),
     "sfisep_core.config_values": {"sfisep_core.errors"},
     "sfisep_core.foreign": {"sfisep_core.errors"},
     "sfisep_core.devices": {"sfisep_core.errors"},

@@ -208,7 +208,7 @@ def test_second_call_reads_no_source_file(tmp_path: Path, monkeypatch: pytest.Mo
         write_track(tmp_path / "in" / name, seed=number)
     result = prepare_dataset(tmp_path / "in", tmp_path / "out")
     before = snapshot(tmp_path / "out")
-    monkeypatch.setattr(sources, "file_digest", refuse)
+    monkeypatch.setattr(sources, "file_sha256", refuse)
     monkeypatch.setattr(sources, "read_info", refuse)
     monkeypatch.setattr(module, "read_track", refuse)
     again = prepare_dataset(tmp_path / "in", tmp_path / "out")
@@ -256,7 +256,7 @@ def test_touched_source_is_not_prepared_anew(
     manifest = (tmp_path / "out/manifest.json").read_bytes()
     os.utime(tmp_path / "in/song/bass.wav", (0, 0))
     assert prepare_dataset(tmp_path / "in", tmp_path / "out").written == 0
-    monkeypatch.setattr(sources, "file_digest", refuse)  # the next time it is known again
+    monkeypatch.setattr(sources, "file_sha256", refuse)  # the next time it is known again
     assert prepare_dataset(tmp_path / "in", tmp_path / "out").written == 0
     assert snapshot(tmp_path / "out/train") == before
     assert (tmp_path / "out/manifest.json").read_bytes() == manifest
@@ -325,8 +325,8 @@ def test_litter_of_killed_runs_is_removed(tmp_path: Path) -> None:
     (out / "train/song").mkdir(parents=True)
     for name in (
         "train/song/.bass.0123456789abcdef.part.wav",
-        ".manifest.json.0123456789abcdef.part",
-        ".sources.json.0123456789abcdef.part",
+        ".manifest.0123456789abcdef.part.json",
+        "..sources.0123456789abcdef.part.json",
     ):
         (out / name).write_text("half")
     prepare_dataset(tmp_path / "in", out)

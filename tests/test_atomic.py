@@ -1,0 +1,85 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from sfisep_core import atomic
+from sfisep_core.atomic import remove_left_overs, temporary_beside, written_whole
+from sfisep_core.digests import file_sha256
+
+
+@pytest.mark.parametrize("name", ["a.json", "n" * 250 + ".json", "n" * 255, "é" * 125 + ".wav"])
+def test_names_of_any_length_can_be_written(tmp_path: Path, name: str) -> None:
+    with written_whole(tmp_path / name) as temporary:
+        assert temporary.suffix == ((tmp_path / name).suffix or ".part")
+        temporary.write_bytes(b"content")
+        assert os.listdir(tmp_path) == [temporary.name]
+    assert os.listdir(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == b"content"
+
+
+def test_an_exception_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"before")
+
+    def write_half() -> None:
+        with written_whole(tmp_path / "a") as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"before"
+
+
+def test_data_are_on_the_disk_before_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[int, bool]] = []
+
+    def note(number: int) -> None:
+        flushed.append((os.fstat(number).st_size, (tmp_path / "a").exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    with written_whole(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"content")
+    assert flushed == [(7, False)]
+
+
+def test_a_disk_that_fails_while_flushing_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    (tmp_path / "a").write_bytes(b"before")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"), written_whole(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"after")
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"before"
+
+
+def test_files_of_killed_runs_are_removed_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, recent = temporary_beside(tmp_path / "a.wav"), temporary_beside(tmp_path / "a.wav")
+    others = [tmp_path / name for name in (".a.part", "a.part", ".a.0123.part.wav", "b.wav")]
+    for path in (old, recent, *others):
+        path.touch()
+    long_ago = time.time() - 7200
+    for path in (old, *others):
+        os.utime(path, (long_ago, long_ago))
+    monkeypatch.setattr(atomic, "_cleaned", set())
+    remove_left_overs(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(path.name for path in (recent, *others))
+    remove_left_overs(tmp_path / "missing")
+
+
+def test_digest_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+    assert file_sha256(tmp_path / "a") == expected
+    with pytest.raises(FileNotFoundError):
+        file_sha256(tmp_path / "b")
