@@ -14,14 +14,12 @@ from sfisep_core.audio.resample import resample
 from sfisep_core.data.demo_corpus import render_track, write_track
 from sfisep_core.data.layouts import MIXTURE, STEMS
 from sfisep_core.data.records import write_json
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import AudioFileError
 from sfisep_core.evaluation.bss_eval import bss_eval
 from sfisep_core.evaluation.metrics import si_sdr
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.evaluation.summary import over_frames
-from sfisep_core.evaluation.systems import ModelFile
-from sfisep_core.pretrained.resolve import model_path
+from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.separation.separator import Output, Separator
@@ -92,7 +90,7 @@ class DemoResult:
         scores: Of each rate and stem, in the order of `separations`.
     """
 
-    model: ModelFile
+    model: ModelIdentity
     device: str
     mixture: Path
     true_stems: dict[str, Path]
@@ -127,7 +125,7 @@ def run_demo(request: DemoRequest, *, progress: Progress | None = None) -> DemoR
     """
     separator = Separator(request.model, device=request.device)
     check_sources_fit(separator.sources, STEMS, where=f"model {request.model}")
-    model = ModelFile(request.model, file_sha256(model_path(request.model)))
+    model = identify_model(request.model)
     _claim(request.out)
     stems = render_track(
         seed=_SEED, track=_TRACK, seconds=SONG_SECONDS, sample_rate=SONG_SAMPLE_RATE

@@ -56,8 +56,8 @@ def plan_systems(
             network = None
             if "low_rate" in OPTIONS_OF.get(kind, ()) and options.network:
                 network = identify_model(options.network)
-            folder = f"{model.label}.{kind}"
-            systems.append(System(kind, kind, folder, model, segment, options, network))
+            place = f"{model.label}.{kind}"
+            systems.append(System(kind, kind, place, model, segment, options, network))
     for folder in estimates:
         name = folder.resolve().name
         if not folder.is_dir():
