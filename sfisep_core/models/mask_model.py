@@ -35,7 +35,7 @@ class MaskModel(SeparationModel):
             return mixture.new_zeros(batch, len(self.sources), channels, length)
         signals = mixture.reshape(batch * channels, 1, length)
         if self.one_by_one and mixture.device.type == "cpu" and not torch.is_grad_enabled():
-            parts = [self.separate_signals(part, sample_rate) for part in signals.split(1)]
+            parts = [self.separate_signals(part, sample_rate) for part in torch.split(signals, 1)]
             stems = torch.cat(parts)
         else:
             stems = self.separate_signals(signals, sample_rate)
