@@ -261,9 +261,11 @@ def separate(
         _check_stdout(
             inputs, one_stem=two_stems is not None or len(chosen or ()) == 1, json=as_json
         )
+    from sfisep_core.pretrained.address import folder_name, shown_name
+
     with temporary_folder(wanted=to_stdout) as temporary:
         out = temporary or out
-        folder = out / Path(model).name.removesuffix(".safetensors")
+        folder = out / folder_name(model)
         paths, failures = find_files(inputs, outputs=(out, folder))
         if to_stdout and len(paths) > 1:
             msg = f"--out - writes one stem of one file: {inputs[0]} stands for {len(paths)} files"
@@ -297,7 +299,9 @@ def separate(
             first = next(iter(outcomes[0].result.stems.values()))
             write_to_stdout(first)
     if as_json:
-        typer.echo(json_report(outcomes, failures=failures, model=model, model_sha256=sha256))
+        typer.echo(
+            json_report(outcomes, failures=failures, model=shown_name(model), model_sha256=sha256)
+        )
     elif not quiet:
         rows = [
             table_row(o, Path("-") if to_stdout else folder / track_name(o.path)) for o in outcomes

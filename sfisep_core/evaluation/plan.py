@@ -72,7 +72,7 @@ def plan_systems(
         )
         raise ConfigError(msg)
     if model is not None:
-        check_sources_fit(model.sources, stems, where=f"model {model.name}")
+        check_sources_fit(model.sources, stems, where=f"model {model.shown}")
     return systems
 
 

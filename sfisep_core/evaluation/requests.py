@@ -226,7 +226,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "data": str(plan.dataset.folder),
         "split": request.split,
         "tracks": [track.name for track in plan.tracks],
-        "model": None if model is None else {"name": model.name, "sha256": model.sha256},
+        "model": None if model is None else {"name": model.shown, "sha256": model.sha256},
         "segment": request.segment,
         "method_options": asdict(request.method_options),
         "settings": asdict(plan.settings),

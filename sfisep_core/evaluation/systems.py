@@ -1,6 +1,5 @@
 """What can be scored: methods of a model, baselines that need none, and estimates in files."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +12,7 @@ from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.resample import resample
 from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.devices import find_device
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
 from sfisep_core.evaluation.oracle import ideal_ratio_mask
 from sfisep_core.evaluation.signals import TrackSignals
@@ -91,7 +91,7 @@ class System:
         if self.estimates is not None:
             files = find_estimates(self.estimates, split, track, sources)
             try:
-                found["files"] = {name: _sha256(file) for name, file in files.items()}
+                found["files"] = {name: file_sha256(file) for name, file in files.items()}
             except OSError as error:
                 raise _unreadable(self.estimates, error) from error
             found["allow_upsampled"] = allow_upsampled
@@ -185,7 +185,7 @@ def _make_estimates(
             )
         )
     except np.linalg.LinAlgError as error:  # least-squares gains of stems that are not finite
-        msg = f"model {system.model.name}: expected finite stems of {signals.name}, got NaN or Inf"
+        msg = f"model {system.model.shown}: expected finite stems of {signals.name}, got NaN or Inf"
         raise CheckpointError(msg) from error
     if system.network is not None:
         check_unchanged(system.network)
@@ -234,11 +234,6 @@ def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str])
             if files:
                 found[source] = files[0]
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unreadable(folder: Path, error: OSError) -> DatasetError:

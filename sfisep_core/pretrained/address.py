@@ -3,15 +3,12 @@
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained import transfer
-from sfisep_core.pretrained.cache import file_sha256
 from sfisep_core.pretrained.transfer import Progress
-
-_CHUNK = 2**18
 
 
 def is_address(name: str) -> bool:
@@ -20,7 +17,7 @@ def is_address(name: str) -> bool:
 
 
 def address_key(url: str) -> str:
-    """Give an address's name for files: what it ends with, and a digest of all of it.
+    """Return an address's name for files: the end of its path, and a digest of all but its user.
 
     Raises:
         CheckpointError: Not an address of the web.
@@ -31,11 +28,38 @@ def address_key(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        msg = f"address {url}: expected http://HOST/... or https://HOST/..."
+        msg = (
+            f"address {transfer.public_address(url)}: expected http://HOST/... or https://HOST/..."
+        )
         raise CheckpointError(msg)
     stem = parts.path.rpartition("/")[2].removesuffix(".safetensors")
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", stem)[:60].strip("-") or "model"
-    return f"{readable}-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    nameless = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    digest = hashlib.sha256(nameless.encode(errors="surrogatepass")).hexdigest()
+    return f"{readable}-{digest[:16]}"
+
+
+def shown_name(name: str) -> str:
+    """Return a model's name as it may be shown and stored: an address without its secrets."""
+    return transfer.public_address(name) if is_address(name) else name
+
+
+def folder_name(name: str) -> str:
+    """Return the name of the folder below which stems of a model are written.
+
+    Args:
+        name: As `model_path` takes it.
+
+    Returns:
+        One part of a path: never empty, nor one that leads elsewhere.
+
+    Raises:
+        CheckpointError: An address of another kind than http:// and https://.
+    """
+    if is_address(name):
+        return address_key(name)
+    last = Path(name).name.removesuffix(".safetensors")
+    return last if last not in ("", ".", "..") else "model"
 
 
 def fetch_address(url: str, sha256: str | None, path: Path, progress: Progress) -> str:
@@ -51,45 +75,16 @@ def fetch_address(url: str, sha256: str | None, path: Path, progress: Progress) 
         Its sha256.
 
     Raises:
-        CheckpointError: The server cannot be reached or refuses, or the digest differs.
+        CheckpointError: As `transfer.download`, or the digest differs.
     """
-    from pooch import HTTPDownloader
-
-    counter = transfer.ByteCounter(progress, urlsplit(url).path.rpartition("/")[2] or url)
-    responses: list[Any] = []  # the library leaves them open after errors
-    downloader = HTTPDownloader(
-        progressbar=counter,
-        chunk_size=_CHUNK,
-        timeout=transfer.TIMEOUT,
-        hooks={"response": lambda response, *_, **__: responses.append(response)},
-    )
-
-    def download() -> None:
-        counter.reset()
-        downloader(url, str(path), None)
-
-    try:
-        transfer.persist(download, lasting=_is_lasting)
-    except Exception as error:  # whatever the library beneath raises
-        status = transfer.status_of(error)
-        if status is not None:
-            raise CheckpointError(transfer.describe_status(status, url)) from error
-        raise CheckpointError(transfer.describe_connection(error, url)) from error
-    finally:
-        for response in responses:
-            response.close()
+    shown = transfer.public_address(url)
+    label = urlsplit(shown).path.rpartition("/")[2] or shown
+    transfer.download(url, path, progress, label=label, resumable=sha256 is not None)
     digest = file_sha256(path)
     if sha256 is not None and digest != sha256:
         msg = (
-            f"{url}: expected sha256 {sha256}, found {digest} ({path.stat().st_size} bytes): the "
+            f"{shown}: expected sha256 {sha256}, found {digest} ({path.stat().st_size} bytes): the "
             "file there is another one, or was damaged on the way"
         )
         raise CheckpointError(msg)
     return digest
-
-
-def _is_lasting(error: Exception) -> bool:
-    status = transfer.status_of(error)
-    if status is not None:
-        return transfer.is_status_lasting(status)
-    return isinstance(error, ValueError) or transfer.is_of_disk(error)

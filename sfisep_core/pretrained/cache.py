@@ -4,11 +4,12 @@ Every model is two files: the weights, and a small record that is written last. 
 their record do not count, and weights that differ from it are not loaded.
 """
 
-import hashlib
+import contextlib
 import json
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,13 +19,17 @@ from tempfile import TemporaryDirectory
 import platformdirs
 from filelock import FileLock, Timeout
 
-from sfisep_core.atomic import written_whole
+from sfisep_core.atomic import put_in_place, written_whole
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError
+from sfisep_core.pretrained.transfer import public_address
 
 VARIABLE = "SFISEP_CACHE"
 
-_LONGEST_WAIT = 3600.0  # seconds for another process to fetch the same model
-_BLOCK = 2**20
+# Seconds: how long to wait for another process that fetches the same model and writes nothing
+# (a server may stall for four times 15 s), and how often to look.
+_PATIENCE = 120.0
+_LOOK_AGAIN = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -93,10 +98,14 @@ class CachedModel:
         elif (size := _size(self.path)) != record.size:
             is_there = "found no file" if size is None else f"found {size}"
             found = f"expected {record.size} bytes, {is_there}"
-        elif (digest := file_sha256(self.path)) != record.sha256:
-            found = f"expected sha256 {record.sha256}, found {digest}"
         else:
-            return
+            try:
+                digest = file_sha256(self.path)
+            except OSError as error:
+                digest = f"nothing: {error.strerror}"
+            if digest == record.sha256:
+                return
+            found = f"expected sha256 {record.sha256}, found {digest}"
         msg = (
             f"model {self.name}: its file in the cache, {self.path}, is damaged: {found}: run "
             f"`sfisep models download {self.name}` to replace it"
@@ -127,7 +136,9 @@ def cached_models() -> list[CachedModel]:
         model = CachedModel("", path.with_suffix(".safetensors"))
         record = model.record()
         if record is not None:
-            found.append(CachedModel(record.name, model.path))
+            # Earlier versions kept addresses with all that was in them.
+            name = public_address(record.name) if "://" in record.name else record.name
+            found.append(CachedModel(name, model.path))
     return found
 
 
@@ -142,37 +153,68 @@ def locked(model: CachedModel) -> Iterator[Path]:
         An empty folder beside the model's files; it is gone afterwards.
 
     Raises:
-        CheckpointError: The cache cannot be written, or another process does not come to an end.
+        CheckpointError: The cache cannot be written, or another process holds the lock and does
+            not come on.
     """
     folder = model.path.parent
     prefix = f".{model.path.stem}."
     lock = FileLock(folder / f"{prefix}lock")
+    holder = folder / f"{prefix}holder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            _logger.info("waiting for another process that fetches %s", model.name)
-            lock.acquire(timeout=_LONGEST_WAIT)
+        _wait_for(lock, holder, model.name)
         try:
             for left in folder.glob(f"{prefix}*.part"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             with TemporaryDirectory(prefix=prefix, suffix=".part", dir=folder) as temporary:
                 yield Path(temporary)
         finally:
+            holder.unlink(missing_ok=True)
             lock.release()
-    except Timeout as error:
-        msg = (
-            f"model {model.name}: another process has held {lock.lock_file} for over "
-            f"{_LONGEST_WAIT:.0f} s: end it, and try again"
-        )
-        raise CheckpointError(msg) from error
     except OSError as error:
         msg = (
             f"model {model.name}: the cache {folder} cannot be written: {error}: make room or "
             f"give access there, or set {VARIABLE} to another folder"
         )
         raise CheckpointError(msg) from error
+
+
+def _wait_for(lock: FileLock, holder: Path, name: str) -> None:
+    """Wait for a lock as long as its holder makes progress."""
+    with contextlib.suppress(Timeout):
+        lock.acquire(timeout=0)
+        return
+    _logger.info("waiting for %s, which fetches %s", _holder(holder), name)
+    size, waited = 0, 0.0
+    while waited < _PATIENCE:
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=_LOOK_AGAIN)
+            return
+        before, size = size, _bytes_of_parts(holder)
+        waited = 0.0 if size != before else waited + _LOOK_AGAIN
+    msg = (
+        f"model {name}: {_holder(holder)} holds {lock.lock_file} and has written nothing for "
+        f"{_PATIENCE:g} s: end it, and try again"
+    )
+    raise CheckpointError(msg)
+
+
+def _bytes_of_parts(holder: Path) -> int:
+    """Count what the holder of a lock has written so far."""
+    total = 0
+    with contextlib.suppress(OSError):  # it may remove files meanwhile
+        for part in holder.parent.glob(f"{holder.stem}.*.part"):
+            total += sum(_size(file) or 0 for file in part.rglob("*"))
+    return total
+
+
+def _holder(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")[:100]
+    except (OSError, ValueError):
+        text = ""
+    return text if text.isprintable() and text else "another process"
 
 
 def keep(
@@ -193,7 +235,7 @@ def keep(
     )
     # In this order, whatever happens in between: weights never lie beside another file's record.
     model.record_path.unlink(missing_ok=True)
-    weights.replace(model.path)
+    put_in_place(weights, model.path)
     with written_whole(model.record_path) as temporary:
         temporary.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
 
@@ -215,23 +257,6 @@ def remove(model: CachedModel) -> int:
         model.record_path.unlink(missing_ok=True)
         model.path.unlink(missing_ok=True)
     return freed
-
-
-def file_sha256(path: Path) -> str:
-    """Give the sha256 of a file in hexadecimal digits.
-
-    Raises:
-        CheckpointError: The file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        msg = f"model file {path}: cannot be read: {error.strerror}"
-        raise CheckpointError(msg) from error
-    return digest.hexdigest()
 
 
 def _size(path: Path) -> int | None:

@@ -4,13 +4,13 @@ import logging
 import re
 from pathlib import Path
 
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.pretrained.address import address_key, fetch_address, is_address
 from sfisep_core.pretrained.cache import (
     CachedModel,
     cached_model,
     cached_models,
-    file_sha256,
     keep,
     locked,
 )
@@ -19,7 +19,7 @@ from sfisep_core.pretrained.hub import fetch_checkpoint
 from sfisep_core.pretrained.native import load_model
 from sfisep_core.pretrained.official import convert_official_checkpoint
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED, ReleasedWeights
-from sfisep_core.pretrained.transfer import LoggedProgress, Progress
+from sfisep_core.pretrained.transfer import LoggedProgress, Progress, public_address
 
 _logger = logging.getLogger(__name__)
 
@@ -36,7 +36,10 @@ def find_downloadable(name: str) -> CachedModel:
     if name in RELEASED:
         return cached_model(name, name)
     if is_address(name):
-        return cached_model(name, address_key(name))
+        model = cached_model(public_address(name), address_key(name))
+        if model.record() is None:  # perhaps as `sfisep models list` shows it, without secrets
+            model = next((known for known in cached_models() if known.name == name), model)
+        return model
     if name in BUNDLED:
         msg = f"model {name}: comes with this program: it is neither downloaded nor removed"
     else:
@@ -76,12 +79,19 @@ def check_model(name: str) -> None:
     path = local_file(name)
     if name not in BUNDLED:
         find_downloadable(name).check()
-    elif (digest := file_sha256(path)) != BUNDLED_SHA256[name]:
+    elif (digest := _digest_or_reason(path)) != BUNDLED_SHA256[name]:
         msg = (
             f"model {name}: its file in the installed package, {path}, is damaged: expected "
             f"sha256 {BUNDLED_SHA256[name]}, found {digest}: install sfisep anew"
         )
         raise CheckpointError(msg)
+
+
+def _digest_or_reason(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        return f"nothing: {error.strerror}"
 
 
 def fetch_model(
@@ -118,7 +128,7 @@ def fetch_model(
         if name in RELEASED:
             _fetch_released(model, RELEASED[name], folder, progress)
         else:
-            _fetch_address(model, sha256, folder, progress)
+            _fetch_address(model, name, sha256, folder, progress)
     return model.path
 
 
@@ -172,7 +182,7 @@ def _fetch_released(
 
 
 def _fetch_address(
-    model: CachedModel, sha256: str | None, folder: Path, progress: Progress
+    model: CachedModel, url: str, sha256: str | None, folder: Path, progress: Progress
 ) -> None:
     record = model.record()
     if sha256 is None and record is not None:
@@ -181,7 +191,7 @@ def _fetch_address(
     _logger.info("downloading %s", model.name)
     downloaded = folder / "download"
     try:
-        sha256 = fetch_address(model.name, sha256, downloaded, progress)
+        sha256 = fetch_address(url, sha256, downloaded, progress)
     except CheckpointError as error:
         msg = (
             f"model {model.name}: cannot be downloaded: {error}. To do without: fetch the file "

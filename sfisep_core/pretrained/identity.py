@@ -1,14 +1,15 @@
 """Which model a name stands for: digest, family, sources and native rate, without its weights."""
 
-import zipfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import describe_model
-from sfisep_core.pretrained.cache import file_sha256
+from sfisep_core.pretrained.address import folder_name, shown_name
+from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.native import first_line, read_description
 from sfisep_core.pretrained.official import read_official_config
 from sfisep_core.pretrained.resolve import model_path, resolve_model
@@ -40,7 +41,12 @@ class ModelIdentity:
     @property
     def label(self) -> str:
         """Short name for folders and tables."""
-        return Path(self.name).name.removesuffix(".safetensors")
+        return folder_name(self.name)
+
+    @property
+    def shown(self) -> str:
+        """Name as it may be shown and stored: an address without its secrets."""
+        return shown_name(self.name)
 
 
 def identify_model(name: str) -> ModelIdentity:
@@ -93,7 +99,7 @@ def check_unchanged(identity: ModelIdentity) -> None:
     """
     if identify_model(identity.name) != identity:
         msg = (
-            f"model {identity.name}: its file was replaced during the run; expected it to stay "
+            f"model {identity.shown}: its file was replaced during the run; expected it to stay "
             "what it is: start again"
         )
         raise CheckpointError(msg)
@@ -102,7 +108,7 @@ def check_unchanged(identity: ModelIdentity) -> None:
 @lru_cache(maxsize=16)
 def _read_identity(path: Path, stamp: _Stamp) -> ModelIdentity:
     del stamp  # part of the cache's key: a file that was changed is read again
-    if zipfile.is_zipfile(path):
+    if model_file_kind(path) == "torch":
         config = read_official_config(path)
         family, sources, native_rate = "sfi-conv-tasnet", config.sources, config.native_rate
     else:

@@ -1,10 +1,12 @@
-"""What downloads from the hub and from plain addresses share: progress, retries, and words."""
+"""Download a file over HTTP within limits of size and time, and say what went wrong."""
 
 import errno
 import logging
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sfisep_core.errors import CheckpointError
 
@@ -14,7 +16,14 @@ Progress = Callable[[float, float, str], None]
 TIMEOUT = 15.0
 """Seconds without a byte after which a server counts as stalled."""
 
+LONGEST = 3600.0
+"""Seconds that a download may take in all."""
+
+MAX_BYTES = 2 * 2**30
+"""Bytes that a model file may have."""
+
 ATTEMPTS = 4
+_CHUNK = 2**18
 
 _logger = logging.getLogger(__name__)
 
@@ -35,26 +44,153 @@ class LoggedProgress:
             self._next = fifths + 1
 
 
-class ByteCounter:
-    """Pass on what a library reports to its progress bar: the interface of one, as far as used."""
+def public_address(url: str) -> str:
+    """Return an address as it may be shown and stored: without user, password and tokens.
 
-    def __init__(self, progress: Progress, label: str) -> None:
+    Args:
+        url: An address; what cannot be parsed as one is returned without its query.
+
+    Returns:
+        The address with the values of its query replaced by ***.
+    """
+    try:
+        parts = urlsplit(url)
+        query = urlencode([(name, "***") for name, _ in parse_qsl(parts.query)], safe="*")
+    except ValueError:
+        return url.partition("?")[0].rpartition("@")[2]
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query=query, fragment="").geturl()
+
+
+def download(
+    url: str,
+    path: Path,
+    progress: Progress,
+    *,
+    label: str,
+    most_bytes: int = MAX_BYTES,
+    resumable: bool = False,
+) -> Mapping[str, str]:
+    """Download a file; try again what fails for a moment.
+
+    Args:
+        url: Its address.
+        path: File to write.
+        progress: Called with bytes done, bytes in all, and `label`.
+        label: Name to show.
+        most_bytes: More than this is refused, announced or real.
+        resumable: Whether an attempt goes on where the last one was cut. Only for content whose
+            digest is compared afterwards: the file on the server may have changed.
+
+    Returns:
+        The headers of the last response.
+
+    Raises:
+        CheckpointError: The server cannot be reached or refuses, the file is too large or takes
+            too long, or `path` cannot be written.
+    """
+    try:
+        with path.open("wb") as file:
+            target = _Target(file, url, progress, label, most_bytes)
+            persist(lambda: _attempt(url, target, resumable=resumable), lasting=_is_lasting)
+            return target.headers
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the libraries beneath raise
+        status = status_of(error)
+        shown = public_address(url)
+        explained = (
+            describe_connection(error, shown) if status is None else describe_status(status, shown)
+        )
+        # Not chained: the errors of the libraries quote the address with all that is in it.
+        raise CheckpointError(explained) from None
+
+
+def _attempt(url: str, target: "_Target", *, resumable: bool) -> None:
+    from pooch import HTTPDownloader
+
+    target.start(keep=resumable)
+    # What is unpacked on the way could have any size.
+    headers = {"Accept-Encoding": "identity"}
+    if target.size:
+        headers["Range"] = f"bytes={target.size}-"
+    downloader = HTTPDownloader(
+        chunk_size=_CHUNK, timeout=TIMEOUT, headers=headers, hooks={"response": target.answered}
+    )
+    try:
+        downloader(url, target, None)
+    finally:
+        target.close_responses()
+
+
+class _Target:
+    """A file that takes what comes, as long as it is neither too large nor too slow."""
+
+    def __init__(
+        self, file: BinaryIO, url: str, progress: Progress, label: str, most_bytes: int
+    ) -> None:
+        self._file = file
+        self._shown = public_address(url)
         self._progress = progress
         self._label = label
-        self.total = 0
-        self.done = 0
+        self._most = most_bytes
+        self._end = time.monotonic() + LONGEST
+        self._responses: list[Any] = []  # the library leaves them open after errors
+        self._total = 0
+        self.size = 0
+        self.headers: Mapping[str, str] = {}
 
-    def update(self, number: int) -> None:
-        """Count bytes; less than 0 where a download starts anew."""
-        self.done += number
-        self._progress(self.done, max(self.total, self.done), self._label)
+    def start(self, *, keep: bool) -> None:
+        """Begin an attempt; `keep` what is there already."""
+        if not keep:
+            self._empty()
 
-    def reset(self) -> None:
-        """Start anew."""
-        self.done = 0
+    def answered(self, response: Any, *_: object, **__: object) -> None:
+        """Look at the headers of a response before its body is read."""
+        self._responses.append(response)
+        if response.status_code not in (200, 206):
+            return
+        if response.status_code == 200:
+            self._empty()
+        self.headers = response.headers
+        if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
+            msg = (
+                f"{self._shown} answers with packed content ({encoding[:40]!r}), which was not "
+                "asked for and could unpack to any size"
+            )
+            raise CheckpointError(msg)
+        announced = response.headers.get("Content-Length", "0")
+        length = int(announced) if announced.isdecimal() and len(announced) < 20 else self._most + 1
+        self._total = self.size + length
+        self._check(self._total)
 
-    def close(self) -> None:
-        """End: there is nothing to close."""
+    def write(self, block: bytes) -> None:
+        """Take a block."""
+        self.size += len(block)
+        self._check(self.size)
+        self._file.write(block)
+        self._progress(self.size, max(self._total, self.size), self._label)
+
+    def flush(self) -> None:
+        """Leave what is buffered to the file."""
+
+    def close_responses(self) -> None:
+        """Close the connections of an attempt."""
+        while self._responses:
+            self._responses.pop().close()
+
+    def _empty(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self.size = 0
+
+    def _check(self, size: int) -> None:
+        if size > self._most:
+            msg = f"{self._shown} sends more than {self._most} bytes, which no model file has"
+            raise CheckpointError(msg)
+        if time.monotonic() > self._end:
+            msg = f"{self._shown} is too slow: {self.size} bytes came in {LONGEST:.0f} s"
+            raise CheckpointError(msg)
 
 
 def persist(action: Callable[[], _Result], *, lasting: Callable[[Exception], bool]) -> _Result:
@@ -78,6 +214,13 @@ def persist(action: Callable[[], _Result], *, lasting: Callable[[Exception], boo
             _logger.info("download failed (%s): trying again", type(error).__name__)
             time.sleep(2.0 ** (attempt - 1))
     return action()
+
+
+def _is_lasting(error: Exception) -> bool:
+    status = status_of(error)
+    if status is not None:
+        return is_status_lasting(status)
+    return isinstance(error, ValueError) or is_of_disk(error)
 
 
 def status_of(error: BaseException) -> int | None:
@@ -119,7 +262,9 @@ def describe_connection(error: BaseException, address: str) -> str:
 
     The names of errors are read, not their types: the libraries change what they use beneath.
     """
-    detail = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+    # The text may quote the address with all that is in it.
+    text = "" if "://" in str(error) or "?" in str(error) else str(error)
+    detail = (text.splitlines() or [""])[0][:200] or type(error).__name__
     if any("Timeout" in kind.__name__ for kind in type(error).__mro__) or "timed out" in detail:
         return f"{address} stalls: nothing came for {TIMEOUT:g} s"
     if is_of_disk(error):

@@ -34,6 +34,7 @@ class Hub:
         self.stalled = threading.Event()
         self.go_on = threading.Event()
         self.lfs = True
+        self.headers_of_files: dict[str, str | None] = {}  # in place of the right ones
         self.port = 0
 
     @property
@@ -94,13 +95,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, status: int, body: bytes, *, cut: bool = False, **headers: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        given = self.hub.headers_of_files if self.path.startswith("/plain/") else {}
+        for name, value in {"Content-Length": str(len(body)), **named, **given}.items():
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body[: len(body) // 2] if cut else body)
-        if cut:
+        if cut or given:
             self.close_connection = True
 
     def found(self, path: str, mark: str) -> tuple[tuple[str, str], str]:
