@@ -107,7 +107,7 @@ def _json_report(result: "DemoResult") -> str:
     report = {
         "schema": SCHEMA,
         "version": version("sfisep"),
-        "model": {"name": result.model.name, "sha256": result.model.sha256},
+        "model": {"name": result.model.shown, "sha256": result.model.sha256},
         "device": result.device,
         "mixture": str(result.mixture),
         "true_stems": {name: str(path) for name, path in result.true_stems.items()},

@@ -156,7 +156,7 @@ def test_stems_no_better_than_the_mixture_are_failures(
 def test_an_undefined_score_is_a_failure() -> None:
     values = (math.nan, math.nan, 0.0, 0.0)
     score = demo.StemScore(8000, "bass", *values)
-    result = DemoResult(demo.ModelFile("m", ""), "cpu", Path(), {}, (), (score,))
+    result = DemoResult(demo.ModelIdentity("m", "", "", (), 1), "cpu", Path(), {}, (), (score,))
     assert result.failures == (score,)
 
 
