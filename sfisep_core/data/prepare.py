@@ -209,7 +209,8 @@ def _check_places(tracks: Sequence[SourceTrack], out: Path) -> None:
         raise ConfigError(msg)
     there = set(os.listdir(out)) if os.path.isdir(out) else set()
     foreign = [name for name in sorted(there) if not name.startswith(".")]
-    marks = (MANIFEST_NAME, f".{MANIFEST_NAME}", SOURCES_NAME, LOCKS_NAME)
+    temporary = f".{Path(MANIFEST_NAME).stem}."
+    marks = (MANIFEST_NAME, temporary, SOURCES_NAME, LOCKS_NAME)
     if foreign and not any(name.startswith(marks) for name in there):
         msg = (
             f"data set {out}: expected an empty folder or a prepared data set, found "
