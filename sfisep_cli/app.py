@@ -22,26 +22,28 @@ from sfisep_cli.commands import (
     train,
 )
 from sfisep_cli.exit_codes import ExitCode
+from sfisep_cli.flags import Command, Group
 from sfisep_cli.render import show_error
 from sfisep_cli.signals import cleaned_up_after_signals
 from sfisep_core.errors import AudioFileError, ConfigError, SfisepError
 
 app = typer.Typer(
     name="sfisep",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",  # "rich" keeps the line breaks of the docstrings
     # Local variables are tensors and paths of the user's: they have no place in a traceback.
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("separate")(separate.separate)
-app.command("prepare-data")(prepare_data.prepare_data)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare-resampling")(compare_resampling.compare_resampling)
+app.command("demo", cls=Command)(demo.demo)
+app.command("separate", cls=Command)(separate.separate)
+app.command("prepare-data", cls=Command)(prepare_data.prepare_data)
+app.command("train", cls=Command)(train.train)
+app.command("evaluate", cls=Command)(evaluate.evaluate)
+app.command("compare-resampling", cls=Command)(compare_resampling.compare_resampling)
 app.add_typer(models.app, name="models")
-app.command("env")(env.env)
+app.command("env", cls=Command)(env.env)
 
 
 def _show_version(wanted: bool) -> None:
@@ -80,7 +82,10 @@ def _standard_output_told() -> Iterator[None]:
         if error.filename is not None:  # another file: not expected here
             raise
         _drop_standard_output()
-        msg = f"standard output: expected it to take the result, got {error.strerror}"
+        msg = (
+            f"standard output: expected it to take the result, got {error.strerror}: make room, or "
+            "write elsewhere"
+        )
         raise AudioFileError(msg) from error
 
 

@@ -58,7 +58,9 @@ def find_files(
         else:
             found = _files_of_pattern(str(path), outputs=outputs)
             if not found:
-                failures[path] = f"{path}: no such file or folder"
+                failures[path] = (
+                    f"{path}: no such file or folder; for music to begin with, run `sfisep demo`"
+                )
         for file in found:
             if file.stem in (".", ".."):
                 failures[file] = f"{file}: no folder can have the name {file.stem!r}: rename it"
@@ -100,7 +102,10 @@ def _audio_files_in(
 
     def fail(error: OSError) -> None:
         path = Path(error.filename)
-        failures[path] = f"{path}: expected a folder that can be read, got {error.strerror}"
+        failures[path] = (
+            f"{path}: expected a folder that can be read, got {error.strerror}: give access to it, "
+            "or leave it out"
+        )
 
     for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         taken = []
@@ -117,7 +122,7 @@ def _audio_files_in(
             if os.path.isfile(path):
                 found.append(path)
             elif not os.path.exists(path):
-                failures[path] = f"{path}: a link to a file that is not there"
+                failures[path] = f"{path}: a link to a file that is not there: mend or remove it"
     return sorted(found)
 
 
@@ -182,7 +187,10 @@ def write_to_stdout(path: Path) -> None:
             shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.buffer.flush()
     except OSError as error:
-        msg = f"standard output: expected it to take a stem, got {error.strerror}"
+        msg = (
+            f"standard output: expected it to take a stem, got {error.strerror}: name a folder "
+            "with --out instead"
+        )
         raise AudioFileError(msg) from error
 
 
@@ -199,7 +207,9 @@ def on_disk(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
         copy = Path(folder) / STDIN_TRACK
         if sys.stdin is None:
-            msg = "standard input: expected audio, found none: it is closed"
+            msg = (
+                "standard input: expected audio, found none: it is closed: name a file instead of -"
+            )
             raise AudioFileError(msg)
         try:
             with copy.open("wb") as file:

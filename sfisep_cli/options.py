@@ -50,8 +50,7 @@ Data = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        exists=True,
-        file_okay=False,
+        metavar="DIR",
         help="A data set as `sfisep prepare-data` makes it.",
         show_default="the last one that was prepared",
     ),

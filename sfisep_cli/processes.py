@@ -10,6 +10,7 @@ import typer
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import show_error
 from sfisep_core.errors import ConfigError, SfisepError
+from sfisep_core.wording import counted
 
 
 def count_processes(gpus: int | None, workers: int, device: str) -> int:
@@ -29,7 +30,10 @@ def count_processes(gpus: int | None, workers: int, device: str) -> int:
 
         found = torch.cuda.device_count()
         if gpus > found:
-            msg = f"--gpus {gpus}: this machine has {found} CUDA GPUs; pass --gpus {found}"
+            msg = (
+                f"--gpus {gpus}: this machine has {counted(found, 'CUDA GPU')}; pass --gpus {found}"
+            )
+            msg += "" if found else ", which trains on the CPU"
             raise ConfigError(msg)
     return gpus or workers
 

@@ -7,6 +7,7 @@ import sys
 import torch
 
 from sfisep_core.errors import ConfigError
+from sfisep_core.wording import counted
 
 _logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ def find_device(name: str) -> torch.device:
         msg = f"device {name!r}: expected auto, cpu, cuda or cuda:0, cuda:1, ..."
         raise ConfigError(msg) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        msg = f"device {name}: not there; found {torch.cuda.device_count()} CUDA GPUs, pass cpu"
+        there = counted(torch.cuda.device_count(), "CUDA GPU")
+        msg = f"device {name}: not there; found {there}: pass another one, or cpu"
         raise ConfigError(msg)
     if device.type not in ("cpu", "cuda"):
         msg = f"device {name}: not supported (taps are computed in 64-bit floats); pass cpu or cuda"

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sfisep_cli.render import output, show_table
+from sfisep_cli.render import show_output
+from sfisep_core.wording import counted
 
 
 def env(
@@ -24,7 +25,11 @@ def env(
         ("libsndfile", found["libsndfile"]),
         ("Python", found["python"]),
         ("system", found["system"]),
-        ("CPU", f"{cpu['cores']} cores, {cpu['threads']} threads, {cpu['capability']}"),
+        (
+            "CPU",
+            f"{counted(cpu['cores'], 'core')}, {counted(cpu['threads'], 'thread')}, "
+            f"{cpu['capability']}",
+        ),
         *(
             (gpu["device"], f"{gpu['name']}, {gpu['memory_gib']} GiB{', bf16' * gpu['bf16']}")
             for gpu in found["gpus"]
@@ -34,4 +39,6 @@ def env(
         ("models", f"{models['folder']}: {', '.join(models['available'])}"),
         *found["variables"].items(),
     ]
-    show_table(("what", "found"), rows, target=output)
+    width = max(len(what) for what, _ in rows)
+    for what, value in rows:
+        show_output(f"{what:{width}}  {value}")

@@ -9,23 +9,27 @@ from typing import Annotated
 import typer
 
 from sfisep_cli.exit_codes import ExitCode
+from sfisep_cli.flags import Command, Group
 from sfisep_cli.options import AsJson, Quiet
-from sfisep_cli.render import output, progress_bar, show_error, show_message, show_table
+from sfisep_cli.render import progress_bar, show_entries, show_error, show_message
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.wording import counted
 
 app = typer.Typer(
-    no_args_is_help=True, help="List, download, check and remove models; convert released ones."
+    cls=Group,
+    no_args_is_help=True,
+    help="List, download, check and remove models; convert released ones.",
 )
 
 Names = Annotated[
     list[str],
     typer.Argument(
-        metavar="NAME|URL...", help="Names from `sfisep models list`, or addresses (https://...)."
+        metavar="NAME|URL", help="Names from `sfisep models list`, or addresses (https://...)."
     ),
 ]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(
     as_json: AsJson = False,
     families: Annotated[
@@ -51,16 +55,18 @@ def list_(
         return
     rows = (
         (
-            entry.name,
-            entry.state,
-            f"{entry.native_rate} Hz" if entry.native_rate else "",
-            entry.licence,
+            (
+                entry.name,
+                f"{entry.size / 1e6:.1f} MB" if entry.size else "",
+                f"{entry.native_rate} Hz" if entry.native_rate else "",
+                entry.licence.partition(";")[0],
+                entry.state,
+            ),
             entry.description,
         )
         for entry in entries
     )
-    columns = ("name", "state", "trained at", "licence", "description")
-    show_table(columns, rows, target=output)
+    show_entries(rows, ("name", "size", "trained at", "licence", "state"))
 
 
 def _list_families(*, as_json: bool) -> None:
@@ -70,11 +76,14 @@ def _list_families(*, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(family) for family in found], indent=2))
         return
-    rows = ((family.name, family.description, ", ".join(family.presets)) for family in found)
-    show_table(("family", "what it is", "presets of `sfisep train --config`"), rows, target=output)
+    rows = (
+        ((family.name,), f"{family.description} Presets: {', '.join(family.presets)}")
+        for family in found
+    )
+    show_entries(rows, ("family, what it is, and presets for `sfisep train --config`",))
 
 
-@app.command()
+@app.command(cls=Command)
 def download(
     names: Names,
     sha256: Annotated[
@@ -106,11 +115,11 @@ def download(
         _for_each(names, fetch)
 
 
-@app.command()
+@app.command(cls=Command)
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME|URL...]", help="Models to check.", show_default="all"),
+        typer.Argument(metavar="NAME|URL", help="Models to check.", show_default="all"),
     ] = None,
 ) -> None:
     """Compare the files of bundled and downloaded models with their known SHA-256.
@@ -126,7 +135,7 @@ def verify(
     _for_each(names or local_models(), check)
 
 
-@app.command()
+@app.command(cls=Command)
 def path(
     name: Annotated[
         str, typer.Argument(metavar="NAME|URL", help="A model that is bundled or downloaded.")
@@ -138,7 +147,7 @@ def path(
     typer.echo(local_file(name))
 
 
-@app.command()
+@app.command(cls=Command)
 def remove(names: Names) -> None:
     """Remove downloaded models, without asking."""
     from sfisep_core.pretrained.cache import remove as remove_cached
@@ -146,24 +155,21 @@ def remove(names: Names) -> None:
 
     def remove_one(name: str) -> None:
         freed = remove_cached(find_downloadable(name))
-        show_message(f"{name}: removed, {freed} bytes freed")
+        show_message(f"{name}: removed, {counted(freed, 'byte')} freed")
 
     _for_each(names, remove_one)
 
 
-@app.command()
+@app.command(cls=Command)
 def convert(
     checkpoint: Annotated[
         Path,
         typer.Argument(
-            exists=True,
-            dir_okay=False,
+            metavar="CHECKPOINT",
             help="A checkpoint as the authors of SFI Conv-TasNet released it.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Argument(metavar="OUT.safetensors", dir_okay=False, help="The file to write.")
-    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
 ) -> None:
     """Convert a released SFI Conv-TasNet checkpoint to a safetensors file that `--model` reads.
 

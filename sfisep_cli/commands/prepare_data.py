@@ -12,6 +12,7 @@ from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.options import OptionalOut, Quiet, SampleRate
 from sfisep_cli.render import progress_bar, show_error, show_message
 from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.wording import counted
 
 DEMO_TRACKS = 12
 DEMO_SECONDS = 30.0
@@ -37,8 +38,7 @@ def prepare_data(
     source: Annotated[
         Path | None,
         typer.Argument(
-            exists=True,
-            file_okay=False,
+            metavar="SOURCE",
             help="A folder with TRACK/STEM.* or {train,valid,test}/TRACK/STEM.*, as MUSDB18-HQ is, "
             "or with {train,test}/TRACK.stem.mp4, as MUSDB18 is, or with "
             "{tr,cv,tt}/{s1,s2,...}/NAME.wav, as WSJ0-2mix and LibriMix are.",
@@ -48,7 +48,9 @@ def prepare_data(
     layout: Annotated[
         Literal["auto", "musdb18", "musdb18-hq", "folders", "numbered"],
         typer.Option(
-            help="How SOURCE is laid out. MUSDB18 and MUSDB18-HQ get their standard validation "
+            metavar="LAYOUT",
+            help="How SOURCE is laid out: musdb18, musdb18-hq, folders, numbered, or auto, which "
+            "looks. MUSDB18 and MUSDB18-HQ get their standard validation "
             "split; elsewhere, without tracks in valid/, about a tenth of train/ is held out.",
             rich_help_panel=_SOURCE,
         ),
@@ -193,7 +195,10 @@ def prepare_data(
         return
     _refuse({"--tracks": tracks, "--seconds": seconds, "--seed": seed}, why="for --demo only")
     if source is None or out is None:
-        msg = "sfisep prepare-data needs SOURCE and --out DIR, or --demo DIR"
+        msg = (
+            "sfisep prepare-data: expected SOURCE and --out DIR, or --demo DIR, which needs no "
+            "source"
+        )
         raise ConfigError(msg)
     _prepare(
         source,
@@ -216,7 +221,7 @@ def _refuse(given: Mapping[str, object], *, why: str) -> None:
     """Refuse what was given but would have no effect."""
     names = [name for name, value in given.items() if value is not None]
     if names:
-        msg = f"{', '.join(names)}: {why}"
+        msg = f"{', '.join(names)}: {why}: leave {'it' if len(names) == 1 else 'them'} out"
         raise ConfigError(msg)
 
 
@@ -244,7 +249,7 @@ def _generate_demo(
     if not quiet:
         num_train = tracks - 2 * num_held_out
         counts = f"{num_train} train, {num_held_out} valid, {num_held_out} test"
-        show_message(f"{tracks} tracks in {directory}: {counts}")
+        show_message(f"{counted(tracks, 'track')} in {directory}: {counts}")
     _remember(directory, quiet=quiet)
 
 
@@ -262,9 +267,9 @@ def _prepare(source: Path, out: Path, *, quiet: bool, **settings: Any) -> None:
     if not quiet:
         counts = Counter(track.split for track in prepared.tracks)
         splits = ", ".join(f"{counts[split]} {split}" for split in ("train", "valid", "test"))
-        there = f"{len(prepared.tracks)} tracks"
+        there = counted(len(prepared.tracks), "track")
         if not prepared.written and not prepared.skipped:
-            show_message(f"nothing to do: {there} are prepared in {out}: {splits}")
+            show_message(f"nothing to do: {there} prepared already in {out}: {splits}")
         else:
             show_message(f"{there} in {out}: {splits}")
     if prepared.tracks:

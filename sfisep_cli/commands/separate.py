@@ -25,9 +25,10 @@ from sfisep_cli.options import (
     Segment,
     check_low_rate,
 )
-from sfisep_cli.render import console, show_error, show_table
-from sfisep_cli.separation import COLUMNS, json_report, run_all, table_row
+from sfisep_cli.render import show_error, show_message
+from sfisep_cli.separation import json_report, run_all, summary_lines
 from sfisep_core.errors import ConfigError
+from sfisep_core.separation.output import ClipMode, Container, Output
 from sfisep_core.separation.settings import (
     MethodName,
     MethodOptions,
@@ -36,7 +37,7 @@ from sfisep_core.separation.settings import (
 )
 
 if TYPE_CHECKING:
-    from sfisep_core.separation.jobs import Outcome
+    from sfisep_core.separation.plan import Outcome
 
 _FORMAT = "What is written"
 _SPEED = "Speed and memory"
@@ -46,6 +47,8 @@ def separate(
     inputs: Annotated[
         list[Path],
         typer.Argument(
+            metavar="INPUT",
+            readable=False,  # one that cannot be read fails when its turn comes, as all others
             help="Audio files, patterns, or folders: all audio files in them are taken. - reads "
             "standard input.",
         ),
@@ -66,11 +69,13 @@ def separate(
     method: Annotated[
         MethodName,
         typer.Option(
+            metavar="METHOD",
             help="native runs the model at the input's own rate; resample converts to the rate "
-            "that the model was trained at, and back. The others are for comparisons: soxr is "
-            "resample with a better filter; noisy-kernel and post-noise make up for the highs that "
-            "a lower rate lacks, with noise; direct feeds the input as it is. Those that "
-            "resample hold a file in memory."
+            "that the model was trained at, and back; super-resolve separates at --low-rate. The "
+            "others are for comparisons: soxr is resample with a better filter; noisy-kernel and "
+            "post-noise make up for the highs that a lower rate lacks, with noise; direct feeds "
+            "the input as it is; super-resolve-share is super-resolve without a network. Those "
+            "that resample hold a file in memory.",
         ),
     ] = "native",
     super_resolve: Annotated[
@@ -84,7 +89,8 @@ def separate(
     low_rate: LowRate = 0,
     network: Network = "",
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the noise of noisy-kernel and post-noise.")
+        int,
+        typer.Option(metavar="N", min=0, help="Of the noise of noisy-kernel and post-noise."),
     ] = 0,
     stems: Annotated[
         str | None,
@@ -113,11 +119,12 @@ def separate(
         ),
     ] = False,
     container: Annotated[
-        Literal["wav", "flac", "mp3", "ogg", "opus"],
+        Container,
         typer.Option(
             "--format",
-            help="File format of the stems; ogg is Vorbis. Only in wav and flac do they sum to the "
-            "mixture.",
+            metavar="FORMAT",
+            help="File format of the stems: wav, flac, mp3, ogg (Vorbis) or opus. Only in wav and "
+            "flac do they sum to the mixture.",
             rich_help_panel=_FORMAT,
         ),
     ] = "wav",
@@ -141,8 +148,9 @@ def separate(
         ),
     ] = False,
     clip_mode: Annotated[
-        Literal["rescale", "clamp", "none"],
+        ClipMode,
         typer.Option(
+            metavar="MODE",
             help="What to do with a track of which a stem exceeds full scale: rescale turns all "
             "its stems down by one gain, so that they still sum to the (turned down) mixture; "
             "clamp cuts the peaks off; none leaves them, and the format cuts them off.",
@@ -255,13 +263,13 @@ def separate(
     chosen = tuple(name.strip() for name in stems.split(",")) if stems is not None else None
     to_stdout = out == STANDARD_STREAM
     if not to_stdout and out.exists() and not out.is_dir():
-        msg = f"--out {out}: expected a folder, got a file"
+        msg = f"--out {out}: expected a folder, got a file: choose another"
         raise ConfigError(msg)
     if to_stdout:
         _check_stdout(
             inputs, one_stem=two_stems is not None or len(chosen or ()) == 1, json=as_json
         )
-    from sfisep_core.pretrained.address import folder_name, shown_name
+    from sfisep_core.pretrained.address import folder_name
 
     with temporary_folder(wanted=to_stdout) as temporary:
         out = temporary or out
@@ -279,11 +287,9 @@ def separate(
         for message in failures.values():
             show_error(message)
         outcomes: list[Outcome] = []
-        sha256 = None
         if paths:
-            from sfisep_core.pretrained.identity import identify_model
-            from sfisep_core.separation.jobs import Job, SeparatorSetup
-            from sfisep_core.separation.output import Output
+            from sfisep_core.pretrained.registry import known_sources
+            from sfisep_core.separation.plan import Job, SeparatorSetup, check_plan
 
             options = MethodOptions(seed=seed, low_rate=low_rate, network=network)
             settings = SeparationSettings(method, segment, overlap, batch_size, precision, options)
@@ -293,21 +299,23 @@ def separate(
                 Job(path, setup, folder, track_name(path), sample_rate, output, skip_existing)
                 for path in paths
             ]
-            outcomes = run_all(files, jobs=jobs, on_ray=engine == "ray", quiet=quiet)
-            sha256 = identify_model(model).sha256 if as_json else None
+            # What can be refused without the model is refused before PyTorch is loaded.
+            sources = known_sources(model)
+            if network:
+                known_sources(network)
+            if sources is not None:
+                check_plan(files, sources)
+            outcomes = run_all(
+                files, sources=sources, jobs=jobs, on_ray=engine == "ray", quiet=quiet
+            )
         if to_stdout and outcomes and outcomes[0].result is not None:
             first = next(iter(outcomes[0].result.stems.values()))
             write_to_stdout(first)
     if as_json:
-        typer.echo(
-            json_report(outcomes, failures=failures, model=shown_name(model), model_sha256=sha256)
-        )
+        typer.echo(json_report(outcomes, failures=failures, model=model))
     elif not quiet:
-        rows = [
-            table_row(o, Path("-") if to_stdout else folder / track_name(o.path)) for o in outcomes
-        ]
-        rows += [(str(path), "failed") for path in failures]
-        show_table(COLUMNS, rows, target=console)
+        for line in summary_lines(outcomes, failures, to_stdout=to_stdout):
+            show_message(line)
     if failures or any(outcome.error for outcome in outcomes):
         raise typer.Exit(ExitCode.FAILED)
 

@@ -140,6 +140,10 @@ def train(
 
     Several machines: start the same command on each with torchrun instead of --gpus.
     """
+    from sfisep_core.data.remembered import find_dataset
+
+    # Before PyTorch is loaded; whoever looks at settings needs no data.
+    dataset = Path() if show_config else find_dataset(data)
     from sfisep_core.training.config import DEFAULT_PRESET, load_config, resumed_config
     from sfisep_core.training.config import show_config as describe
 
@@ -155,10 +159,8 @@ def train(
     if show_config:
         typer.echo(describe(config))
         return
-    from sfisep_core.data.remembered import find_dataset
     from sfisep_core.training.distributed import launched
 
-    dataset = find_dataset(data)
     processes = count_processes(gpus, workers, device)
     if processes > 1 and not launched():
         start_processes(context.obj, processes=processes, max_restarts=max_restarts)
@@ -211,12 +213,12 @@ def _train(
                 if not quiet:
                     show_message(progress.message)
                 return
-            show_progress(
-                progress.step,
-                progress.steps,
-                f"loss {progress.loss:.4f}, learning rate {progress.learning_rate:.1e}, "
-                f"{progress.examples_per_second:.1f} examples/s",
-            )
+            parts = [f"step {progress.step} of {progress.steps}"]
+            if progress.loss is not None:
+                parts.append(f"loss {progress.loss:.4f}")
+            if progress.learning_rate is not None:
+                parts.append(f"learning rate {progress.learning_rate:.1e}")
+            show_progress(progress.step, progress.steps, ", ".join(parts))
 
         try:
             result = run(
@@ -235,4 +237,7 @@ def _train(
                 show_message(str(error))
             raise typer.Exit(128 + error.signal_number) from error
     if not quiet and rank() == 0:
-        show_message(f"best model: {result.best}, {result.best_score:.2f} dB on the validation set")
+        show_message(
+            f"best model: {result.best}, SI-SDR {result.best_score:+.2f} dB over the mixture on "
+            f"the validation tracks; to use it: `sfisep separate SONG --model {result.best}`"
+        )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import soundfile
-
 from sfisep_core.errors import ConfigError
 
 Encoding = Literal["int16", "int24", "float32"]
@@ -166,6 +164,9 @@ def _exceeded_limit(container: str, channels: int, sample_rate: int) -> tuple[st
             f"{_FLAC_MAX_ROUND_RATE} Hz, in FLAC"
         )
         return expected, f"{sample_rate} Hz"
-    if codec and codec.subtype not in soundfile.available_subtypes(codec.format):
-        return f"a libsndfile with {name}", f"libsndfile {soundfile.__libsndfile_version__}"
+    if codec:
+        import soundfile  # here, so that formats are refused without waiting for libsndfile
+
+        if codec.subtype not in soundfile.available_subtypes(codec.format):
+            return f"a libsndfile with {name}", f"libsndfile {soundfile.__libsndfile_version__}"
     return None

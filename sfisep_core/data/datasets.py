@@ -14,6 +14,7 @@ from sfisep_core.audio.files import read_audio, read_info
 from sfisep_core.audio.resample import resample
 from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, dataset_file, read_manifest
 from sfisep_core.errors import DatasetError
+from sfisep_core.wording import counted
 
 # A second counts as active above this RMS (-50 dB full scale).
 _ACTIVE_RMS = 10 ** (-50 / 20)
@@ -91,7 +92,8 @@ class StemDataset:
         if not self.tracks:
             msg = (
                 f"data set {folder}: expected tracks of at least {excerpt_seconds} s in split "
-                f"{split!r}, found {len(tracks)} tracks, none of them long enough"
+                f"{split!r}, found none that long among "
+                f"{counted(len(tracks), 'track')}: prepare longer ones, or ask for shorter excerpts"
             )
             raise DatasetError(msg)
         rates = Counter(track.sample_rate for track in self.tracks)

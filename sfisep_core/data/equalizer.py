@@ -3,7 +3,6 @@
 import math
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 # Gains are drawn at these frequencies in Hz, evenly spaced in octaves.
@@ -50,6 +49,8 @@ def equalize(stems: Tensor, curves: Tensor, *, sample_rate: int) -> Tensor:
     Returns:
         The same shape.
     """
+    from scipy.fft import next_fast_len  # SciPy loads slowly, and few runs equalize
+
     time = stems.shape[-1]
     size = next_fast_len(time + round(_PADDING_SECONDS * sample_rate), real=True)
     bins = torch.arange(size // 2 + 1, dtype=stems.dtype, device=stems.device)

@@ -107,12 +107,15 @@ def find_tracks(
     """
     if not source.is_dir():
         found_instead = "a file" if source.exists() else "nothing"
-        msg = f"data set {source}: expected a folder, found {found_instead}"
+        msg = (
+            f"data set {source}: expected a folder, found {found_instead}: check the path, or "
+            "make a small data set with `sfisep prepare-data --demo DIR`"
+        )
         raise DatasetError(msg)
     try:
         return _find_tracks(source, layout, stem_map)
     except OSError as error:
-        msg = f"data set {source}: {error.filename} cannot be read: {error.strerror}"
+        msg = f"data set {source}: {error.filename} cannot be read: {error.strerror}: give access"
         raise DatasetError(msg) from error
 
 
@@ -147,7 +150,10 @@ def _find_tracks(
 
 def _refuse_mapping(source: Path, stem_map: StemMap, found: str) -> None:
     if stem_map != OWN_NAMES:
-        msg = f"data set {source}: a mapping is for folders of stems, this has {found}"
+        msg = (
+            f"data set {source}: a mapping is for folders of stems, this has {found}: leave --map "
+            "out"
+        )
         raise ConfigError(msg)
 
 
@@ -238,7 +244,7 @@ def _check_names(source: Path, tracks: Sequence[SourceTrack], stem_map: StemMap)
     if wrong:
         msg = (
             f"data set {source}: mapping: no track has a file named {wrong[0]!r} (without suffix); "
-            f"there are {', '.join(sorted(present))}"
+            f"there are {', '.join(sorted(present))}: name one of these with --map"
         )
         raise DatasetError(msg)
     unused = [f"{name} ({present[name]} tracks)" for name in sorted(present.keys() - mapped)]
@@ -266,4 +272,9 @@ def _nothing_found(source: Path, layout: Layout, stem_map: StemMap) -> str:
     places["musdb18-hq"] = places["folders"]
     places["numbered"] = "folders <split>/s1, <split>/s2, ... with files of equal names"
     places["auto"] = f"{places['folders']}, or {places['musdb18']}, or {places['numbered']}"
-    return f"data set {source}: expected {places[layout]}; found none"
+    advice = "check the path"
+    if layout in ("auto", "folders", "musdb18-hq"):
+        advice = (
+            "where the files have other names, say so with --map, as in --map vocals=lead,backing"
+        )
+    return f"data set {source}: expected {places[layout]}; found none: {advice}"

@@ -131,7 +131,7 @@ def _info(path: Path, track: Any) -> AudioInfo:
         )
         msg = (
             f"cannot read {str(path)!r}: expected {count} audio streams of one format "
-            f"({', '.join(STREAMS)}), found {found or 'none'}"
+            f"({', '.join(STREAMS)}), found {found or 'none'}; copy or download it again"
         )
         raise AudioFileError(msg)
     ((sample_rate, channels, codec),) = formats

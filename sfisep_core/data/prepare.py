@@ -250,7 +250,10 @@ def _find(
     tracks = hold_out_tracks(tracks, cut={e.track for e in exclusions})
     unknown = {e.track for e in exclusions} - {track.name for track in tracks}
     if unknown:
-        msg = f"exclusion of {sorted(unknown)[0]!r}: no such track in {source}"
+        msg = (
+            f"exclusion of {sorted(unknown)[0]!r}: no such track in {source}: write its name as "
+            "that of its folder or file is"
+        )
         raise DatasetError(msg)
     return _mark_doubles(tracks, exclusions)
 

@@ -47,10 +47,10 @@ def find_dataset(folder: Path | None) -> Path:
         Its folder.
 
     Raises:
-        DatasetError: None is named and none was prepared, or it is gone.
+        DatasetError: None is named and none was prepared, or it is none, or gone.
     """
     if folder is not None:
-        return folder
+        return _checked(folder, "which --data names")
     named = os.environ.get(VARIABLE)
     if named:
         return _checked(Path(named), f"which {VARIABLE} names")

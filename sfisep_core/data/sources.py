@@ -159,11 +159,14 @@ def inspect(track: SourceTrack) -> Inspection:
             for role, file in _files(track)
             for info in (infos[file.path],)
         )
-        msg = f"expected stems of one rate, channel count and length, got {found}"
+        msg = (
+            f"expected stems of one rate, channel count and length, got {found}: export "
+            "them again, all alike"
+        )
         raise DatasetError(msg)
     ((sample_rate, channels, frames),) = shapes
     if frames == 0:
-        msg = "expected music, got stems of 0 frames"
+        msg = "expected music, got stems of 0 frames: export them again"
         raise DatasetError(msg)
     digests = {path: file_sha256(path) for path in infos}
     content = [[role, file.stream, digests[file.path]] for role, file in _files(track)]
@@ -190,7 +193,10 @@ def read_track(track: SourceTrack, inspection: Inspection) -> dict[str, npt.NDAr
     lengths = {role: samples.shape[1] for role, samples in audio.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{role} {length} frames" for role, length in lengths.items())
-        msg = f"{track.path} is damaged: expected streams of one length, got {found}"
+        msg = (
+            f"{track.path} is damaged: expected streams of one length, got {found}: copy or "
+            "download it again"
+        )
         raise DatasetError(msg)
     return audio
 

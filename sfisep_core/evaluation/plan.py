@@ -8,7 +8,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError, DatasetError
 from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, System
-from sfisep_core.models.contract import DEFAULT_SOURCES
+from sfisep_core.models.sources import DEFAULT_SOURCES
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.separation.methods import METHODS, check_method
 from sfisep_core.separation.permutation import check_sources_fit

@@ -1,6 +1,5 @@
 """What every family of separators is to the rest of the program."""
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,45 +15,6 @@ BuildModel = Callable[[str, Mapping[str, Any]], "SeparationModel"]
 """Builds a model from the name of its family and its settings."""
 SourcesOf = Callable[[str, Mapping[str, Any]], tuple[str, ...]]
 """Reads the sources of a model from the name of its family and its settings."""
-
-# The order in which users get the stems of our own models.
-DEFAULT_SOURCES = ("vocals", "drums", "bass", "other")
-
-
-_MOST_SOURCES = 64
-# What files of a separation are called besides the stems of a model.
-_RESERVED = ("mixture", "residual")
-_SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
-
-def check_sources(sources: tuple[str, ...]) -> None:
-    """Refuse source names that are no plain words, or mean something else: they name files.
-
-    Raises:
-        ConfigError: No source, more than 64, a name twice (case does not tell names of files apart
-            everywhere), one with other characters than letters, digits, `_` and `-`, or one that
-            other files of a separation have: mixture, residual, or no_X beside X and a third
-            source.
-    """
-    if len(sources) > _MOST_SOURCES:
-        msg = f"sources: expected at most {_MOST_SOURCES} names, got {len(sources)}"
-        raise ConfigError(msg)
-    lower = [name.lower() for name in sources]
-    rests = {f"no_{name}" for name in lower} if len(sources) > 2 else set()
-    taken = [name for name in sources if name.lower() in {*_RESERVED, *rests}]
-    if taken:
-        msg = (
-            f"sources: {taken[0]!r} is what this program calls another file of a separation: "
-            "choose another name"
-        )
-        raise ConfigError(msg)
-    bad = [name for name in sources if not _SOURCE_NAME.fullmatch(name)]
-    if bad or not sources or len(set(lower)) != len(sources):
-        msg = (
-            "sources: expected different names of letters, digits, _ and -, got "
-            f"{', '.join(map(repr, bad or sources)) or 'none'}"
-        )
-        raise ConfigError(msg)
 
 
 @dataclass(frozen=True)

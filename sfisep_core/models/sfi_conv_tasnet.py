@@ -13,14 +13,13 @@ from torch import Tensor
 from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
 from sfisep_core.models.contract import (
-    DEFAULT_SOURCES,
     GainRule,
     SegmentRule,
     SeparationModel,
-    check_sources,
 )
 from sfisep_core.models.inference import faster
 from sfisep_core.models.mask_model import MaskModel
+from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 from sfisep_core.sfi.analog_filters import make_filters
 from sfisep_core.sfi.filter_bank import FilterSettings
 from sfisep_core.sfi.frame_grid import Alignment

@@ -14,12 +14,11 @@ from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.contract import (
-    DEFAULT_SOURCES,
     GainRule,
     SegmentRule,
     SeparationModel,
-    check_sources,
 )
+from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
 # Where frame positions repeat after longer than this, segments start where they almost do.
 _LONGEST_PERIOD = 2.0  # seconds

@@ -9,12 +9,11 @@ from torch.nn import functional
 
 from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.models.contract import (
-    DEFAULT_SOURCES,
     GainRule,
     SegmentRule,
-    check_sources,
 )
 from sfisep_core.models.mask_model import MaskModel
+from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
 
 @dataclass(frozen=True)

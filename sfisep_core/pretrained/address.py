@@ -84,7 +84,7 @@ def fetch_address(url: str, sha256: str | None, path: Path, progress: Progress) 
     if sha256 is not None and digest != sha256:
         msg = (
             f"{shown}: expected sha256 {sha256}, found {digest} ({path.stat().st_size} bytes): the "
-            "file there is another one, or was damaged on the way"
+            "file there is another one, or was damaged on the way: try again, or correct the sha256"
         )
         raise CheckpointError(msg)
     return digest

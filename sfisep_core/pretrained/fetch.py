@@ -16,8 +16,6 @@ from sfisep_core.pretrained.cache import (
 )
 from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.hub import fetch_checkpoint
-from sfisep_core.pretrained.native import load_model
-from sfisep_core.pretrained.official import convert_official_checkpoint
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED, ReleasedWeights
 from sfisep_core.pretrained.transfer import LoggedProgress, Progress, public_address
 
@@ -158,6 +156,8 @@ def _is_ready(model: CachedModel, sha256: str | None, *, mend: bool) -> bool:
 def _fetch_released(
     model: CachedModel, released: ReleasedWeights, folder: Path, progress: Progress
 ) -> None:
+    from sfisep_core.pretrained.official import convert_official_checkpoint  # loads PyTorch
+
     _logger.info("downloading model %s from %s", model.name, released.repository)
     try:
         checkpoint, remote = fetch_checkpoint(
@@ -184,6 +184,9 @@ def _fetch_released(
 def _fetch_address(
     model: CachedModel, url: str, sha256: str | None, folder: Path, progress: Progress
 ) -> None:
+    from sfisep_core.pretrained.native import load_model  # loads PyTorch
+    from sfisep_core.pretrained.official import convert_official_checkpoint
+
     record = model.record()
     if sha256 is None and record is not None:
         sha256 = record.source_sha256  # what the address gave at first
@@ -206,7 +209,10 @@ def _fetch_address(
         load_model(weights)
     except CheckpointError as error:
         reason = str(error).replace(str(downloaded), "(as downloaded)")
-        msg = f"model {model.name}: the file there is no model, and was not kept: {reason}"
+        msg = (
+            f"model {model.name}: the file there is no model, and was not kept: {reason}: give the "
+            "address of a model file"
+        )
         raise CheckpointError(msg) from error
     if not known:
         _logger.warning(

@@ -1,9 +1,7 @@
 """The native model format: one safetensors file whose metadata say how to build the model."""
 
 import json
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +15,7 @@ from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.declared_size import check_declared_size
-from sfisep_core.pretrained.file_kinds import check_kind
-
-FORMAT_VERSION = 1
-_KEY = "sfisep"
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """What a model file says about itself.
-
-    Attributes:
-        family: Name of the family.
-        config: Settings that build the model.
-        training: How it was trained: data, steps, scores; free text and numbers.
-        licence: Licence of the weights.
-    """
-
-    family: str
-    config: dict[str, Any]
-    training: dict[str, Any] = field(default_factory=dict)
-    licence: str = ""
+from sfisep_core.pretrained.description import FORMAT_VERSION, METADATA_KEY, read_description
 
 
 def save_model(
@@ -76,60 +54,14 @@ def save_model(
         "training": dict(training or {}),
         "licence": licence,
     }
-    metadata = {_KEY: json.dumps(description)}
+    metadata = {METADATA_KEY: json.dumps(description)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as temporary:
             # safetensors' own `save_file` makes files that only their owner may read
             temporary.write_bytes(save(tensors, metadata))
     except (OSError, SafetensorError) as error:
-        msg = f"model file {path}: cannot be written: {error}"
-        raise CheckpointError(msg) from error
-
-
-def read_description(path: Path) -> ModelDescription:
-    """Read what a model file says about itself, without its weights.
-
-    Args:
-        path: A native model file.
-
-    Returns:
-        The description.
-
-    Raises:
-        CheckpointError: Not a native model file, or one of a later format.
-    """
-    check_kind(path, "safetensors")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, SafetensorError, struct.error) as error:
-        msg = (
-            f"model file {path}: expected a safetensors file, cannot be read as one, perhaps "
-            f"because it is cut ({path.stat().st_size} bytes): {error}: fetch it again"
-        )
-        raise CheckpointError(msg) from error
-    try:
-        description = json.loads(metadata[_KEY])
-        version = int(description["format_version"])
-        if version > FORMAT_VERSION:
-            msg = (
-                f"model file {path}: format version {version}, this program reads up to "
-                f"{FORMAT_VERSION}: install a newer sfisep"
-            )
-            raise CheckpointError(msg)
-        return ModelDescription(
-            family=str(description["family"]),
-            config=dict(description["config"]),
-            training=dict(description.get("training", {})),
-            licence=str(description.get("licence", "")),
-        )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        msg = (
-            f"model file {path}: a safetensors file, but without sfisep's description of the "
-            f"model ({error!r}): expected a file written by `sfisep train` or "
-            "`sfisep models convert`"
-        )
+        msg = f"model file {path}: cannot be written: {error}: choose another place"
         raise CheckpointError(msg) from error
 
 
@@ -141,7 +73,10 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     """
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            msg = f"model file {path}: weight {name} holds values that are not finite"
+            msg = (
+                f"model file {path}: weight {name} holds values that are not finite: take another "
+                "file, as the checkpoint before"
+            )
             raise CheckpointError(msg)
 
 
@@ -171,15 +106,19 @@ def load_model(path: Path) -> SeparationModel:
             check_declared_size(description.family, description.config, shapes, where=misfit)
             model = build_model(description.family, description.config)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        msg = (
+            f"model file {path}: expected a safetensors file, cannot be read as one, perhaps "
+            f"because it is cut ({path.stat().st_size} bytes): {error}: fetch it again"
+        )
+        raise CheckpointError(msg) from error
     except (
         ConfigError,
         ArithmeticError,
         TypeError,
         ValueError,
         RuntimeError,
-        OSError,
         MemoryError,
-        SafetensorError,
     ) as error:
         msg = f"{misfit}: {first_line(error)}"
         raise CheckpointError(msg) from error

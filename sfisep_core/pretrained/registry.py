@@ -1,12 +1,16 @@
 """The models this program knows by name."""
 
+import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sfisep_core.errors import CheckpointError
+from sfisep_core.models.sources import in_user_order
+from sfisep_core.pretrained.address import address_key, is_address
 from sfisep_core.pretrained.cache import CachedModel, cached_model, cached_models
-from sfisep_core.pretrained.native import ModelDescription, read_description
+from sfisep_core.pretrained.description import ModelDescription, read_description
 
 _FOLDER = Path(__file__).parent / "weights"
 
@@ -15,6 +19,7 @@ BUNDLED_SHA256 = {"default": "976102fc7c8d5054c853a2b38381f134ae1798c80660a680b5
 
 # The first is the one meant by a name without a seed.
 _SEEDS = (40, 42, 44, 47)
+_RELEASED_SOURCES = ("drums", "bass", "other", "vocals")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class ModelEntry:
         sources: In the order of its output.
         licence: Of the weights.
         description: One line.
+        size: Bytes of its file; 0 where it is not there.
     """
 
     name: str
@@ -95,6 +101,7 @@ class ModelEntry:
     sources: tuple[str, ...]
     licence: str
     description: str
+    size: int = 0
 
 
 def list_models() -> list[ModelEntry]:
@@ -104,7 +111,8 @@ def list_models() -> list[ModelEntry]:
         CheckpointError: A bundled file is damaged.
     """
     entries = [
-        _entry(name, "bundled", "bundled", read_description(path)) for name, path in BUNDLED.items()
+        _entry(name, "bundled", "bundled", read_description(path), path)
+        for name, path in BUNDLED.items()
     ]
     entries += [
         ModelEntry(
@@ -113,21 +121,70 @@ def list_models() -> list[ModelEntry]:
             state=_state(cached_model(name, name)),
             family="sfi-conv-tasnet",
             native_rate=32000,
-            sources=("drums", "bass", "other", "vocals"),
+            sources=_RELEASED_SOURCES,
             licence="MIT",
             description=weights.description,
+            size=_size(cached_model(name, name).path),
         )
         for name, weights in RELEASED.items()
     ]
     for model in cached_models():
         if model.name not in RELEASED:
             try:
-                entries.append(
-                    _entry(model.name, "address", _state(model), read_description(model.path))
-                )
+                about = read_description(model.path)
+                entry = _entry(model.name, "address", _state(model), about, model.path)
             except (CheckpointError, TypeError, ValueError, OverflowError):
-                entries.append(_entry(model.name, "address", "damaged", None))
+                entry = _entry(model.name, "address", "damaged", None, model.path)
+            entries.append(entry)
     return entries
+
+
+def known_sources(name: str) -> tuple[str, ...] | None:
+    """Give the sources of a model without loading or downloading it.
+
+    Args:
+        name: As `resolve_model` takes it.
+
+    Returns:
+        The names in the order in which users get them; None where only the whole model tells.
+
+    Raises:
+        CheckpointError: There is no such model, or its file cannot be read.
+    """
+    if name in BUNDLED:
+        path = BUNDLED[name]
+    elif os.path.isfile(name):  # where pathlib raises on a name too long, it answers no
+        path = Path(name)
+    elif name in RELEASED:
+        return in_user_order(_RELEASED_SOURCES)
+    elif is_address(name):
+        path = cached_model(name, address_key(name)).path
+        if not path.is_file():
+            return None
+    else:
+        raise no_such_model(name)
+    if zipfile.is_zipfile(path):  # a published checkpoint
+        return in_user_order(_RELEASED_SOURCES)
+    sources = read_description(path).config.get("sources")
+    if not isinstance(sources, list):  # of the model inside another, or left to the default
+        return None
+    return in_user_order([str(name) for name in sources])
+
+
+def no_such_model(name: str) -> CheckpointError:
+    """Describe what `--model` can be instead of a name that is none."""
+    if os.path.isdir(name):
+        files = sorted(Path(name).glob("*.safetensors"))
+        if files:
+            advice = f"name the model file in it: {' or '.join(map(str, files))}"
+        else:
+            advice = "name a model file (.safetensors): there is none in it"
+        return CheckpointError(f"model {name}: expected a file, found a folder: {advice}")
+    return CheckpointError(
+        f"model {name}: expected a bundled model ({', '.join(BUNDLED)}), a released one "
+        "(`sfisep models list` shows them), an address (https://...) or the path of a model file; "
+        "found no such file"
+    )
 
 
 def _state(model: CachedModel) -> State:
@@ -137,7 +194,11 @@ def _state(model: CachedModel) -> State:
 
 
 def _entry(
-    name: str, kind: Literal["bundled", "address"], state: State, about: ModelDescription | None
+    name: str,
+    kind: Literal["bundled", "address"],
+    state: State,
+    about: ModelDescription | None,
+    path: Path,
 ) -> ModelEntry:
     config = about.config if about else {}
     return ModelEntry(
@@ -149,4 +210,9 @@ def _entry(
         sources=tuple(config.get("sources", ())),
         licence=about.licence if about else "",
         description=str(about.training.get("description", "")) if about else "",
+        size=_size(path),
     )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

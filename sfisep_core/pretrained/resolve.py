@@ -3,14 +3,13 @@
 import os
 from pathlib import Path
 
-from sfisep_core.errors import CheckpointError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.address import is_address
 from sfisep_core.pretrained.fetch import fetch_model
 from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.native import load_model
 from sfisep_core.pretrained.official import load_official_model
-from sfisep_core.pretrained.registry import BUNDLED, RELEASED
+from sfisep_core.pretrained.registry import BUNDLED, RELEASED, no_such_model
 from sfisep_core.pretrained.transfer import Progress
 
 
@@ -52,9 +51,4 @@ def model_path(name: str, *, progress: Progress | None = None) -> Path:
         return Path(name)
     if name in RELEASED or is_address(name):
         return fetch_model(name, progress=progress)
-    msg = (
-        f"model {name}: expected a bundled model ({', '.join(BUNDLED)}), a released one "
-        "(`sfisep models list` shows them), an address (https://...) or the path of a model file; "
-        "found no such file"
-    )
-    raise CheckpointError(msg)
+    raise no_such_model(name)

@@ -1,90 +1,21 @@
 """Files to separate, each on its own: here, in several processes, or on other machines."""
 
 import logging
-import os
 import traceback
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from sfisep_core.audio.formats import check_output_format
 from sfisep_core.data.workers import run_in_workers
 from sfisep_core.devices import share_one_heap
-from sfisep_core.errors import ConfigError, SfisepError
-from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.output import Output
+from sfisep_core.errors import SfisepError
+from sfisep_core.separation.plan import Job, Outcome, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.separator import Separator
-from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
-
-
-@dataclass(frozen=True)
-class SeparatorSetup:
-    """What a process needs to make the separator of its jobs.
-
-    Attributes:
-        model: Name, path or address.
-        device: See `Separator`.
-        compiled: See `Separator`.
-        settings: How all files are separated.
-        threads: Of PyTorch; None = as they are.
-    """
-
-    model: str = "default"
-    device: str = "auto"
-    compiled: bool = False
-    settings: SeparationSettings = DEFAULT_SETTINGS
-    threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One file.
-
-    Attributes:
-        path: The input.
-        setup: What separates it.
-        out_dir: Folder for the stems.
-        track: Its name in theirs.
-        sample_rate: Rate in Hz to separate and write at; None = the file's own.
-        output: What is written, and how.
-        skip_existing: Leave the file alone where everything is there that would be written.
-    """
-
-    path: Path
-    setup: SeparatorSetup
-    out_dir: Path
-    track: str
-    sample_rate: int | None = None
-    output: Output = field(default_factory=Output)
-    skip_existing: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a file.
-
-    Attributes:
-        path: The input.
-        result: What was written; None where it failed or was skipped.
-        error: Why it failed; None where it did not.
-        warnings: What was found on the way.
-        device: Where it was computed.
-    """
-
-    path: Path
-    result: SeparatedFile | None
-    error: str | None
-    warnings: tuple[str, ...]
-    device: str
-
-    @property
-    def skipped(self) -> bool:
-        """Whether everything was there already."""
-        return self.result is None and self.error is None
+from sfisep_core.separation.settings import Progress
 
 
 @lru_cache(maxsize=1)
@@ -118,19 +49,7 @@ def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
     """
     separator_for.cache_clear()  # the model's file may be another one than in an earlier run
     separator = separator_for(jobs[0].setup)
-    inputs = {os.path.realpath(job.path): job.path for job in jobs}
-    writers: dict[str, Path] = {}
-    for job in jobs:
-        if job.sample_rate is not None:  # the channels are known when the file is open
-            check_output_format(job.output.container, job.output.encoding, 1, job.sample_rate)
-        for file in job.output.files(job.track, job.out_dir, separator.sources).values():
-            place = os.path.realpath(file)
-            if place in inputs:
-                msg = f"{inputs[place]} would be replaced by the stem {file}: change --out"
-                raise ConfigError(msg)
-            if writers.setdefault(place, job.path) != job.path:
-                msg = f"{writers[place]} and {job.path} would both write {file}: change --filename"
-                raise ConfigError(msg)
+    check_plan(jobs, separator.sources)
     if processes <= 1:
         return list(jobs)
     # The device was chosen, and named in the log, once.
@@ -149,8 +68,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Outcome:
         try:
             separator = separator_for(job.setup)
             device = str(separator.device)
-            files = job.output.files(job.track, job.out_dir, separator.sources)
-            if not (job.skip_existing and all(map(_is_written, files.values()))):
+            if not is_done(job, separator.sources):
                 result = separator.separate_file(
                     job.path,
                     out_dir=job.out_dir,
@@ -196,11 +114,6 @@ def _killed(job: Job) -> Outcome:
         "run the same command again with fewer --jobs and --skip-existing"
     )
     return Outcome(job.path, None, error, (), job.setup.device)
-
-
-def _is_written(file: Path) -> bool:
-    # os.path answers "no" where pathlib raises: a name too long, a folder that may not be read.
-    return os.path.isfile(file) and os.path.getsize(file) > 0
 
 
 @contextmanager

@@ -32,7 +32,8 @@ def check_sources_fit(sources: Sequence[str], stems: Sequence[str], *, where: st
     if foreign or (are_unnamed(stems) and len(sources) != len(stems)):
         msg = (
             f"{where}: expected stems of the data set ({', '.join(stems)}), got "
-            f"{', '.join(foreign or sources)}"
+            f"{', '.join(foreign or sources)}: where the same stems have other names, prepare the "
+            "data with `sfisep prepare-data --map STEM=NAME`"
         )
         raise ConfigError(msg)
 
@@ -51,13 +52,14 @@ def match_estimates(
     Returns:
         For each reference the number of its estimate, shape (source,).
     """
+    from scipy.optimize import linear_sum_assignment  # slow to load, and rarely needed
+
     with np.errstate(invalid="ignore", over="ignore"):
         e, s = _centred(estimates), _centred(references)
         products, energies = s @ e.T, np.outer((s * s).sum(axis=1), (e * e).sum(axis=1))
         usable = np.isfinite(products) & (energies > 0) & np.isfinite(energies)
         shares = np.where(usable, products**2 / np.where(usable, energies, 1.0), 0.0)
     shares = np.clip(shares, _LOWEST, _HIGHEST)
-    from scipy.optimize import linear_sum_assignment  # slow to load, and rarely needed
 
     _, order = linear_sum_assignment(np.log10(shares / (1 - shares)), maximize=True)
     return np.asarray(order, dtype=np.int64)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from sfisep_core.errors import ConfigError, DeviceError
-from sfisep_core.separation.jobs import Job, Outcome, run_job
+from sfisep_core.separation.jobs import run_job
+from sfisep_core.separation.plan import Job, Outcome
 
 # A file whose worker dies is tried once more: the machine may have gone, or the file may kill it.
 _TRIES = 2

@@ -11,7 +11,8 @@ from sfisep_core.audio.resample import resample
 from sfisep_core.audio.stores import MemoryStore, Store, Stores, read_all
 from sfisep_core.devices import find_device
 from sfisep_core.errors import ConfigError
-from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
+from sfisep_core.models.contract import SeparationModel
+from sfisep_core.models.sources import in_user_order
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.checks import Source, check_block, check_rate, read_source
@@ -72,8 +73,7 @@ class Separator:
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the stems, in the order in which they are returned."""
-        known = [name for name in DEFAULT_SOURCES if name in self.model.sources]
-        return (*known, *(name for name in self.model.sources if name not in known))
+        return in_user_order(self.model.sources)
 
     def separate(
         self,

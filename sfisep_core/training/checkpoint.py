@@ -80,7 +80,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         with written_whole(path) as temporary, temporary.open("xb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as the latter
-        msg = f"checkpoint {path}: cannot be written: {error}; the one before it, if any, is intact"
+        msg = (
+            f"checkpoint {path}: cannot be written: {error}; the one before it, if any, is intact: "
+            "make room, and go on with --resume"
+        )
         raise CheckpointError(msg) from error
 
 
@@ -91,7 +94,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: There is none, or it cannot be read.
     """
     if not path.exists():
-        msg = f"checkpoint {path}: not found; there is no run to resume"
+        msg = (
+            f"checkpoint {path}: not found; there is no run to resume: name its folder with --out, "
+            "or leave --resume out to begin one"
+        )
         raise CheckpointError(msg)
     state = read_torch_file(path)
     if not isinstance(state, dict):

@@ -241,6 +241,6 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     for parent in parents:
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
-            msg = f"setting {override!r}: {parent} is not a table of settings"
+            msg = f"setting {override!r}: {parent} is not a table of settings: see --show-config"
             raise ConfigError(msg)
     table[name] = value

@@ -48,7 +48,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
-        msg = f"configuration {path}: no such file, nor a preset ({presets})"
+        msg = f"configuration {path}: no such file, nor a preset: name one of {presets}"
         raise ConfigError(msg) from error
     except (OSError, ValueError, RecursionError) as error:
         msg = f"configuration {path}: expected a TOML file: {error}"

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sfisep_core.devices import find_device
 from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.pretrained.native import first_line
+from sfisep_core.wording import counted
 
 
 class PeerLostError(TrainingError):
@@ -120,7 +121,7 @@ def join_processes(device: str) -> Iterator[Processes]:
         if local_rank >= torch.cuda.device_count():
             msg = (
                 f"process {local_rank} of this machine: expected a GPU of its own, found "
-                f"{torch.cuda.device_count()} CUDA GPUs: start fewer processes"
+                f"{counted(torch.cuda.device_count(), 'CUDA GPU')}: start fewer processes"
             )
             raise ConfigError(msg)
         found = torch.device("cuda", local_rank)

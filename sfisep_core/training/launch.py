@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sfisep_core.errors import TrainingError
+from sfisep_core.wording import counted
 
 _FOLDER = "SFISEP_LAUNCH_FOLDER"
 
@@ -129,7 +130,11 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
                 if failure.exitcode < 0
                 else f"ended with exit code {failure.exitcode}"
             )
-            msg = f"training process {rank} of {processes} {cause}, after {max_restarts} restarts"
+            msg = (
+                f"training process {rank} of {processes} {cause}, after "
+                f"{counted(max_restarts, 'restart')}; "
+                "memory may have run out: try fewer processes or a smaller batch_size"
+            )
             raise LaunchError(msg, 1) from error
         finally:
             del os.environ[_FOLDER]

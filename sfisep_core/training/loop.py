@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,19 +30,27 @@ from sfisep_core.training.optimizers import learning_rate_at
 from sfisep_core.training.run_log import RunLog
 from sfisep_core.training.state import RunState
 from sfisep_core.training.trial import check_model
+from sfisep_core.wording import counted
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a run stands."""
+    """Where a run stands.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps in all.
+        loss: Mean over the steps since the last line of the log; None while nothing is known.
+        learning_rate: Of the last step; None before the first.
+        message: What there is to tell besides.
+    """
 
     step: int
     steps: int
-    loss: float
-    learning_rate: float
-    examples_per_second: float
+    loss: float | None = None
+    learning_rate: float | None = None
     message: str = ""
 
 
@@ -87,7 +95,7 @@ def train(
         loader_workers: Processes that read examples, for each training process; 0 reads them
             between the steps. The examples do not depend on it.
         tensorboard: Write TensorBoard's files as well.
-        progress: Called now and then, in the first process only.
+        progress: Called before the first step and after every step, in the first process only.
 
     Returns:
         Files and best score.
@@ -102,7 +110,7 @@ def train(
     """
     checkpoint = out / CHECKPOINT_NAME
     if resume and init is not None:
-        msg = f"--resume goes on with the weights in {out}: --init {init} has no place there"
+        msg = f"--resume goes on with the weights in {out}: leave --init {init} out"
         raise ConfigError(msg)
     if os.path.exists(checkpoint) and not resume:
         msg = f"run folder {out}: holds a run already; pass --resume to go on, or another --out"
@@ -174,14 +182,17 @@ def _run(
     each = config.batch_size // (processes.world_size * config.accumulation)
     if processes.is_first:
         _logger.info(
-            "%s parameters; batches of %d = %d process(es) x %d micro-batch(es) x %d examples",
-            f"{parameters:,}",
-            config.batch_size,
-            processes.world_size,
-            config.accumulation,
-            each,
+            "%s; batches of %s = %s x %s x %s",
+            counted(parameters, "parameter"),
+            counted(config.batch_size, "example"),
+            f"{processes.world_size} process{'es' if processes.world_size > 1 else ''}",
+            f"{config.accumulation} micro-batch{'es' if config.accumulation > 1 else ''}",
+            counted(each, "example"),
         )
     batches = iter(loader)
+    told = TrainingProgress(state.step, config.steps)
+    if report is not None:
+        report(told)
     last_save = log_time = time.monotonic()
     logged_step = state.step
     while True:
@@ -196,8 +207,11 @@ def _run(
                 milestones.save()  # the steps so far; going on begins with their validation
                 raise
             if report is not None:
-                message = f"validation: SI-SDR {score:+.2f} dB over the mixture"
-                report(TrainingProgress(state.step, config.steps, 0.0, 0.0, 0.0, message))
+                message = (
+                    f"step {state.step} of {config.steps}: validation: SI-SDR {score:+.2f} dB over "
+                    "the mixture"
+                )
+                report(replace(told, message=message))
             last_save = time.monotonic()
             log_time += last_save - begun
         if state.step >= config.steps or milestones.exhausted():
@@ -216,14 +230,19 @@ def _run(
 
         # 4. ask the device how it went: at every step where that costs nothing
         logs = state.step % config.log_steps == 0
-        if not (on_cpu or logs):
-            continue
-        minutes = (time.monotonic() - last_save) / 60
-        wishes = [interrupts.received, minutes > config.checkpoint_minutes and processes.is_first]
-        wishes = processes.maximum(torch.tensor(wishes, device=processes.device)).tolist()
-        _refuse_divergence(state, milestones)
+        asks = on_cpu or logs
+        stop_signal = save = 0
+        if asks:
+            minutes = (time.monotonic() - last_save) / 60
+            too_long = minutes > config.checkpoint_minutes and processes.is_first
+            wishes = [interrupts.received, too_long]
+            stop_signal, save = processes.maximum(
+                torch.tensor(wishes, device=processes.device)
+            ).tolist()
+            _refuse_divergence(state, milestones)
 
-        # 5. log
+        # 5. log, report
+        told = replace(told, step=state.step, learning_rate=learning_rate)
         if logs:
             mean_loss, not_finite = state.statistics.take(processes)
             now, gradient_norm = time.monotonic(), norm.item()
@@ -237,12 +256,16 @@ def _run(
                 steps_not_finite=not_finite,
                 examples_per_second=round(speed, 2),
             )
-            if report is not None:
-                report(TrainingProgress(state.step, config.steps, mean_loss, learning_rate, speed))
+            told = replace(told, loss=mean_loss)
             log_time, logged_step = now, state.step
+        elif processes.world_size == 1 and (asks or told.loss is None):
+            # The first loss is worth the wait. Other processes have their shares of it, which are
+            # added up for the log only.
+            told = replace(told, loss=state.statistics.mean())
+        if report is not None:
+            report(told)
 
         # 6. checkpoint, stop
-        stop_signal, save = wishes
         if stop_signal or save:
             begun = time.monotonic()
             milestones.save()

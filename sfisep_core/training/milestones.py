@@ -143,7 +143,10 @@ class Milestones:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                msg = f"audio examples {folder}: cannot be written: {error.strerror}"
+                msg = (
+                    f"audio examples {folder}: cannot be written: {error.strerror}: make room, and "
+                    "go on with --resume"
+                )
                 raise ConfigError(msg) from error
             for stem, estimate in zip(model.sources, estimates, strict=True):
                 path = folder / f"{stem}.wav"

@@ -55,7 +55,10 @@ class RunLog:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
         except OSError as error:
-            msg = f"training: log {self.path}: cannot be written: {error.strerror}"
+            msg = (
+                f"training: log {self.path}: cannot be written: {error.strerror}: make room, and "
+                "go on with --resume"
+            )
             raise TrainingError(msg) from error
         if self._scalars is not None and event != "start":
             for name, value in _numbers(values, event):
@@ -74,6 +77,9 @@ def _summary_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        msg = "--tensorboard: TensorBoard is not installed; `pip install sfisep[tensorboard]` is"
+        msg = (
+            "--tensorboard: TensorBoard is not installed: run `pip install 'sfisep[tensorboard]'`, "
+            "or leave it out"
+        )
         raise ConfigError(msg) from error
     return SummaryWriter(str(folder))

@@ -52,6 +52,11 @@ class StepStatistics:
         """Give the most steps in a row that were not finite. The host waits for the device."""
         return int(self._values[4].item())
 
+    def mean(self) -> float:
+        """Give the mean loss of this process's share since the last `take`. The host waits."""
+        loss_sum, steps = self._values[:2].tolist()
+        return loss_sum / steps if steps else math.nan
+
     def take(self, processes: Processes) -> tuple[float, int]:
         """Give the mean loss of the steps that counted since the last call, and how many did not.
 

@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -7,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 import typer.main
 
 from sfisep_cli import app as app_module
@@ -101,6 +105,71 @@ def test_help_is_there_and_imports_nothing_heavy(name: str) -> None:
 def test_the_import_check_notices_a_heavy_module() -> None:
     done = python("import numpy\n" + SHOW_IMPORTS, "--help")
     assert json.loads(done.stderr) == ["numpy"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_into_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = python(SHOW_IMPORTS, *name.split()[1:], "--help").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "<bool>" not in shown
+    # What is to be typed is not broken over lines.
+    words = set(re.split(r"[^\w-]+", shown))
+    choices = {
+        choice
+        for option in COMMANDS[name].params
+        for choice in getattr(getattr(option, "type_descriptor", None), "choices", None) or ()
+    }
+    flags = {flag for option in COMMANDS[name].params for flag in option.opts if flag[0] == "-"}
+    assert {choice for choice in choices if isinstance(choice, str)} | flags <= words
+
+
+# What can be refused without the model is refused before PyTorch is loaded.
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("separate song.wav --stems horns", 2),
+        ("separate song.wav --two-stems horns", 2),
+        ("separate song.wav --filename {title}", 2),
+        ("separate song.wav --format flac --float32", 2),
+        ("separate song.wav --format mp3 --sr 96000", 2),
+        ("separate song.wav --overlap 1", 2),
+        ("separate song.wav --model nope", 1),
+        ("separate song.wav --model .", 1),
+        ("separate song.wav --super-resolve --network nope", 1),
+        ("separate missing.wav", 1),
+        ("separate song.wav --skip-existing", 0),
+        ("separate song.wav --skip-existing --json", 0),
+        ("models list", 0),
+        ("models path default", 0),
+        ("train --data missing", 1),
+    ],
+)
+def test_torch_is_not_loaded_for_what_needs_no_model(
+    arguments: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "song.wav").write_bytes(b"")
+    stems = tmp_path / "separated/default/song"
+    stems.mkdir(parents=True)
+    for name in ("vocals", "drums", "bass", "other"):
+        (stems / f"{name}.wav").write_bytes(b"a stem")
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW_IMPORTS, *arguments.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code
+    imported = json.loads(done.stderr.splitlines()[-1])
+    assert not {"torch", "torchaudio", "scipy", "librosa", "matplotlib"} & set(imported)
+
+
+def test_separating_loads_no_scipy(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "song.wav", np.zeros(800), 8000)
+    song = str(tmp_path / "song.wav")
+    done = python(SHOW_IMPORTS, "separate", song, "-d", "cpu", "-o", str(tmp_path), "-q")
+    assert json.loads(done.stderr) == ["numpy", "soundfile", "torch"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -244,14 +313,18 @@ def test_models_list_shows_the_entries_on_stdout(
         family="f",
         native_rate=8000,
         sources=("a", "b"),
-        licence="MIT",
+        licence="MIT; see the card",
         description="[x]",
+        size=1_550_000,
     )
     give_models(monkeypatch, lambda: [entry])
     assert run_sfisep("models", "list") == 0
     captured = capsys.readouterr()
-    cells = [cell.strip() for cell in captured.out.splitlines()[3].strip("│").split("│")]
-    assert cells == ["tiny", "cached", "8000 Hz", "MIT", "[x]"]
+    assert captured.out.splitlines() == [
+        "name  size    trained at  licence  state",
+        "tiny  1.6 MB  8000 Hz     MIT      cached",
+        "    [x]",
+    ]
     assert captured.err == ""
 
 
@@ -294,5 +367,6 @@ def test_standard_output_that_is_full(arguments: list[str]) -> None:
         )
     assert process.returncode == 1
     assert process.stderr == (
-        "error: standard output: expected it to take the result, got No space left on device\n"
+        "error: standard output: expected it to take the result, got No space left on device: "
+        "make room, or write elsewhere\n"
     )

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -49,10 +50,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def rows(text: str) -> dict[str, list[str]]:
-    """Return the cells of a table by its first column."""
-    lines = [line for line in text.splitlines() if line.startswith("│")]
-    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
-    return {name: others for name, *others in cells}
+    """Return the facts and the description of every entry, by its name."""
+    entries: list[list[str]] = []
+    for line in text.splitlines()[1:]:
+        if line.startswith("    "):
+            entries[-1].append(line.strip())
+        else:
+            entries.append(re.split("  +", line))
+    return {name: others for name, *others in entries}
 
 
 def test_help_imports_nothing_slow() -> None:
@@ -81,15 +86,17 @@ def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) 
     assert run_sfisep("models", "list") == 0
     table = rows(capsys.readouterr().out)
     assert len(table) == 1 + 12 + 1
-    assert table["default"][:2] == ["bundled", "32000 Hz"]
+    size = f"{BUNDLED['default'].stat().st_size / 1e6:.1f} MB"
+    assert table["default"][:4] == [size, "32000 Hz", "MIT", "bundled"]
     assert table[NAME] == [
-        "cached",
+        "0.0 MB",
         "32000 Hz",
         "MIT",
+        "cached",
         "multi-phase gammatone filters, time-domain design; MUSDB18-HQ at 32 kHz; seed 40",
     ]
-    assert table[f"{NAME}-47"] == ["not downloaded", "32000 Hz", "MIT", "the same from seed 47"]
-    assert table[url][:2] == ["cached", "32000 Hz"]
+    assert table[f"{NAME}-47"] == ["32000 Hz", "MIT", "not downloaded", "the same from seed 47"]
+    assert table[url][:4] == [size, "32000 Hz", "MIT", "cached"]
 
 
 def test_list_as_json(hub: Hub, run_sfisep: Run, capsys: Capture) -> None:
@@ -106,6 +113,7 @@ def test_list_as_json(hub: Hub, run_sfisep: Run, capsys: Capture) -> None:
         "licence": "MIT",
         "description": "modulated Gaussian filters, frequency-domain design; MUSDB18-HQ at 32 kHz; "
         "seed 40",
+        "size": 0,
     }
     assert hub.requests == []
 
@@ -186,7 +194,7 @@ def test_verify_path_and_remove(run_sfisep: Run, capsys: Capture) -> None:
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "error: model default: comes with this program: it is neither downloaded nor removed",
-        f"{NAME}: removed, {freed} bytes freed",
+        f"{NAME}: removed, {freed:,} bytes freed",
         f"error: model {NAME}-44: is not downloaded: there is nothing to remove",
     ]
     assert not path.exists()

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -35,3 +36,54 @@ def test_quiet_shows_no_progress(terminal: io.StringIO) -> None:
     with render.progress_bar(quiet=True) as show_progress:
         show_progress(1, 2, "song")
     assert terminal.getvalue() == ""
+
+
+def test_time_left_is_that_of_the_mean_pace() -> None:
+    pace = render.Pace()
+    assert pace.seconds_left(now=0.0) is None
+    pace.note(100, 200, now=10.0)  # a run that goes on begins at its hundredth step
+    assert pace.seconds_left(now=11.0) is None
+    pace.note(110, 200, now=30.0)  # ten steps in 20 s: 90 more take 180 s
+    assert pace.seconds_left(now=30.0) == 180.0
+    assert pace.seconds_left(now=35.0) == 175.0  # it goes on while nothing is reported
+    pace.note(120, 200, now=60.0)  # 20 steps in 50 s
+    assert pace.seconds_left(now=60.0) == 200.0
+    assert pace.seconds_left(now=900.0) == 0.0
+
+
+def test_time_left_begins_anew_with_other_work() -> None:
+    pace = render.Pace()
+    pace.note(0, 10, now=0.0)
+    pace.note(5, 10, now=50.0)
+    pace.note(0, 4, now=100.0)
+    assert pace.seconds_left(now=100.0) is None
+    pace.note(1, 4, now=101.0)
+    assert pace.seconds_left(now=101.0) == 3.0
+
+
+def test_long_label_leaves_room_for_the_bar(terminal: io.StringIO) -> None:
+    with render.progress_bar(quiet=False) as show_progress:
+        show_progress(1, 2, "2 of 5: " + "very " * 30 + "long.wav")
+    lines = re.sub(r"\x1b\[[^A-Za-z]*[A-Za-z]", "", terminal.getvalue())
+    assert "2 of 5: very" in lines
+    assert "…" in lines
+    assert " 50%" in lines
+    assert "-:--:-- left" in lines
+
+
+def test_entries_break_descriptions_between_words_and_facts_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = io.StringIO()
+    monkeypatch.setattr(render, "output", Console(file=sent, width=30))
+    name = "a-name-that-is-longer-than-the-terminal"
+    entries = [((name, "8 kHz"), "see docs/reference/model-default.md for more"), (("b", ""), "")]
+    render.show_entries(entries, ("name", "rate"))
+    assert sent.getvalue().splitlines() == [
+        f"{'name':{len(name)}}  rate",
+        f"{name}  8 kHz",
+        "    see",
+        "    docs/reference/model-default.md",
+        "    for more",
+        "b",
+    ]

@@ -10,10 +10,11 @@ import pytest
 
 from sfisep_cli.inputs import find_files
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
+from sfisep_core.pretrained import registry
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation import jobs as job_module
-from sfisep_core.separation.jobs import SeparatorSetup
 from sfisep_core.separation.output import Output
+from sfisep_core.separation.plan import SeparatorSetup
 from sfisep_core.separation.settings import MethodOptions, SeparationSettings
 
 Run = Callable[..., int]
@@ -60,6 +61,8 @@ class FakeSeparator:
             file.write_text(f"{name} of {path.read_text()}")
         if path.name.startswith("worn"):
             logging.getLogger("sfisep_core").warning("%s is damaged", path.name)
+        if path.name.startswith("mono"):
+            return SeparatedFile(path, files, 16000, 1, 24000, 1.5, 0.25, 0.0)
         return SeparatedFile(path, files, 8000, 2, 12000, 1.5, 0.25, -1.25)
 
 
@@ -68,6 +71,7 @@ def separators(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[FakeSepa
     """The separators that the command has made; it runs in a folder of its own."""
     FakeSeparator.made = []
     monkeypatch.setattr(job_module, "separator_for", lru_cache(maxsize=1)(FakeSeparator))
+    monkeypatch.setattr(registry, "known_sources", lambda _: FakeSeparator.sources)
     monkeypatch.chdir(tmp_path)
     return FakeSeparator.made
 
@@ -82,10 +86,8 @@ def written() -> list[str]:
     return sorted(str(path) for path in Path().rglob("vocals.wav"))
 
 
-def table_rows(text: str) -> list[list[str]]:
-    """Return the cells of each row of the table in a text, without its headings."""
-    rows = [line for line in text.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+def stem_paths(track: str) -> list[str]:
+    return [f"separated/default/{track}/{name}.wav" for name in FakeSeparator.sources]
 
 
 def test_defaults(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
@@ -217,16 +219,50 @@ def test_failing_file_does_not_stop_the_others(
     assert written() == ["separated/default/a/vocals.wav", "separated/default/c/vocals.wav"]
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.splitlines()[:2] == [
-        "error: missing.wav: no such file or folder",
+    facts = "1.5 s of music in 0.2 s, turned down by 1.2 dB so that no stem clips"
+    assert captured.err.splitlines() == [
+        "error: missing.wav: no such file or folder; for music to begin with, run `sfisep demo`",
         "error: bad.wav: [not] audio",
+        f"a.wav: {facts}",
+        *stem_paths("a"),
+        f"c.wav: {facts}",
+        *stem_paths("c"),
+        "4 inputs: 2 separated, 2 failed; 8000 Hz, 2 channels",
     ]
-    numbers = ["8000 Hz", "2", "1.5 s", "0.2 s", "-1.2 dB"]
-    assert table_rows(captured.err) == [
-        ["a.wav", "separated/default/a", *numbers],
-        ["bad.wav", "failed", "", "", "", "", ""],
-        ["c.wav", "separated/default/c", *numbers],
-        ["missing.wav", "failed", "", "", "", "", ""],
+
+
+def test_file_that_may_not_be_read_fails_alone(
+    run_sfisep: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("bad.wav", "c.wav")
+    monkeypatch.setattr("os.access", lambda *_, **__: False)  # whoever runs the tests may be root
+    assert run_sfisep("separate", "bad.wav", "c.wav") == 1
+    assert written() == ["separated/default/c/vocals.wav"]
+    assert capsys.readouterr().err.startswith("error: bad.wav: [not] audio\nc.wav: ")
+
+
+def test_one_file_is_told_with_its_paths(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("mono.wav")
+    assert run_sfisep("separate", "mono.wav") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "mono.wav: 1.5 s of music in 0.2 s, 16000 Hz, 1 channel",
+        *stem_paths("mono"),
+    ]
+
+
+def test_facts_that_differ_are_told_of_each_file(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("a.wav", "mono.wav")
+    assert run_sfisep("separate", "a.wav", "mono.wav") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("sep")]
+    assert told == [
+        "a.wav: 1.5 s of music in 0.2 s, 8000 Hz, 2 channels, turned down by 1.2 dB so that no "
+        "stem clips",
+        "mono.wav: 1.5 s of music in 0.2 s, 16000 Hz, 1 channel",
+        "2 inputs: 2 separated",
     ]
 
 
@@ -526,7 +562,7 @@ def test_links_of_a_folder_are_followed_or_told(run_sfisep: Run) -> None:
     Path("x/gone.wav").symlink_to("nothing")
     assert find_files([Path("x")], outputs=()) == (
         [Path("x/a.wav"), Path("x/again/b.wav")],
-        {Path("x/gone.wav"): "x/gone.wav: a link to a file that is not there"},
+        {Path("x/gone.wav"): "x/gone.wav: a link to a file that is not there: mend or remove it"},
     )
     assert run_sfisep("separate", "x", "-q") == 1
 
@@ -565,8 +601,9 @@ def test_what_exists_is_skipped_if_it_is_all_there(
         stem.write_text("a stem")
     assert run_sfisep("separate", "a.wav", "b.wav", "--skip-existing") == 0
     assert [path.name for path, _ in separators[0].calls] == ["b.wav"]
-    rows = table_rows(capsys.readouterr().err)
-    assert rows[0][:2] == ["a.wav", "separated/default/a: there already"]
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == "a.wav: its stems are all there already"
+    assert told[-1] == "2 inputs: 1 separated, 1 there already; 8000 Hz, 2 channels"
     assert run_sfisep("separate", "a.wav", "--overwrite") == 0
     assert Path("separated/default/a/vocals.wav").read_text() == "vocals of "
 
@@ -636,15 +673,16 @@ def test_report_in_json(run_sfisep: Run, capsys: pytest.CaptureFixture[str]) -> 
             "warnings": [],
             "device": "cpu",
         },
-        {"path": "done.wav", "status": "skipped", "error": None, "warnings": [], "device": "cpu"},
+        {"path": "done.wav", "status": "skipped", "error": None, "warnings": [], "device": "auto"},
         {
             "path": "missing.wav",
             "status": "failed",
-            "error": "missing.wav: no such file or folder",
+            "error": "missing.wav: no such file or folder; for music to begin with, run "
+            "`sfisep demo`",
             "warnings": [],
         },
     ]
-    assert "│" not in captured.err  # no table
+    assert captured.err.count("\n") == 3  # errors and a warning, no summary
 
 
 def test_standard_input_and_output(

@@ -13,8 +13,9 @@ CONFIG = object()
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
-    """What the core was asked for, in order."""
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object, ...]]:
+    """What the core was asked for, in order; `tmp_path` is a prepared data set."""
+    (tmp_path / "manifest.json").touch()
     noted: list[tuple[object, ...]] = []
 
     def load_config(path: Path | None, *, overrides: list[str], init: str | None) -> object:
@@ -34,7 +35,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
                     steps=7,
                     loss=0.5,
                     learning_rate=1e-3,
-                    examples_per_second=3.0,
                     message=message,
                 )
             )
@@ -71,7 +71,8 @@ def test_defaults(
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == (
         "",
-        "saved [best]\nbest model: run/best.safetensors, 5.12 dB on the validation set\n",
+        "saved [best]\nbest model: run/best.safetensors, SI-SDR +5.12 dB over the mixture on the "
+        "validation tracks; to use it: `sfisep separate SONG --model run/best.safetensors`\n",
     )
 
 
@@ -131,7 +132,6 @@ def test_data_and_out_have_defaults(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "manifest.json").touch()
     monkeypatch.setenv("SFISEP_DATA", str(tmp_path))
     assert run_sfisep("train", *arguments) == 0
     settings = calls[-1][2]
@@ -146,7 +146,8 @@ def test_without_data_the_error_names_what_helps(
     shown = capsys.readouterr().err
     assert "sfisep prepare-data SOURCE --out DIR" in shown
     assert "--data DIR" in shown
-    assert [name for name, *_ in calls] == ["load_config"]
+    assert "sfisep prepare-data --demo DIR" in shown
+    assert calls == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sfisep_core.pretrained.native import read_description
+from sfisep_core.pretrained.description import read_description
 
 Run = Callable[..., int]
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from sfisep_core.errors import ConfigError
-from sfisep_core.models.contract import DEFAULT_SOURCES, SeparationModel
+from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import FAMILIES, build_model
 from sfisep_core.models.sfsrnet import SFSRNet
+from sfisep_core.models.sources import DEFAULT_SOURCES
 from sfisep_core.models.spectrogram_model import SpectrogramModel
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.native import load_model, save_model

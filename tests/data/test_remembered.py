@@ -31,7 +31,9 @@ def test_named_then_variable_then_remembered(
     (other / MANIFEST_NAME).touch()
     monkeypatch.setenv("SFISEP_DATA", str(other))
     assert find_dataset(None) == other
-    assert find_dataset(tmp_path / "named") == tmp_path / "named"
+    with pytest.raises(DatasetError, match=r"/named, which --data names: .*no such folder"):
+        find_dataset(tmp_path / "named")
+    assert find_dataset(prepared) == prepared
     monkeypatch.setenv("SFISEP_DATA", "")  # is as none
     assert find_dataset(None) == prepared
     remember_dataset(other)

@@ -10,9 +10,9 @@ from torch import Tensor
 import sfisep_core
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
-from sfisep_core.models.contract import check_sources
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
+from sfisep_core.models.sources import check_sources
 
 TINY = TCNConfig(8, 8, num_layers=2, num_stacks=1, norm_groups=2)
 

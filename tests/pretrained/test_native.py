@@ -13,13 +13,8 @@ from sfisep_core.errors import CheckpointError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.declared_size import check_fit
-from sfisep_core.pretrained.native import (
-    FORMAT_VERSION,
-    ModelDescription,
-    load_model,
-    read_description,
-    save_model,
-)
+from sfisep_core.pretrained.description import FORMAT_VERSION, ModelDescription, read_description
+from sfisep_core.pretrained.native import load_model, save_model
 from sfisep_core.pretrained.resolve import resolve_model
 
 SETTINGS: dict[str, Any] = {

@@ -15,7 +15,8 @@ from sfisep_core.data.mixing import MixingConfig
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from sfisep_core.models.registry import build_model
-from sfisep_core.pretrained.native import load_model, read_description, save_model
+from sfisep_core.pretrained.description import read_description
+from sfisep_core.pretrained.native import load_model, save_model
 from sfisep_core.training import loop, milestones
 from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
 from sfisep_core.training.config import TrainingConfig
@@ -392,14 +393,33 @@ def test_progress(data: Path, tmp_path: Path) -> None:
     config = replace(TINY, steps=3)
     train(config, data=data, out=tmp_path, device="cpu", progress=reports.append)
     assert [(report.step, report.steps, bool(report.message)) for report in reports] == [
+        (0, 3, False),
         (1, 3, False),
         (2, 3, False),
         (3, 3, False),
         (3, 3, True),
     ]
-    assert [report.loss for report in reports[:3]] == pytest.approx(
+    assert reports[-1].message.startswith("step 3 of 3: validation: SI-SDR ")
+    assert (reports[0].loss, reports[0].learning_rate) == (None, None)
+    assert [report.loss for report in reports[1:4]] == pytest.approx(
         list(losses(tmp_path).values()), abs=1e-4
     )
+
+
+def test_every_step_is_told_of_however_seldom_one_is_logged(data: Path, tmp_path: Path) -> None:
+    reports: list[TrainingProgress] = []
+    each_step = replace(TINY, steps=5, log_steps=1)
+    train(each_step, data=data, out=tmp_path / "each", device="cpu")
+    config = replace(TINY, steps=5, log_steps=4)
+    train(config, data=data, out=tmp_path / "run", device="cpu", progress=reports.append)
+    told = [(report.step, report.loss) for report in reports if not report.message]
+    each = list(losses(tmp_path / "each").values())
+    assert list(losses(tmp_path / "run")) == [4]
+    # A mean over the steps since the last line of the log.
+    expected = [None, *(sum(each[:n]) / n for n in (1, 2, 3, 4)), each[4]]
+    assert [step for step, _ in told] == list(range(6))
+    assert [loss for _, loss in told] == [None, *(pytest.approx(e, abs=1e-4) for e in expected[1:])]
+    assert all(report.learning_rate for report in reports[1:])
 
 
 @pytest.mark.gpu

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sfisep_core.models.contract import DEFAULT_SOURCES
+from sfisep_core.models.sources import DEFAULT_SOURCES
 from sfisep_core.training.dissimilarity import DissimilarityConfig, dissimilarity_loss
 from sfisep_core.training.losses import LossName, source_losses, source_weights
 from sfisep_core.training.permutation_invariant import pit_si_snr_loss

@@ -1,0 +1,79 @@
+"""One progress bar for several files, with a time left that is right for all of them together."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+
+from sfisep_cli.inputs import STANDARD_STREAM
+from sfisep_cli.render import ShowProgress, has_progress_bar, progress_bar
+
+
+@contextmanager
+def overall_progress(paths: Sequence[Path], *, quiet: bool) -> Iterator["OverallProgress"]:
+    """Show the progress of work on files while the block runs.
+
+    Args:
+        paths: The files.
+        quiet: True for no bar.
+    """
+    lengths: list[float | None] = [None] * len(paths)
+    if has_progress_bar(quiet=quiet):
+        from sfisep_core.separation.plan import expected_seconds
+
+        lengths = [None if path == STANDARD_STREAM else expected_seconds(path) for path in paths]
+    with progress_bar(quiet=quiet) as show:
+        yield OverallProgress(dict(zip(paths, lengths, strict=True)), show)
+
+
+class OverallProgress:
+    """Add up the progress of files.
+
+    Args:
+        lengths: Seconds of each file; None where they are not known, which counts as the mean of
+            the others.
+        show: Shows (done, total, label).
+    """
+
+    def __init__(self, lengths: dict[Path, float | None], show: ShowProgress) -> None:
+        known = [length for length in lengths.values() if length is not None]
+        mean = fmean(known) if known else 1.0
+        self._lengths = {
+            path: mean if length is None else length for path, length in lengths.items()
+        }
+        self._total = sum(self._lengths.values())
+        self._show_bar = show
+        self._finished: set[Path] = set()
+        self._current: Path | None = None
+
+    def begin(self, path: Path) -> None:
+        """Take up a file."""
+        self._current = path
+        self._show(0.0)
+
+    def begin_together(self) -> None:
+        """Take up all files that are left."""
+        self._current = None
+        self._show(0.0)
+
+    def report(self, done: float, total: float) -> None:
+        """Take in how far the file is that was taken up."""
+        self._show(done / total if total else 1.0)
+
+    def finish(self, path: Path) -> None:
+        """Take in that a file is finished, or has failed."""
+        self._finished.add(path)
+        self._current = None
+        self._show(0.0)
+
+    def _show(self, share: float) -> None:
+        done = sum(self._lengths[path] for path in self._finished)
+        count, of = len(self._finished), len(self._lengths)
+        if self._current is not None:
+            done += share * self._lengths[self._current]
+            label = self._current.name
+            if of > 1:
+                label = f"{count + 1} of {of}: {label}"
+        else:
+            label = f"{count} of {of} finished"
+        self._show_bar(min(done, self._total), self._total, label)

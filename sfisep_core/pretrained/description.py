@@ -1,0 +1,105 @@
+"""What a model file says about itself, read without its weights, and without PyTorch."""
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sfisep_core.errors import CheckpointError
+from sfisep_core.pretrained.file_kinds import check_kind
+
+FORMAT_VERSION = 1
+METADATA_KEY = "sfisep"
+
+_LONGEST_HEADER = 100_000_000  # bytes; the format allows no more
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model file says about itself.
+
+    Attributes:
+        family: Name of the family.
+        config: Settings that build the model.
+        training: How it was trained: data, steps, scores; free text and numbers.
+        licence: Licence of the weights.
+    """
+
+    family: str
+    config: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
+
+
+def read_description(path: Path) -> ModelDescription:
+    """Read what a model file says about itself, without its weights.
+
+    Args:
+        path: A native model file.
+
+    Returns:
+        The description.
+
+    Raises:
+        CheckpointError: Not a native model file, or one of a later format.
+    """
+    check_kind(path, "safetensors")
+    try:
+        metadata = _read_metadata(path)
+    except (OSError, ValueError, RecursionError, struct.error) as error:
+        msg = (
+            f"model file {path}: expected a safetensors file, cannot be read as one: {error}: "
+            "fetch it again"
+        )
+        raise CheckpointError(msg) from error
+    try:
+        description = json.loads(metadata[METADATA_KEY])
+        version = int(description["format_version"])
+        if version > FORMAT_VERSION:
+            msg = (
+                f"model file {path}: format version {version}, this program reads up to "
+                f"{FORMAT_VERSION}: install a newer sfisep"
+            )
+            raise CheckpointError(msg)
+        return ModelDescription(
+            family=str(description["family"]),
+            config=dict(description["config"]),
+            training=dict(description.get("training", {})),
+            licence=str(description.get("licence", "")),
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        msg = (
+            f"model file {path}: a safetensors file, but without sfisep's description of the "
+            f"model ({error!r}): expected a file written by `sfisep train` or "
+            "`sfisep models convert`"
+        )
+        raise CheckpointError(msg) from error
+
+
+def _read_metadata(path: Path) -> dict[str, Any]:
+    """Read what the header holds besides the places of the tensors.
+
+    The library's own reader loads NumPy or PyTorch first, which takes longer than all else that a
+    command does before it can refuse its options.
+
+    Source: the format is 8 bytes with the length of the header, little-endian, then a header in
+    JSON; https://huggingface.co/docs/safetensors/index#format.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It has no such header.
+        struct.error: It is shorter than 8 bytes.
+    """
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        text = file.read(length) if length <= _LONGEST_HEADER else b""
+    if len(text) < length:
+        msg = f"its header would be {length} bytes long"
+        raise ValueError(msg)
+    header = json.loads(text)
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(metadata, dict):
+        msg = "its header is no table"
+        raise ValueError(msg)
+    return metadata
