@@ -10,7 +10,7 @@ import importlib.metadata
 from sfisep_core.errors import ConfigError
 
 # The oldest releases that fit each other; also in pyproject.toml.
-OLDEST_TORCH = "2.12"
+OLDEST_TORCH = "2.13"
 OLDEST_TORCHAUDIO = "2.11.1"
 
 _LONGEST_REASON = 200  # characters

@@ -54,7 +54,7 @@ def test_methods_that_need_it_end_before_any_work(fault: str, tmp_path: Path) ->
     assert done.returncode == 2
     assert " ".join(done.stderr.split()).endswith(
         f"method resample needs torchaudio, which cannot be loaded: {reason}. Installed are torch "
-        f"{version('torch')} and torchaudio {version('torchaudio')}; expected torch 2.12 or newer "
+        f"{version('torch')} and torchaudio {version('torchaudio')}; expected torch 2.13 or newer "
         "with torchaudio 2.11.1 or newer, both built for CUDA or both for the CPU. Install a pair "
         "that fits, for example with `pip install --upgrade torch torchaudio`, or choose the "
         "method native, soxr or direct"
