@@ -2,11 +2,12 @@
 
 import errno
 import glob
+import logging
 import os
 import shutil
 import sys
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
@@ -17,13 +18,18 @@ from sfisep_core.separation.file_names import stem_file_name
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
-    ".wav", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc",
-    ".au", ".caf", ".m4a", ".m4b", ".mp4", ".mov", ".aac", ".wma", ".mkv", ".mka", ".webm",
+    ".wav", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".ogv", ".opus", ".spx", ".mp3", ".mp2",
+    ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".voc", ".m4a", ".m4b", ".mp4", ".m4v", ".mov",
+    ".3gp", ".aac", ".ac3", ".eac3", ".dts", ".amr", ".ape", ".mpc", ".wv", ".tta", ".tak", ".wma",
+    ".asf", ".wmv", ".mkv", ".mka", ".webm", ".avi", ".flv", ".ts", ".m2ts", ".mpg", ".mpeg",
 })
 # fmt: on
 STANDARD_STREAM = Path("-")
 
 STDIN_TRACK = "stdin"
+
+# Below the logger whose messages the command shows.
+_logger = logging.getLogger("sfisep_core.inputs")
 
 
 def find_files(
@@ -92,13 +98,14 @@ def _audio_files_in(
 ) -> list[Path]:
     """Return the audio files in a folder and below, sorted; note folders that cannot be read.
 
-    Those in its output folders are left out, and hidden ones: they are other programs' notes, or
-    files that are not yet complete.
+    Those in its output folders are left out, and hidden files and folders: they are other programs'
+    notes and copies, or files that are not yet complete. What else is passed over is told.
     """
     root = os.path.realpath(folder)
     # Links to folders are followed, each folder once, so that no circle of links has no end.
     skipped = {os.path.realpath(output) for output in outputs} | {root}
     found = []
+    passed_over: Counter[str] = Counter()
 
     def fail(error: OSError) -> None:
         path = Path(error.filename)
@@ -110,6 +117,9 @@ def _audio_files_in(
     for place, folders, names in os.walk(folder, onerror=fail, followlinks=True):
         taken = []
         for name in sorted(folders):
+            if name.startswith("."):
+                passed_over["hidden folders"] += 1
+                continue
             real = os.path.realpath(f"{place}/{name}")
             if real not in skipped:
                 skipped.add(real)
@@ -117,12 +127,18 @@ def _audio_files_in(
         folders[:] = taken
         for name in names:
             path = Path(place, name)
-            if path.suffix.lower() not in AUDIO_SUFFIXES or name.startswith("."):
+            if name.startswith("."):
+                continue
+            if path.suffix.lower() not in AUDIO_SUFFIXES:
+                passed_over[path.suffix.lower() or "no suffix"] += 1
                 continue
             if os.path.isfile(path):
                 found.append(path)
             elif not os.path.exists(path):
                 failures[path] = f"{path}: a link to a file that is not there: mend or remove it"
+    if found and passed_over:
+        kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(passed_over.items()))
+        _logger.info("%s: passed over what is not named as audio: %s", folder, kinds)
     return sorted(found)
 
 

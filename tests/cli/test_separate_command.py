@@ -340,14 +340,25 @@ def test_folder_gives_its_audio_files(run_sfisep: Run, separators: list[FakeSepa
     assert found == [*audio, "x/folder.wav/take.wav"]
 
 
+def test_folder_passes_over_hidden_folders_and_other_files(
+    run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("x/a.wav", "x/.versions/a.wav", "x/b.jpg", "x/c.JPG", "x/notes", "x/.d.wav", "x/e.tta")
+    assert run_sfisep("separate", "x") == 0
+    assert [str(path) for path, _ in separators[0].calls] == ["x/a.wav", "x/e.tta"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "x: passed over what is not named as audio: .jpg (2), hidden folders (1), no" in told
+
+
 def test_folder_without_audio_fails(run_sfisep: Run, capsys: pytest.CaptureFixture[str]) -> None:
     touch("x/cover.jpg", "a.wav")
     assert run_sfisep("separate", "x", "a.wav", "-q") == 1
     assert written() == ["separated/default/a/vocals.wav"]
     assert capsys.readouterr().err == (
         "error: x: no audio file in this folder or below; looked for "
-        ".aac .aif .aifc .aiff .au .caf .flac .m4a .m4b .mka .mkv .mov .mp3 .mp4 .oga .ogg .opus "
-        ".rf64 .w64 .wav .webm .wma\n"
+        ".3gp .aac .ac3 .aif .aifc .aiff .amr .ape .asf .au .avi .caf .dts .eac3 .flac .flv .m2ts "
+        ".m4a .m4b .m4v .mka .mkv .mov .mp2 .mp3 .mp4 .mpc .mpeg .mpg .oga .ogg .ogv .opus .rf64 "
+        ".snd .spx .tak .ts .tta .voc .w64 .wav .webm .wma .wmv .wv\n"
     )
 
 
