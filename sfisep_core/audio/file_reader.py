@@ -1,64 +1,42 @@
-"""Read audio files in blocks with soundfile or ffmpeg; what can be decoded is never lost."""
+"""Read audio files in blocks; what can be decoded is never lost."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Protocol, Self
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
-from sfisep_core.audio.formats import OGG_ORDER
+from sfisep_core.audio.av_decoder import AvDecoder
+from sfisep_core.audio.container_sizes import measure
 from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from sfisep_core.audio.source_files import (
-    decode_foreign,
-    open_regular_file,
-    promised_frames,
-    unread_bytes,
-    unreadable,
-)
+from sfisep_core.audio.sample_decoder import SampleDecoder, StoppedError
+from sfisep_core.audio.source_files import open_regular_file, unreadable
+
+BLOCK_FRAMES = 65536
 
 _logger = logging.getLogger(__name__)
-
-_CONTAINERS = {"WAVEX": "wav", "RF64": "wav"}
-_LINEAR_ENCODINGS = {
-    "PCM_U8": "uint8",
-    "PCM_S8": "int8",
-    "PCM_16": "int16",
-    "PCM_24": "int24",
-    "PCM_32": "int32",
-    "FLOAT": "float32",
-    "DOUBLE": "float64",
-}
-_CODECS = {"MPEG_LAYER_III": "mp3"}
-# What libsndfile answers where the header does not tell the length (FLAC written to a pipe).
-_UNKNOWN_FRAMES = 2**63 - 1
-# A WAV of this size whose header announces no samples was not closed by its recorder.
-_EMPTY_WAV_BYTES = 4096
-# libsndfile may forget what it decoded in a call that meets a fault: short calls lose little.
-_READ_FRAMES = 1024
-_MAX_FAULTS = 3
-BLOCK_FRAMES = 65536
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of an audio file says.
+    """What an audio file is.
 
     Attributes:
         path: The file.
-        sample_rate: In Hz.
+        sample_rate: In Hz; 48000 for Opus, whatever was encoded.
         channels: Number of channels, 1 or more.
-        frames: Samples per channel; a damaged file may hold fewer.
+        frames: Samples per channel. Counted, but for WAV, FLAC and their like, whose headers tell
+            it; a damaged one of those may hold fewer.
         container: wav, flac, ogg, mp3, ...
         encoding: Sample format (int16, int24, float32, ...) or codec (vorbis, opus, mp3, ...).
+        channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
     """
 
     path: Path
@@ -67,19 +45,38 @@ class AudioInfo:
     frames: int
     container: str
     encoding: str
+    channel_mask: int = 0
+
+
+class _Decoder(Protocol):
+    sample_rate: int
+    channels: int
+    channel_mask: int
+    container: str
+    encoding: str
+    position: int
+    frame_bytes: int
+    remarks: list[str]
+    reads_all: bool
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def read(self, frames: int) -> NDArray[np.float32]: ...
+    def skip(self, frames: int) -> None: ...
+    def count(self) -> int: ...
+    def complaint(self) -> str: ...
 
 
 class AudioReader:
     """Read an audio file forward, once, in blocks; memory does not depend on its length.
 
     Attributes:
-        info: What the header says.
+        sample_rate: In Hz.
+        channels: Number of channels.
     """
 
-    info: AudioInfo
     _raw: io.FileIO
-    _position: int
-    _ended: bool
+    _decoder: _Decoder
 
     def __init__(self, path: Path) -> None:
         """Open the file and read its header.
@@ -91,32 +88,18 @@ class AudioReader:
             AudioFileError: If the file is missing or is not audio that can be read.
         """
         self._path = Path(path)
-        self._complaint = ""
+        self._info: AudioInfo | None = None
+        self._told = False
         with contextlib.ExitStack() as stack:
             self._raw = stack.enter_context(open_regular_file(self._path))
-            foreign = None
+            self._sizes = measure(self._raw)
             try:
-                self._file = self._start()
-            except soundfile.LibsndfileError as error:
-                foreign = decode_foreign(self._path, self._raw, error)
-                self._raw = stack.enter_context(foreign.samples)
-                self._complaint = foreign.complaint
-                self._file = self._start()
-            stack.callback(lambda: self._file.close())
-            self._promised = promised_frames(self._file)
-            if self._promised == _UNKNOWN_FRAMES:
-                self._promised = self._count()
-            self.info = AudioInfo(
-                path=self._path,
-                sample_rate=self._file.samplerate,
-                channels=self._file.channels,
-                frames=min(self._promised, self._file.frames),
-                container=foreign.container if foreign else self._container(),
-                encoding=foreign.codec if foreign else self._encoding(),
-            )
-            ogg = self._file.format == "OGG"
-            self._order = OGG_ORDER.get(self.info.channels) if ogg else None
-            self._check_header()
+                self._decoder = SampleDecoder(self._raw, self._sizes)
+            except StoppedError:
+                self._decoder = AvDecoder(self._path, self._raw, self._sizes)
+            stack.callback(lambda: self._decoder.__exit__(None, None, None))
+            self.sample_rate, self.channels = self._decoder.sample_rate, self._decoder.channels
+            self._check_rate()
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
@@ -126,6 +109,30 @@ class AudioReader:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self._stack.close()
+
+    @property
+    def info(self) -> AudioInfo:
+        """What the file is; its length may have to be counted, which decodes all of it once more.
+
+        Raises:
+            AudioFileError: If nothing can be decoded.
+        """
+        if self._info is None:
+            try:
+                frames = self._decoder.count()
+            except StoppedError:
+                self._go_on_with_av()
+                frames = self._decoder.count()
+            self._info = AudioInfo(
+                path=self._path,
+                sample_rate=self.sample_rate,
+                channels=self.channels,
+                frames=frames,
+                container=self._decoder.container,
+                encoding=self._decoder.encoding,
+                channel_mask=self._decoder.channel_mask if self.channels > 2 else 0,
+            )
+        return self._info
 
     def blocks(self, block_frames: int = BLOCK_FRAMES) -> Iterator[NDArray[np.float32]]:
         """Yield the samples from the current position to the end.
@@ -154,24 +161,23 @@ class AudioReader:
         Raises:
             AudioFileError: If nothing can be decoded, or if one of them is NaN or Inf.
         """
-        start = self._position
-        block = self._decode(frames)
-        if self._order:
-            block = block[:, self._order]
+        start = self._decoder.position
+        block = self._read(frames)
         finite = np.isfinite(block)
         if not finite.all():
-            frame, channel = np.argwhere(~finite)[0]
-            seconds = (start + frame) / self.info.sample_rate
+            frame, channel = np.argwhere(~finite.T)[0]
             found = (
-                f"{block[frame, channel]} at {seconds:.3f} s in channel {channel + 1} of "
-                f"{self.info.channels}"
+                f"{block[channel, frame]} at {(start + frame) / self.sample_rate:.3f} s in channel "
+                f"{channel + 1} of {self.channels}"
             )
             advice = "repair that place, or export the file again"
             raise unreadable(self._path, "finite samples", found, advice)
-        return np.ascontiguousarray(block.T)
+        if block.shape[1] < frames:
+            self._tell()
+        return block
 
     def skip(self, frames: int) -> None:
-        """Move forward.
+        """Move forward, up to the end of the file.
 
         Args:
             frames: Samples per channel to leave out, 0 or more.
@@ -179,116 +185,87 @@ class AudioReader:
         Raises:
             AudioFileError: If nothing can be decoded.
         """
-        target = self._position + frames
-        # libsndfile's seek lands on wrong samples in Vorbis, so codecs are decoded up to there.
-        if self._file.subtype in _LINEAR_ENCODINGS and target < self._file.frames < _UNKNOWN_FRAMES:
+        target = self._decoder.position + frames
+        with self._disk_errors():
             try:
-                self._file.seek(target)
-            except soundfile.LibsndfileError:  # a damaged file: decode, to find where it ends
-                self._file.close()
-                self._file = self._start()
-            else:
-                self._position = target
-        while self._position < target and not self._ended:
-            self._decode(min(target - self._position, BLOCK_FRAMES))
+                self._decoder.skip(frames)
+            except StoppedError:
+                self._go_on_with_av()
+                self._decoder.skip(target - self._decoder.position)
 
-    def _start(self) -> Any:
-        self._raw.seek(0)
-        self._position = 0
-        self._faults = 0
-        self._ended = False
-        # libsndfile gets the descriptor: it then judges the content and never the name.
-        return _SequentialFile(self._raw.fileno(), closefd=False)
-
-    def _container(self) -> str:
-        name: str = self._file.format
-        return _CONTAINERS.get(name, name.lower())
-
-    def _encoding(self) -> str:
-        name: str = self._file.subtype
-        return {**_LINEAR_ENCODINGS, **_CODECS}.get(name, name.lower())
-
-    def _count(self) -> int:
-        self._promised = 0
-        while not self._ended:
-            self._decode(BLOCK_FRAMES)
-        frames = self._position
-        self._file.close()
-        self._file = self._start()
-        return frames
-
-    def _decode(self, frames: int) -> NDArray[np.float32]:
-        """Return the next samples, shape (frames, channels); fewer only at the end."""
-        buffer = np.empty((frames, self._file.channels), dtype=np.float32)
-        filled = 0
-        while filled < frames and not self._ended:
+    def _read(self, frames: int) -> NDArray[np.float32]:
+        with self._disk_errors():
             try:
-                count = len(self._file.read(out=buffer[filled : filled + _READ_FRAMES]))
-                self._ended = count == 0
-            except soundfile.LibsndfileError:
-                # What was decoded before the fault is in the buffer, and libsndfile counted it.
-                count = self._file.tell() - self._position
-                self._faults += 1
-                self._ended = self._faults == _MAX_FAULTS
-            filled += count
-            self._position += count
-            if self._ended:
-                self._check_end()
-        return buffer[:filled]
+                return self._decoder.read(frames)
+            except StoppedError:
+                self._go_on_with_av()
+                return self._decoder.read(frames)
 
-    def _check_header(self) -> None:
-        if not MIN_SAMPLE_RATE <= self.info.sample_rate <= MAX_SAMPLE_RATE:
+    def _go_on_with_av(self) -> None:
+        """Let another decoder go on at this position, behind the fault that stopped the first."""
+        first = self._decoder
+        position = first.position
+        second = AvDecoder(self._path, self._raw, self._sizes)
+        self._decoder = second
+        first.__exit__(None, None, None)
+        second.skip(position)
+        if (second.sample_rate, second.channels) != (self.sample_rate, self.channels):
+            found = f"{second.sample_rate} Hz and {second.channels} channels behind a fault"
+            expected = f"{self.sample_rate} Hz and {self.channels} channels"
+            raise unreadable(self._path, expected, found, "copy or download it again")
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            found = f"an error ({error.strerror or error})"
+            raise unreadable(self._path, "its samples", found, "check the disk") from error
+
+    def _check_rate(self) -> None:
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
             expected = f"a sample rate of {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE} Hz"
             advice = "resample the file first, or correct its header"
-            raise unreadable(self._path, expected, f"{self.info.sample_rate} Hz", advice)
-        file_bytes = os.fstat(self._raw.fileno()).st_size
-        if self.info.container == "wav" and self.info.frames == 0 < file_bytes - _EMPTY_WAV_BYTES:
-            found = f"0 frames announced in a file of {file_bytes} bytes"
-            advice = "if a recorder crashed, rebuild it: ffmpeg -ignore_length 1 -i INPUT OUTPUT"
-            raise unreadable(self._path, "a header that tells the length", found, advice)
+            raise unreadable(self._path, expected, f"{self.sample_rate} Hz", advice)
 
-    def _check_end(self) -> None:
-        if self._position == 0 < self._promised:
-            expected = f"{self._promised} frames as its header announces"
+    def _tell(self) -> None:
+        """Say once, at the end of the file, what is wrong with it."""
+        if self._told:
+            return
+        self._told = True
+        decoder, name = self._decoder, str(self._path)
+        complaint = decoder.complaint() or self._shortfall()
+        if complaint and decoder.position == 0:
             advice = "the file is damaged, copy or download it again"
-            raise unreadable(self._path, expected, "none that can be decoded", advice)
-        seconds = self._position / self._file.samplerate
-        if self._complaint:
+            raise unreadable(self._path, "samples", f"none: {complaint}", advice)
+        for remark in decoder.remarks:
+            _logger.warning("%r %s", name, remark)
+        if complaint:
             _logger.warning(
-                "%r is damaged: ffmpeg says %r, %d frames could be decoded (%.3f s) and are used; "
-                "copy or download it again if something is missing",
-                str(self._path),
-                self._complaint,
-                self._position,
-                seconds,
+                "%r is damaged: %s; what can be decoded is used: copy or download it again if "
+                "something is missing",
+                name,
+                complaint,
             )
-        elif self._position >= self._promised and (
-            unread := unread_bytes(self._raw, self._file.format)
-        ):
+        if self._sizes is not None and self._sizes.behind and not decoder.reads_all:
             _logger.warning(
                 "%r ends after %.3f s by its header, and %d bytes follow that are not read, as in "
-                "recordings that were joined; for all of it: ffmpeg -i INPUT OUTPUT.wav",
-                str(self._path),
-                seconds,
-                unread,
-            )
-        elif self._faults > 0 or self._position < self._promised:
-            _logger.warning(
-                "%r is damaged: its header announces %d frames, %d could be decoded (%.3f s) and "
-                "are used; copy or download it again if something is missing",
-                str(self._path),
-                self._promised,
-                self._position,
-                seconds,
+                "recordings that were joined: split it, or correct its header, if they are music",
+                name,
+                decoder.position / self.sample_rate,
+                self._sizes.behind,
             )
 
-
-class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
-    """A SoundFile that is read forward to wherever the data end.
-
-    soundfile seeks after every read of a seekable file, which fails at the end of damaged files and
-    takes what was just decoded with it.
-    """
-
-    def seekable(self) -> bool:
-        return False
+    def _shortfall(self) -> str:
+        """Say how much a container of samples lacks; empty if it lacks nothing."""
+        if self._sizes is None or self._sizes.announced is None or not self._sizes.is_cut():
+            return ""
+        frames, announced = self._decoder.position, self._sizes.announced
+        if self._decoder.frame_bytes:
+            announced //= self._decoder.frame_bytes
+        else:
+            announced = announced * frames // max(self._sizes.present, 1)
+        return (
+            f"its header announces {announced} frames, {frames} could be decoded "
+            f"({frames / self.sample_rate:.3f} s)"
+        )

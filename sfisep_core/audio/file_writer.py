@@ -58,6 +58,7 @@ class AudioWriter:
         channels: int,
         encoding: Encoding | None = None,
         frames: int | None = None,
+        channel_mask: int = 0,
     ) -> None:
         """Check the format; nothing is written yet.
 
@@ -70,6 +71,8 @@ class AudioWriter:
                 without dither. None = int24, and the only choice in the lossy containers.
             frames: Expected length in samples, by which a WAV of 4 GiB or more becomes RF64. None
                 means unknown; a WAV that reaches 4 GiB is then refused.
+            channel_mask: Places of the loudspeakers as WAV numbers them, for WAV alone; 0 = not
+                told.
 
         Raises:
             ConfigError: If the container cannot hold such audio.
@@ -84,6 +87,7 @@ class AudioWriter:
         self._frames = 0
         self._max_frames = _WAV_MAX_BYTES // (channels * BITS[self._encoding] // 8)
         self._format = self._codec.format if self._codec else container.upper()
+        self._channel_mask = channel_mask if container == "wav" else 0
         if container == "wav" and (frames or 0) > self._max_frames:
             self._format = "RF64"
         self._temporary = temporary_beside(self._path)
@@ -107,7 +111,8 @@ class AudioWriter:
                 "w",
                 samplerate=self._sample_rate,
                 channels=self._channels,
-                format=self._format,
+                # Only the extensible header has a place for the mask; that of RF64 is one.
+                format="WAVEX" if self._channel_mask and self._format == "WAV" else self._format,
                 subtype=self._codec.subtype if self._codec else SUBTYPES[self._encoding],
                 compression_level=self._codec.compression_level if self._codec else None,
                 bitrate_mode=self._codec.bitrate_mode if self._codec else None,
@@ -213,6 +218,8 @@ class AudioWriter:
             self._raw.write(mending.empty_flac(self._sample_rate, self._channels, bits))
         elif self._format == "WAV" and self._encoding == "float32":
             mending.clear_peak_time(self._raw)
+        if self._channel_mask:
+            mending.set_channel_mask(self._raw, self._channel_mask)
 
     def _check_complete(self) -> None:
         # libsndfile reports no error when the last block of a FLAC does not fit on the disk.

@@ -1,4 +1,4 @@
-"""Read and write audio files with soundfile: whole here, in blocks with the reader and writer."""
+"""Read and write audio files: whole here, in blocks with the reader and writer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_info(path: Path) -> AudioInfo:
     """Read the header of an audio file.
 
     Args:
-        path: The file. Where its header does not know the length, all of it is decoded to count.
+        path: The file. Where its header does not tell the length, all of it is decoded to count.
 
     Returns:
         Its format and length.
@@ -70,11 +70,11 @@ def read_audio(
         reader.skip(start)
         left = sys.maxsize if frames is None else frames
         # Joined from blocks: a header that lies about the length must not size an allocation.
-        blocks = [np.zeros((reader.info.channels, 0), dtype=np.float32)]
+        blocks = [np.zeros((reader.channels, 0), dtype=np.float32)]
         while left > 0 and (block := reader.read(min(left, BLOCK_FRAMES))).size > 0:
             blocks.append(block)
             left -= block.shape[1]
-        return np.concatenate(blocks, axis=1), reader.info.sample_rate
+        return np.concatenate(blocks, axis=1), reader.sample_rate
 
 
 def write_audio(

@@ -45,6 +45,20 @@ def clear_peak_time(raw: io.FileIO) -> None:
         raw.write(bytes(4))
 
 
+def set_channel_mask(raw: io.FileIO, mask: int) -> None:
+    """Write the places of the loudspeakers into a WAVE_FORMAT_EXTENSIBLE header.
+
+    Args:
+        raw: The complete file, WAV or RF64, open for reading and writing.
+        mask: As WAV numbers them.
+    """
+    raw.seek(0)
+    start = raw.read(256).find(b"fmt ")
+    if start > 0:
+        raw.seek(start + 28)
+        raw.write(mask.to_bytes(4, "little"))
+
+
 def mend_ogg(raw: io.FileIO, surplus: int) -> None:
     """Replace the random serial number of an Ogg stream, and shorten the stream.
 
@@ -73,7 +87,7 @@ def mend_ogg(raw: io.FileIO, surplus: int) -> None:
             page[6:14] = granule.to_bytes(8, "little")
         page[14:18] = _OGG_SERIAL.to_bytes(4, "little")
         page[22:26] = bytes(4)
-        page[22:26] = _ogg_checksum(page)
+        page[22:26] = ogg_checksum(page)
         raw.seek(start)
         raw.write(page)
         start += length
@@ -105,7 +119,15 @@ def mend_mp3(raw: io.FileIO, surplus: int) -> None:
     raw.write(head)
 
 
-def _ogg_checksum(page: bytearray) -> bytes:
+def ogg_checksum(page: bytes | bytearray) -> bytes:
+    """Return the checksum of an Ogg page.
+
+    Args:
+        page: The whole page, with zeros in the place of its checksum.
+
+    Returns:
+        4 bytes, as they stand in the page.
+    """
     # Ogg's CRC is that of zlib with the bits of each byte in reverse order, and with no inversion
     # at the start and the end, which zlib's start value and the last xor take back.
     reverse = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF

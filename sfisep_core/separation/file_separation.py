@@ -92,7 +92,13 @@ def separate_file(
         make_folders(files.values())
         stems = separate(mixture, stores=stores, sample_rate=target_rate)
         gain = write_stems(
-            mixture, stems, sources=sources, files=files, sample_rate=target_rate, output=output
+            mixture,
+            stems,
+            sources=sources,
+            files=files,
+            sample_rate=target_rate,
+            output=output,
+            channel_mask=reader.info.channel_mask,
         )
         frames = mixture.frames
     return SeparatedFile(

@@ -27,6 +27,7 @@ def write_stems(
     files: Mapping[str, Path],
     sample_rate: int,
     output: Output,
+    channel_mask: int = 0,
 ) -> float:
     """Write stems, and what `output` makes of them and the mixture.
 
@@ -37,6 +38,7 @@ def write_stems(
         files: What to write, by name (`Output.files`); their folders exist.
         sample_rate: Hz.
         output: Format and clip rule.
+        channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
 
     Returns:
         The gain that was applied to all files alike so that none clips; 1 = none.
@@ -60,6 +62,7 @@ def write_stems(
                     channels=mixture.leading[0],
                     encoding=output.encoding,
                     frames=mixture.frames,
+                    channel_mask=channel_mask,
                 )
             )
             for file in files.values()

@@ -119,8 +119,9 @@ def test_round_trip_is_bit_exact(
     assert again.dtype == np.float32
     assert again.flags.c_contiguous
     np.testing.assert_array_equal(again, audio)
+    mask = {6: 0x3F, 8: 0x63F}.get(channels, 0) if suffix == ".flac" else 0
     assert read_info(path) == AudioInfo(
-        path, sample_rate, channels, 5000, suffix.removeprefix("."), encoding
+        path, sample_rate, channels, 5000, suffix.removeprefix("."), encoding, mask
     )
     assert list(tmp_path.iterdir()) == [path]
 
@@ -302,30 +303,9 @@ def test_empty_file(tmp_path: Path) -> None:
 def test_text_renamed_to_wav(tmp_path: Path) -> None:
     (tmp_path / "x.wav").write_text("this is not audio\n" * 100)
     assert (
-        "expected WAV, FLAC, OGG, Opus or MP3, found data that begin with b'this is not audi' "
-        "(Format not recognised.); if it plays elsewhere, convert it first: ffmpeg -i"
+        "expected audio, found data that begin with b'this is not audi' (ffmpeg: Invalid data "
+        "found when processing input); copy or download it again, or export it anew"
     ) in refused(tmp_path / "x.wav")
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("x.m4a", b"\0\0\0\x20ftypM4A \0\0\0\0"),
-        ("x.wav", b"\0\0\0\x20ftypisom\0\0\2\0"),
-        ("x.WMA", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
-    ],
-)
-def test_formats_that_need_ffmpeg(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / name).write_bytes(content + bytes(1000))
-    message = refused(tmp_path / name)
-    assert message.endswith(
-        "found a format that needs ffmpeg (m4a, mp4, aac, wma, ...), which is not installed; "
-        "install it (apt-get install ffmpeg, brew install ffmpeg, conda install ffmpeg), or "
-        "convert it first: ffmpeg -i INPUT OUTPUT.wav"
-    )
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read every file")
@@ -394,6 +374,16 @@ def expect_warning(caplog: pytest.LogCaptureFixture, promised: int, decoded: int
     caplog.clear()
 
 
+def expect_cut(caplog: pytest.LogCaptureFixture, frames: int) -> None:
+    (record,) = caplog.records
+    (reason,) = re.findall("is damaged: (.*); what can be", record.getMessage())
+    told = f"{frames} could be decoded ({frames / 48000:.3f} s)"
+    assert f"its header announces 96000 frames, {told}" in reason or (
+        reason == f"its end is missing, behind {frames / 48000:.3f} s"  # an MP3 counts bytes
+    )
+    caplog.clear()
+
+
 @pytest.mark.parametrize("block_frames", [100, 65536])
 @pytest.mark.parametrize(
     ("name", "subtype"),
@@ -419,17 +409,17 @@ def test_truncated_file(
     frames = cut.shape[1]
     assert 0.45 * 96000 < frames < 0.55 * 96000
     np.testing.assert_array_equal(cut, whole[:, :frames])
-    expect_warning(caplog, 96000, frames)
+    expect_cut(caplog, frames)
     with AudioReader(path) as reader:
         blocks = list(reader.blocks(block_frames))
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), cut)
-    expect_warning(caplog, 96000, frames)
+    expect_cut(caplog, frames)
     # Parts: within, across the cut, behind it.
     for start in (1000, frames - 10, frames + 10):
         part, _ = read_audio(path, start=start, frames=500)
         np.testing.assert_array_equal(part, cut[:, start : start + 500])
         if start > 1000:
-            expect_warning(caplog, 96000, frames)
+            expect_cut(caplog, frames)
     assert caplog.records == []
 
 
@@ -440,7 +430,8 @@ def test_truncated_vorbis(tmp_path: Path) -> None:
     path.write_bytes(content[: len(content) * 9 // 10])
     cut, _ = read_audio(path)
     assert cut.shape[1] > 48000
-    np.testing.assert_array_equal(cut, whole[:, : cut.shape[1]])
+    # Another decoder reads what is not whole.
+    np.testing.assert_allclose(cut, whole[:, : cut.shape[1]], atol=1e-6)
 
 
 def test_header_is_all_there_is(tmp_path: Path) -> None:
@@ -448,8 +439,7 @@ def test_header_is_all_there_is(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(
         AudioFileError,
-        match="expected 96000 frames as its header announces, found none that can be decoded; "
-        "the file is damaged",
+        match=r"found data that begin with b'fLaC.*\(ffmpeg: no packet that is whole\)",
     ):
         read_audio(path)
 
@@ -505,17 +495,19 @@ def test_wav_that_announces_too_much(
     assert caplog.records == []
 
 
-def test_wav_that_announces_nothing(tmp_path: Path) -> None:
+def test_wav_that_announces_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "x.wav"
-    write_audio(path, grid_samples("int16", 2, 5000), sample_rate=44100, encoding="int16")
+    audio = grid_samples("int16", 2, 5000)
+    write_audio(path, audio, sample_rate=44100, encoding="int16")
     content = bytearray(path.read_bytes())
     struct.pack_into("<I", content, 4, 36)
     struct.pack_into("<I", content, 40, 0)
     path.write_bytes(content)
-    assert (
-        "expected a header that tells the length, found 0 frames announced in a file of "
-        "20044 bytes; if a recorder crashed, rebuild it: ffmpeg -ignore_length 1"
-    ) in refused(path)
+    np.testing.assert_array_equal(read_audio(path)[0], audio)
+    (message,) = caplog.messages
+    assert "announces 0 frames and goes on with samples: 5000 frames are read" in message
+    assert read_info(path).frames == 5000
+    np.testing.assert_array_equal(read_audio(path, start=4000)[0], audio[:, 4000:])
 
 
 @needs_mp3
@@ -527,10 +519,13 @@ def test_mp3_damaged_in_the_middle(tmp_path: Path, caplog: pytest.LogCaptureFixt
     content[middle : middle + 3000] = np.random.default_rng(0).bytes(3000)
     path.write_bytes(content)
     audio, _ = read_audio(path)
-    # The part before the damage is untouched, and most of what follows is there as well.
+    # What is before and behind is untouched, and in its place. The decoder's memory, of two
+    # packets of 1152 samples, spoils what comes next.
     np.testing.assert_array_equal(audio[:, :45_000], whole[:, :45_000])
-    assert audio.shape[1] > 80_000
-    expect_warning(caplog, 96000, audio.shape[1])
+    np.testing.assert_allclose(audio[:, 62_000:96_000], whole[:, 62_000:], atol=1e-6)
+    assert 0 <= audio.shape[1] - 96_000 < 1152
+    (message,) = caplog.messages
+    assert re.search(r"0\.(\d+) s are lost, silence stands for them: 0\.\1 s at 0\.9\d+ s", message)
 
 
 # Writing
@@ -781,23 +776,40 @@ def test_finished_files_get_their_names_together(tmp_path: Path) -> None:
     [
         (".ogg", "VORBIS"),
         (".opus", "OPUS"),
-        (".au", "PCM_16"),
         (".flac", "PCM_16"),
         pytest.param(".mp3", "MPEG_LAYER_III", marks=needs_mp3),
     ],
 )
-def test_joined_files_are_told(
+def test_joined_files_are_read_to_the_end(
     suffix: str, subtype: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    one = encode(tmp_path / f"one{suffix}", music(), 48000, subtype)
-    other = encode(tmp_path / f"other{suffix}", music()[:, ::-1], 48000, subtype)
+    audio = music()
+    one = encode(tmp_path / f"one{suffix}", audio, 48000, subtype)
+    other = encode(tmp_path / f"other{suffix}", 0.5 * audio, 48000, subtype)
     assert read_audio(one)[0].shape[1] == 96000
-    assert caplog.messages == []
     joined = tmp_path / f"joined{suffix}"
     joined.write_bytes(one.read_bytes() + other.read_bytes())
-    read_audio(joined)
+    read, _ = read_audio(joined)
+    # Lossy codecs leave some of what their encoders added between the two.
+    assert 0 <= read.shape[1] - 2 * 96000 < (1 if subtype == "PCM_16" else 4000)
+    levels = [float(np.std(read[:, start : start + 80_000])) for start in (5000, 105_000)]
+    assert levels[1] / levels[0] == pytest.approx(0.5, rel=0.01)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".au", ".aiff", ".caf", ".w64"])
+def test_what_is_behind_the_announced_samples_is_told(
+    suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = encode(tmp_path / f"x{suffix}", music(), 48000, "PCM_16")
+    one = path.read_bytes()
+    assert read_audio(path)[0].shape[1] == 96000
+    assert caplog.messages == []
+    path.write_bytes(one + one)
+    read, _ = read_audio(path)
+    assert read.shape[1] == 96000
     (message,) = caplog.messages
-    assert "bytes follow that are not read, as in recordings that were joined" in message
+    assert re.search(r"ends after 2\.000 s by its header, and 38\d{4} bytes follow", message)
 
 
 @needs_mp3
@@ -805,9 +817,9 @@ def test_joined_files_are_told(
 def test_tags_are_no_recording(
     tag: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = encode(tmp_path / "tagged.mp3", music(), 48000, "MPEG_LAYER_III")
+    path = encode(tmp_path / "tagged.mp3", music(480_000), 48000, "MPEG_LAYER_III")
     path.write_bytes(path.read_bytes() + tag)
-    assert read_audio(path)[0].shape[1] == 96000
+    assert read_audio(path)[0].shape[1] == 480_000
     assert caplog.messages == []
 
 
@@ -819,5 +831,5 @@ def test_flac_whose_header_announces_too_little(
     packed = int.from_bytes(content[18:26], "big") - 96000 // 2  # 36 bits of total samples
     content[18:26] = packed.to_bytes(8, "big")
     path.write_bytes(content)
-    assert read_audio(path)[0].shape[1] == 48000
-    assert "ends after 1.000 s by its header" in caplog.text
+    assert read_audio(path)[0].shape[1] == 96000
+    assert caplog.messages == []

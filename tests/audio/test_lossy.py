@@ -63,9 +63,12 @@ def test_length_is_exact(tmp_path: Path, container: str, sample_rate: int, chann
         write_audio(path, audio, sample_rate=sample_rate)
         codec = "vorbis" if container == "ogg" else container
         file = "ogg" if container == "opus" else container
-        assert read_info(path) == AudioInfo(path, sample_rate, channels, frames, file, codec)
+        # Opus is decoded at its own rate, whatever was encoded.
+        rate = 48_000 if container == "opus" else sample_rate
+        length = frames * rate // sample_rate
+        assert read_info(path) == AudioInfo(path, rate, channels, length, file, codec)
         again, _ = read_audio(path)
-        assert again.shape == (channels, frames)
+        assert again.shape == (channels, length)
 
 
 @pytest.mark.parametrize(
@@ -90,12 +93,14 @@ def test_quality_gain_and_delay(
     path = tmp_path / f"x.{container}"
     audio = tones(channels, 60_000, sample_rate)
     write_audio(path, audio, sample_rate=sample_rate)
-    again, _ = read_audio(path)
+    again, rate = read_audio(path)
+    step = rate // sample_rate  # Opus is decoded at 48 kHz
+    again = again[:, ::step]
     assert snr(audio, again) > 25
     assert np.sum(audio * again) / np.sum(audio**2) == pytest.approx(1, abs=0.02)
     noise = np.random.default_rng(0).standard_normal((channels, 60_000)).astype(np.float32) / 10
     write_audio(path, noise, sample_rate=sample_rate)
-    again, _ = read_audio(path)
+    again = read_audio(path)[0][:, ::step]
     spectra = np.fft.rfft(noise), np.fft.rfft(again)
     correlation = np.fft.irfft(np.conj(spectra[0]) * spectra[1])
     assert np.all(np.argmax(correlation, axis=1) == 0)
@@ -113,7 +118,8 @@ def test_every_channel_keeps_its_place(tmp_path: Path, container: str, channels:
     # In the file they stand in the order of Ogg.
     stored, _ = soundfile.read(path, dtype="float32")
     order = OGG_ORDER.get(channels, list(range(channels)))
-    np.testing.assert_array_equal(stored.T[order], again)
+    # Two decoders of Opus differ by rounding and noise filling, far below any other channel.
+    np.testing.assert_allclose(stored.T[order], again, atol=1e-3)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
