@@ -112,7 +112,7 @@ FAULTS: dict[Callable[[Path], None], list[str]] = {
     use_unknown_rate: ["a sample rate of 4000 to 384000 Hz, found 2000 Hz"],
     use_one_channel: [TOGETHER, f"bass {RATE} Hz, 1 channels, {FRAMES} frames; drums {SHAPE}; "],
     empty_file: ["vocals.wav': expected an audio file", "found an empty file"],
-    write_text: ["vocals.wav': expected WAV", "found data that begin with b'these are the ly'"],
+    write_text: ["vocals.wav': expected audio", "found data that begin with b'these are the ly'"],
     make_folder: ["vocals.wav': expected an audio file", "found a folder"],
     break_link: ["No such file or directory", "vocals.wav"],
     cut_flac: ["bass.flac is damaged: expected 16000 frames, ", " could be decoded"],
