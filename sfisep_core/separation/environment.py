@@ -15,7 +15,7 @@ from sfisep_core.pretrained.fetch import local_models
 
 _PACKAGES = (
     *("sfisep", "torch", "torchaudio", "numpy", "scipy", "soundfile", "soxr", "librosa", "musdb"),
-    *("museval", "safetensors", "pooch", "typer", "rich", "matplotlib", "ray"),
+    *("museval", "av", "safetensors", "pooch", "typer", "rich", "matplotlib", "ray"),
 )
 _VARIABLES = (
     *("SFISEP_CACHE", "SFISEP_DATA", "SFISEP_WEIGHTS_URL", "TMPDIR", "OMP_NUM_THREADS"),

@@ -123,7 +123,7 @@ def test_bad_inputs_are_one_line_each_and_the_rest_is_done(
     assert [line[:7] for line in lines] == ["error: "] * 5
     said = {
         "missing.wav": "no such file",
-        "text.wav": "expected WAV, FLAC, OGG, Opus or MP3",
+        "text.wav": "expected audio, found data",
         "empty.wav": "an empty file (0 bytes)",
         "nan.wav": "expected finite samples, found nan at 0.125 s in channel 2 of 2",
         "out/tiny/blocked": "File exists",

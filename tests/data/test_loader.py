@@ -156,7 +156,7 @@ def test_errors_of_files_come_out_as_they_are(workers: int, dataset: StemDataset
         list(make_loader(dataset, workers=workers))
     for path in paths:
         path.unlink()
-    pattern = r"^cannot read '.*vocals\.wav': expected an audio file .*, found no such file; check"
+    pattern = r"^cannot read '.*vocals\.wav': expected an audio file, found no such file; check"
     with pytest.raises(AudioFileError, match=pattern):
         list(make_loader(dataset, workers=workers))
     assert multiprocessing.active_children() == []

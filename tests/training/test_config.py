@@ -313,7 +313,7 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
             "validation_rates=[999]",
             "training setting validation_rates: expected rates of 1000 to 384000 Hz, got [999]",
         ),
-        ("steps.x=1", "setting 'steps.x=1': steps is not a table of settings"),
+        ("steps.x=1", "setting 'steps.x=1': steps is not a table of settings: see --show-config"),
         ("steps", "setting 'steps': expected key=value, e.g. batch_size=8"),
         ("=3", "setting '=3': expected key=value, e.g. batch_size=8"),
         (
@@ -483,7 +483,7 @@ def test_missing_file_names_the_presets(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         load_config(path)
     assert str(raised.value) == (
-        f"configuration {path}: no such file, nor a preset ({', '.join(PRESET_NAMES)})"
+        f"configuration {path}: no such file, nor a preset: name one of {', '.join(PRESET_NAMES)}"
     )
 
 
@@ -616,7 +616,9 @@ def test_checkpoint_without_settings(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / CHECKPOINT_NAME, {"config": [1]})
     with pytest.raises(CheckpointError, match=r"holds no settings of a run$"):
         resumed_config(tmp_path)
-    with pytest.raises(CheckpointError, match=r"there is no run to resume$"):
+    with pytest.raises(
+        CheckpointError, match=r"there is no run to resume: name its folder with --out, or "
+    ):
         resumed_config(tmp_path / "elsewhere")
 
 

@@ -192,7 +192,9 @@ def test_existing_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_to_resume(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"not found; there is no run to resume$"):
+    with pytest.raises(
+        CheckpointError, match=r"not found; there is no run to resume: name its folder"
+    ):
         train(TINY, data=data, out=tmp_path / "new", device="cpu", resume=True)
     assert not (tmp_path / "new").exists()
 
@@ -265,7 +267,8 @@ def test_foreign_sources_are_refused(data: Path, tmp_path: Path) -> None:
         train(config, data=data, out=tmp_path, device="cpu")
     assert str(raised.value) == (
         "setting model.sources: expected stems of the data set (vocals, drums, bass, other), "
-        "got piano"
+        "got piano: where the same stems have other names, prepare the data with `sfisep "
+        "prepare-data --map STEM=NAME`"
     )
 
 
@@ -291,7 +294,7 @@ def test_log_that_cannot_be_continued(tmp_path: Path) -> None:
 
 
 def test_resume_has_no_initial_weights(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^--resume goes on .*: --init default has no place"):
+    with pytest.raises(ConfigError, match=r"^--resume goes on .*: leave --init default out$"):
         train(TINY, data=data, out=tmp_path, device="cpu", resume=True, init="default")
 
 
