@@ -1,27 +1,27 @@
-"""Decode what libsndfile does not read, or stops at, with the libraries of ffmpeg (PyAV)."""
+"""Decode what libsndfile does not read, or stops at, with the libraries of ffmpeg (PyAV).
+
+Most files do not need it: it is imported where one does.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+import av
 import numpy as np
+from av import AudioFrame, AudioLayout, Packet
+from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
+from sfisep_core.audio.av_frames import FrameConverter
+from sfisep_core.audio.av_source import choose_track, open_container, undecodable
 from sfisep_core.audio.container_sizes import SampleData
 from sfisep_core.audio.endings import is_cut, mp3_bytes_are_counted, tiny_mp3_frames
-from sfisep_core.audio.source_files import unreadable
 from sfisep_core.audio.timeline import Timeline, flac_start
-from sfisep_core.errors import AudioFileError
 
-# Formats that hold the samples themselves. Playlists, scripts and other formats that name further
-# files stay out, whatever suffix they bear. Names that a build of ffmpeg lacks do no harm.
-_DEMUXERS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,latm,loas,matroska,mlp,"
-    "mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nut,oga,ogg,oma,rm,shn,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
-)
 # Packets with checksums: one that fails is left out, because wrong samples can be very loud.
 _CHECKED_CODECS = {"flac", "tta", "wavpack", "tak"}
 # Containers whose length is counted, and not estimated from a bit rate.
@@ -33,20 +33,6 @@ _ROUNDED_CONTAINERS = {"mov", "matroska", "avi"}
 _TOLERANCE_SECONDS = 0.25
 _MAX_READ_FAULTS = 16
 _BLOCK_FRAMES = 65536
-# ffmpeg numbers loudspeakers as WAV does.
-_SPEAKERS = "FL FR FC LFE BL BR FLC FRC BC SL SR TC TFL TFC TFR TBL TBC TBR".split()  # noqa: SIM905
-
-
-_DTYPES = {
-    "u8": np.uint8,
-    "s16": np.int16,
-    "s32": np.int32,
-    "s64": np.int64,
-    "flt": np.float32,
-    "dbl": np.float64,
-}
-# From so many planes on PyAV counts one too many (18.1): these are packed first.
-_MAX_PLANES = 7
 
 
 class AvDecoder:
@@ -78,31 +64,10 @@ class AvDecoder:
         Raises:
             AudioFileError: If nothing can be decoded.
         """
-        try:
-            import av  # only here: most files do not need it
-        except ImportError as error:
-            found = f"a package av that cannot be imported ({error})"
-            advice = "install it anew: pip install --force-reinstall av"
-            raise unreadable(path, "the decoders of ffmpeg", found, advice) from error
-        self._av = av
         self._path, self._raw, self._sizes = path, raw, sizes
         self._blocks: Generator[NDArray[np.float32], None, None]
         self._rest: NDArray[np.float32] | None
-        # A protocol that exists nowhere: no format can open another file.
-        options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
-        raw.seek(0)
-        head = raw.read(2).ljust(2, b"\0")
-        # A short MP3 has too few packets to be recognised. The bits beside are those of its layer.
-        kind = "mp3" if head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 6 else None
-        # A WAV that announces nothing is read to its end.
-        unread = sizes.start - 4 if sizes is not None and sizes.real_bytes() else None
-        source = _Source(path, raw, zeros_at=unread)
-        try:
-            self._file = av.open(
-                source, "r", format=kind, options=options, metadata_errors="backslashreplace"
-            )
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise self._undecodable(getattr(error, "strerror", None) or str(error)) from error
+        self._file = open_container(path, raw, sizes)
         try:
             self._start()
         except BaseException:
@@ -176,8 +141,13 @@ class AvDecoder:
         self._format, *others = self._file.format.name.split(",")
         self.remarks: list[str] = []
         self.reads_all = self._format not in _SIZED_CONTAINERS
-        self._stream = self._choose_track()
-        self._context = self._stream.codec_context
+        stream, remark = choose_track(self._file)
+        if stream is None:
+            raise undecodable(self._path, self._raw, "no audio track that it can decode")
+        if remark:
+            self.remarks.append(remark)
+        self._stream: AudioStream = stream
+        self._context = stream.codec_context
         self._context.thread_count = 1  # faults are then those of the packet at hand
         suffix = self._path.suffix.lower().removeprefix(".")
         self.container = suffix if suffix in others else self._format
@@ -187,8 +157,6 @@ class AvDecoder:
         self.position = 0
         self.frame_bytes = 0
         self._read_faults = 0
-        self._resampler: Any = None
-        self._resampled_kind: tuple[int, int, str] | None = None
         self._set_format(self._context.sample_rate, self._context.layout)
         self._begun = self._changed = False
         limit = self._read_all_samples()
@@ -198,11 +166,9 @@ class AvDecoder:
         self._blocks = self._decode() if limit is None else _first(self._decode(), limit)
         self._rest = next(self._blocks, None)
         if self._rest is None and (self._timeline.describe() or self._read_faults):
-            reason = "no packet that is whole"
-            raise self._undecodable(reason)
+            raise undecodable(self._path, self._raw, "no packet that is whole")
         if not self.sample_rate or not self.channels:
-            reason = "no rate or number of channels"
-            raise self._undecodable(reason)
+            raise undecodable(self._path, self._raw, "no rate or number of channels")
 
     def _read_all_samples(self) -> int | None:
         """Return the length of a WAV whose header does not tell it; None for other files."""
@@ -217,35 +183,17 @@ class AvDecoder:
         )
         return frames
 
-    def _choose_track(self) -> Any:
-        tracks = [track for track in self._file.streams.audio if track.codec_context is not None]
-        if not tracks:
-            reason = "no audio track that it can decode"
-            raise self._undecodable(reason)
-        default = self._av.stream.Disposition.default
-        chosen = next((track for track in tracks if track.disposition & default), tracks[0])
-        if len(tracks) > 1:
-            names = [chosen.metadata.get("title"), chosen.language]
-            name = ", ".join(str(name) for name in names if name)
-            self.remarks.append(
-                f"has {len(tracks)} audio tracks: number {tracks.index(chosen) + 1}"
-                f"{f' ({name})' if name else ''} is used"
-            )
-        return chosen
-
-    def _set_format(self, sample_rate: int, layout: Any) -> None:
-        self.sample_rate, self.channels = sample_rate, layout.nb_channels
-        self._layout = layout
-        speakers = [channel.name for channel in layout.channels]
-        known = all(name in _SPEAKERS for name in speakers) and len(speakers) == self.channels
-        self.channel_mask = sum(1 << _SPEAKERS.index(name) for name in speakers) if known else 0
+    def _set_format(self, sample_rate: int, layout: AudioLayout) -> None:
+        self._converter = FrameConverter(sample_rate, layout)
         self._timeline = Timeline(self._format, sample_rate)
+        self.sample_rate, self.channels = sample_rate, self._converter.channels
+        self.channel_mask = self._converter.channel_mask
 
     def _decode(self) -> Generator[NDArray[np.float32], None, None]:
         for packet in self._packets():
             try:
                 frames = self._context.decode(packet)
-            except self._av.error.FFmpegError:
+            except av.error.FFmpegError:
                 self._timeline.lose(bytes(packet))
                 continue
             if frames:
@@ -254,78 +202,51 @@ class AvDecoder:
             for frame in frames:
                 yield from self._place(frame, start)
                 start = None if start is None else start + frame.samples
-        yield from self._resampled(None)
+        yield from self._converter.flush()
         self._timeline.end()
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self) -> Iterator[Packet[AudioStream]]:
         while self._read_faults < _MAX_READ_FAULTS:
             try:
                 yield from self._file.demux(self._stream)
-            except self._av.error.FFmpegError:
+            except av.error.FFmpegError:
                 self._read_faults += 1
             else:
                 return
 
-    def _start_of(self, packet: Any) -> int | None:
+    def _start_of(self, packet: Packet[AudioStream]) -> int | None:
         """Return the first sample of a packet if it tells it itself, and not by a time stamp."""
         if self._format != "flac" or not packet.size:
             return None
         return flac_start(bytes(packet), self._context.extradata or b"")
 
-    def _place(self, frame: Any, start: int | None) -> Iterator[NDArray[np.float32]]:
+    def _place(self, frame: AudioFrame, start: int | None) -> Iterator[NDArray[np.float32]]:
         """Yield the samples of a frame, and before them silence for what is missing."""
         if not self._begun:
             self._begun = True
-            if not self._is_as_at_first(frame):
+            if not self._converter.fits(frame):
                 self._set_format(frame.sample_rate, frame.layout)
             self._timeline.begin(self._first_start())
-        if self._format != "flac" and frame.pts is not None:
+        # ffmpeg does not tell a time base in every format.
+        if self._format != "flac" and frame.pts is not None and frame.time_base is not None:
             start = round(frame.pts * frame.time_base * self.sample_rate)
         frames = round(frame.samples * self.sample_rate / frame.sample_rate)
         missing = self._timeline.silence_before(start, frames, faulty=frame.is_corrupt)
         if missing:
-            yield from self._resampled(None)
+            yield from self._converter.flush()
             yield from self._silence(missing)
-        changed = not self._is_as_at_first(frame)
-        if changed or (frame.format.is_planar and self.channels > _MAX_PLANES):
-            if changed:
-                self._remark_change(frame)
-            yield from self._resampled(frame)
-        else:
-            yield from self._resampled(None)
-            yield _samples(frame)
-
-    def _is_as_at_first(self, frame: Any) -> bool:
-        return (frame.sample_rate, frame.layout.nb_channels) == (self.sample_rate, self.channels)
+        if not self._converter.fits(frame):
+            self._remark_change(frame)
+        yield from self._converter.convert(frame)
 
     def _first_start(self) -> int | None:
         """Return when the first samples should be, where that is worth silence if they are late."""
-        if self._format not in ("flac", "ogg") or self._stream.start_time is None:
+        start, time_base = self._stream.start_time, self._stream.time_base
+        if self._format not in ("flac", "ogg") or start is None or time_base is None:
             return None
-        start: int = round(self._stream.start_time * self._stream.time_base * self.sample_rate)
-        return start
+        return round(start * time_base * self.sample_rate)
 
-    def _resampled(self, frame: Any) -> Iterator[NDArray[np.float32]]:
-        """Yield a frame that is converted, or (None) what is left of those before."""
-        if frame is None and self._resampler is None:
-            return
-        kind = None
-        if frame is not None:
-            kind = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
-        if self._resampler is not None and kind != self._resampled_kind:
-            for last in self._resampler.resample(None):
-                yield _samples(last)
-            self._resampler = None
-        if frame is None:
-            return
-        if self._resampler is None:
-            self._resampled_kind = kind
-            self._resampler = self._av.AudioResampler("flt", self._layout, self.sample_rate)
-        frame.pts = None
-        for part in self._resampler.resample(frame):
-            yield _samples(part)
-
-    def _remark_change(self, frame: Any) -> None:
+    def _remark_change(self, frame: AudioFrame) -> None:
         if self._changed:
             return
         self._changed = True
@@ -346,49 +267,11 @@ class AvDecoder:
         stream = self._stream
         if self._format not in _COUNTED_CONTAINERS:
             return 0.0
-        if stream.duration is not None:
+        if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)
         if self._file.duration is None or len(self._file.streams) > 1:
             return 0.0  # of a video's longest track
-        return float(self._file.duration / self._av.time_base)
-
-    def _undecodable(self, reason: str) -> AudioFileError:
-        self._raw.seek(0)
-        head = self._raw.read(16)
-        found = f"data that begin with {head!r} (ffmpeg: {reason})"
-        advice = "copy or download it again, or export it anew"
-        return unreadable(self._path, "audio", found, advice)
-
-
-class _Source:
-    """A file as PyAV reads it, with a position of its own; four bytes may be read as zeros."""
-
-    def __init__(self, path: Path, raw: io.FileIO, *, zeros_at: int | None) -> None:
-        # Nothing is opened by this name: it helps to recognise formats that begin with no mark.
-        self.name = f"audio{path.suffix}".encode("ascii", "replace").decode()
-        self._raw = raw
-        self._zeros = range(0) if zeros_at is None else range(zeros_at, zeros_at + 4)
-        self._position = 0
-
-    def read(self, count: int) -> bytes:
-        self._raw.seek(self._position)
-        content = bytearray(self._raw.read(count) or b"")
-        for place in self._zeros:
-            if 0 <= place - self._position < len(content):
-                content[place - self._position] = 0
-        self._position += len(content)
-        return bytes(content)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_CUR:
-            offset += self._position
-        elif whence == io.SEEK_END:
-            offset += self._raw.seek(0, io.SEEK_END)
-        self._position = max(offset, 0)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
+        return float(self._file.duration / av.time_base)
 
 
 def _first(
@@ -399,20 +282,3 @@ def _first(
         if limit > 0:
             yield block[:, :limit]
         limit -= block.shape[1]
-
-
-def _samples(frame: Any) -> NDArray[np.float32]:
-    """Return samples of any format as floats, shape (channels, frames)."""
-    channels = frame.layout.nb_channels
-    kind = _DTYPES[frame.format.packed.name]
-    if frame.format.is_planar:
-        planes = frame.planes[:channels]
-        samples = np.stack([np.frombuffer(plane, kind, frame.samples) for plane in planes])
-    else:
-        packed = np.frombuffer(frame.planes[0], kind, frame.samples * channels)
-        samples = packed.reshape(-1, channels).T
-    if samples.dtype.kind == "f":
-        return np.array(samples, dtype=np.float32, order="C")
-    full_scale = np.float32(2.0 ** (8 * samples.dtype.itemsize - 1))
-    scaled = samples.astype(np.float32) / full_scale
-    return np.ascontiguousarray(scaled - 1 if samples.dtype.kind == "u" else scaled)

@@ -13,7 +13,6 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sfisep_core.audio.av_decoder import AvDecoder
 from sfisep_core.audio.container_sizes import measure
 from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.audio.sample_decoder import SampleDecoder, StoppedError
@@ -96,7 +95,7 @@ class AudioReader:
             try:
                 self._decoder = SampleDecoder(self._raw, self._sizes)
             except StoppedError:
-                self._decoder = AvDecoder(self._path, self._raw, self._sizes)
+                self._decoder = self._av_decoder()
             stack.callback(lambda: self._decoder.__exit__(None, None, None))
             self.sample_rate, self.channels = self._decoder.sample_rate, self._decoder.channels
             self._check_rate()
@@ -201,11 +200,20 @@ class AudioReader:
                 self._go_on_with_av()
                 return self._decoder.read(frames)
 
+    def _av_decoder(self) -> _Decoder:
+        try:
+            from sfisep_core.audio.av_decoder import AvDecoder  # slow; most files do not need it
+        except ImportError as error:
+            found = f"a package av that cannot be imported ({error})"
+            advice = "install it anew: pip install --force-reinstall av"
+            raise unreadable(self._path, "the decoders of ffmpeg", found, advice) from error
+        return AvDecoder(self._path, self._raw, self._sizes)
+
     def _go_on_with_av(self) -> None:
         """Let another decoder go on at this position, behind the fault that stopped the first."""
         first = self._decoder
         position = first.position
-        second = AvDecoder(self._path, self._raw, self._sizes)
+        second = self._av_decoder()
         self._decoder = second
         first.__exit__(None, None, None)
         second.skip(position)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from sfisep_core.audio import av_decoder
+from sfisep_core.audio import av_source
 from sfisep_core.audio.av_decoder import AvDecoder
 from sfisep_core.audio.files import AudioReader, AudioWriter, read_audio, read_info, write_audio
 from sfisep_core.audio.mending import ogg_checksum
@@ -193,7 +193,7 @@ def test_playlists_open_no_other_file(
     path.write_text(script.format("secret.m4a"))
     refused(path)
     if script.startswith("ffconcat"):  # which does work where it is allowed
-        monkeypatch.setattr(av_decoder, "_DEMUXERS", "concat,mov")
+        monkeypatch.setattr(av_source, "_DEMUXERS", "concat,mov")
         refused(path)  # no protocol to open it with
 
 
@@ -228,6 +228,8 @@ def test_av_is_imported_only_where_it_is_needed(tmp_path: Path) -> None:
 def test_a_decoder_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_audio(tmp_path / "x.opus", music(), sample_rate=48_000)
     monkeypatch.setitem(sys.modules, "av", None)
+    for name in ("av_decoder", "av_frames", "av_source"):
+        monkeypatch.delitem(sys.modules, f"sfisep_core.audio.{name}")
     message = refused(tmp_path / "x.opus")
     assert "found a package av that cannot be imported (" in message
     assert message.endswith("install it anew: pip install --force-reinstall av")
