@@ -20,6 +20,7 @@ from sfisep_core.audio.av_frames import FrameConverter
 from sfisep_core.audio.av_source import choose_track, open_container, undecodable
 from sfisep_core.audio.container_sizes import SampleData
 from sfisep_core.audio.endings import is_cut, mp3_bytes_are_counted, tiny_mp3_frames
+from sfisep_core.audio.source_files import unreadable
 from sfisep_core.audio.timeline import Timeline, flac_start
 
 # Packets with checksums: one that fails is left out, because wrong samples can be very loud.
@@ -143,7 +144,11 @@ class AvDecoder:
         self.reads_all = self._format not in _SIZED_CONTAINERS
         stream, remark = choose_track(self._file)
         if stream is None:
-            raise undecodable(self._path, self._raw, "no audio track that it can decode")
+            kinds = ", ".join(sorted({other.type for other in self._file.streams})) or "none"
+            found = f"a file of the format {self._format} with these tracks: {kinds}"
+            raise unreadable(
+                self._path, "an audio track that can be decoded", found, "use a file with sound"
+            )
         if remark:
             self.remarks.append(remark)
         self._stream: AudioStream = stream
@@ -165,10 +170,10 @@ class AvDecoder:
             limit = tiny_mp3_frames(self._raw)
         self._blocks = self._decode() if limit is None else _first(self._decode(), limit)
         self._rest = next(self._blocks, None)
-        if self._rest is None and (self._timeline.describe() or self._read_faults):
-            raise undecodable(self._path, self._raw, "no packet that is whole")
         if not self.sample_rate or not self.channels:
             raise undecodable(self._path, self._raw, "no rate or number of channels")
+        if self._rest is None and (self._timeline.describe() or self._read_faults):
+            raise undecodable(self._path, self._raw, "no packet that is whole")
 
     def _read_all_samples(self) -> int | None:
         """Return the length of a WAV whose header does not tell it; None for other files."""

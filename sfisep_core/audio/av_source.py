@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import av
@@ -104,6 +105,10 @@ class _Source:
         self._position = 0
 
     def read(self, count: int) -> bytes:
+        # ffmpeg goes where a header tells it to, and file systems refuse to seek beyond their
+        # largest file.
+        if self._position >= os.fstat(self._raw.fileno()).st_size:
+            return b""
         self._raw.seek(self._position)
         content = bytearray(self._raw.read(count) or b"")
         for place in self._zeros:

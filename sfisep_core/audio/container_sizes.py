@@ -220,7 +220,8 @@ def _without_tail(data: SampleData) -> SampleData:
 
 
 def _read(raw: io.FileIO, position: int, count: int) -> bytes:
-    if position >= 2**63 - count:  # a header may announce anything
+    # A header may announce anything, and file systems refuse to seek beyond their largest file.
+    if position >= os.fstat(raw.fileno()).st_size:
         return b""
     raw.seek(position)
     return raw.read(count) or b""

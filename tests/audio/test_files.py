@@ -833,3 +833,36 @@ def test_flac_whose_header_announces_too_little(
     path.write_bytes(content)
     assert read_audio(path)[0].shape[1] == 96000
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("length", [2**48, 2**62, 2**63 - 1])
+@pytest.mark.parametrize(
+    ("suffix", "mark", "place", "order"), [("caf", b"desc", 4, ">q"), ("w64", b"fmt ", 16, "<q")]
+)
+def test_chunk_longer_than_file_systems_allow(
+    tmp_path: Path,
+    suffix: str,
+    mark: bytes,
+    place: int,
+    order: str,
+    length: int,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    soundfile.write(path, np.full((5000, 2), 0.25), 48_000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    struct.pack_into(order, content, content.find(mark) + place, length)
+    path.write_bytes(content)
+    with pytest.raises(AudioFileError, match="expected audio, found data that begin with"):
+        read_audio(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_flac_without_a_rate_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.flac"
+    noise = 0.1 * np.random.default_rng(0).standard_normal((9000, 2))
+    soundfile.write(path, noise, 48_000, subtype="PCM_16")
+    # Without its mark the file has no header, and there is not one whole frame that tells the rate.
+    path.write_bytes(b"fLa\0" + path.read_bytes()[4:1000])
+    with pytest.raises(AudioFileError, match="ffmpeg: no rate or number of channels"):
+        read_audio(path)
