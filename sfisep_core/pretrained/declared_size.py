@@ -1,25 +1,30 @@
 """Compare what a model file says of itself with the weights that are in it."""
 
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules import module as registration
 
 from sfisep_core.errors import CheckpointError
-from sfisep_core.models.registry import describe_weights
+from sfisep_core.models.contract import SeparationModel
+from sfisep_core.models.registry import build_model
 
 
-def check_declared_size(
+def build_declared(
     family: str, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], *, where: str
-) -> None:
-    """Refuse settings of another model than the one whose weights lie beside them.
+) -> SeparationModel:
+    """Build the model that a file describes, if its weights are those that lie in the file.
 
-    The model is built without memory for its weights, and given up as soon as it has more of them
-    than the file: settings that ask for 1e9 layers cost no more than the file is worth.
+    The build is given up as soon as the model has more weights than the file: settings that ask for
+    many layers cost no more than the file is worth. Layers register a weight before they fill it,
+    and memory that was never filled costs nothing. (PyTorch's "meta" device would need no memory at
+    all, but its first use imports SymPy and much else, which takes longer than all the rest of a
+    short separation.)
 
     Args:
         family: Name of the family.
@@ -27,33 +32,47 @@ def check_declared_size(
         shapes: Shape of each weight in the file, by name.
         where: What is wrong otherwise, for the message.
 
+    Returns:
+        The model with fresh weights, in training mode.
+
     Raises:
         CheckpointError: The settings make other weights, by name or shape.
         ConfigError: The settings are none of the family.
     """
-    with _at_most(len(shapes), where):
-        expected = describe_weights(family, config)
+    with _no_more_than(shapes, where):
+        model = build_model(family, config)
     stored = {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
-    check_fit(expected, stored, where=where)
+    check_fit(model.state_dict(), stored, where=where)
+    return model
 
 
 @contextmanager
-def _at_most(tensors: int, where: str) -> Iterator[None]:
-    """Refuse to build, in this thread, a module of many more parts than there are weights."""
+def _no_more_than(shapes: Mapping[str, Sequence[int]], where: str) -> Iterator[None]:
+    """Refuse to build, in this thread, a module that is much larger than weights so shaped."""
+    tensors, values = len(shapes), sum(map(math.prod, shapes.values()))
     most = 4 * tensors + 100  # what is registered twice, and modules without weights
+    left = {"modules": most, "weights": most, "values": 4 * values + 10_000}
+    limits = dict(left)
     thread = threading.get_ident()
-    left = {"modules": most, "weights": most}
 
-    def count(kind: str) -> None:
+    def count(kind: str, number: int = 1) -> None:
         if threading.get_ident() != thread:
             return
-        left[kind] -= 1
+        left[kind] -= number
         if left[kind] < 0:
-            msg = f"{where}: its settings ask for more than {most} {kind}, it has {tensors} weights"
+            msg = (
+                f"{where}: its settings ask for more than {limits[kind]} {kind}, it has {tensors} "
+                f"weights of {values} values"
+            )
             raise CheckpointError(msg)
 
+    def count_weight(module: nn.Module, name: str, weight: Tensor | None) -> None:
+        del module, name
+        count("weights")
+        count("values", 0 if weight is None else weight.numel())
+
     hooks = (
-        registration.register_module_parameter_registration_hook(lambda *_: count("weights")),
+        registration.register_module_parameter_registration_hook(count_weight),
         registration.register_module_module_registration_hook(lambda *_: count("modules")),
     )
     try:

@@ -13,8 +13,7 @@ from torch import Tensor
 from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.models.registry import build_model
-from sfisep_core.pretrained.declared_size import check_declared_size
+from sfisep_core.pretrained.declared_size import build_declared
 from sfisep_core.pretrained.description import FORMAT_VERSION, METADATA_KEY, read_description
 
 
@@ -103,8 +102,7 @@ def load_model(path: Path) -> SeparationModel:
     try:
         with safe_open(path, framework="pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
-            check_declared_size(description.family, description.config, shapes, where=misfit)
-            model = build_model(description.family, description.config)
+            model = build_declared(description.family, description.config, shapes, where=misfit)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         msg = (

@@ -15,7 +15,7 @@ from torch import Tensor
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
-from sfisep_core.pretrained.declared_size import check_declared_size
+from sfisep_core.pretrained.declared_size import build_declared
 from sfisep_core.pretrained.native import check_finite, save_model
 from sfisep_core.pretrained.official_checkpoint import read_official_checkpoint
 
@@ -77,8 +77,8 @@ def load_official_model(path: Path) -> SFIConvTasNet:
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     try:
         config = _config(checkpoint.settings)
-        check_declared_size(SFIConvTasNet.family, asdict(config), shapes, where=misfit)
-        model = SFIConvTasNet(config)
+        model = build_declared(SFIConvTasNet.family, asdict(config), shapes, where=misfit)
+        assert isinstance(model, SFIConvTasNet)
     except _MISFITS as error:
         raise _unfit_settings(path, error) from error
     check_finite(weights, path)
