@@ -61,8 +61,8 @@ class ChunkGrid:
         Args:
             segment: Distance between window starts in samples, rounded up to a multiple of
                 `alignment`; 0 means one window for the whole signal.
-            context: Samples around each segment that the model hears in addition, on each side,
-                rounded up to a multiple of `alignment`; 0 or more.
+            context: Samples around each segment that the model hears in addition, on each side; 0
+                or more.
             fade: Length of the cross-fades in samples, 0 or more. A fade longer than the segment or
                 than twice the context has no room and is cut to that.
             alignment: Every window starts at a multiple of this, in samples (a model's hop); 1 or
@@ -81,7 +81,7 @@ class ChunkGrid:
             raise ConfigError(msg)
         self._alignment = alignment
         self._segment = _round_up(segment, alignment)
-        self._context = _round_up(context, alignment)
+        self._context = context
         self._fade = min(fade, self._segment, 2 * self._context)
         self.window = self._segment + 2 * self._context if self._segment else 0
 

@@ -1,7 +1,7 @@
 """What every family of separators is to the rest of the program."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -10,11 +10,19 @@ from torch import Tensor, nn
 from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
 
-GainRule = Literal["mixture-consistent", "least-squares"]
+GainRule = Literal["mixture-consistent", "least-squares", "none"]
 BuildModel = Callable[[str, Mapping[str, Any]], "SeparationModel"]
 """Builds a model from the name of its family and its settings."""
 SourcesOf = Callable[[str, Mapping[str, Any]], tuple[str, ...]]
 """Reads the sources of a model from the name of its family and its settings."""
+
+# What stems are called that hold whatever the named ones leave.
+REST_NAMES = ("other", "accompaniment", "instrumental")
+
+
+def rest_of(sources: Sequence[str]) -> str | None:
+    """Give the source that holds whatever the others leave; None where there is none."""
+    return next((name for name in REST_NAMES if name in sources), None)
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class SeparationModel(nn.Module, ABC):
         sources: Names in the order of the source axis.
         native_rate: Rate in Hz at which the model was trained.
         gain_rule: "mixture-consistent": stems already add up to the mixture.
-            "least-squares": gains are to be fitted afterwards (`separation.gains`).
+            "least-squares": gains are to be fitted afterwards (`separation.gains`). "none": stems
+            stay as they are, whatever their sum.
         normalizes_level: Whether each channel is to be divided by its standard deviation first.
         segments: How long signals are cut.
         stage_rates: Hz, one for every estimate that comes before the final one. While training,

@@ -17,6 +17,7 @@ from sfisep_core.models.contract import (
     GainRule,
     SegmentRule,
     SeparationModel,
+    rest_of,
 )
 from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
@@ -35,8 +36,9 @@ class SpectrogramConfig(CheckedConfig):
         rates: "any": windows and hops keep their seconds at other rates, so that the network sees
             the frequencies and frames that it knows. "native": other rates are refused.
         beyond: Where at other rates goes what the transform loses, which is all above the band of
-            training and what lies next to half the rate: "other": to the source of this name, or
-            to all in equal shares. "drop": nowhere.
+            training and what lies next to half the rate: "other": to the source of this name or
+            of another for the rest (`contract.rest_of`), or to all in equal shares. "drop":
+            nowhere.
         gain_rule: See `SeparationModel`; "mixture-consistent" shares out what stems lack.
         normalizes_level: See `SeparationModel`.
         segment_seconds: Of long signals.
@@ -139,7 +141,10 @@ class SpectrogramModel(SeparationModel):
         covered = math.ceil(math.ceil(length / hop) * hop)
         padded = functional.pad(mixture, (0, covered - length))
         spectra = self.stft.analyze(padded, sample_rate=sample_rate)
-        estimates = self._estimate_channels(spectra)
+        bins = self.bins_to_estimate(sample_rate)
+        estimates = self._estimate_channels(spectra[:, :, :bins])
+        if bins < self.config.stft.num_bins:
+            estimates = functional.pad(estimates, (0, 0, 0, self.config.stft.num_bins - bins))
         stems = self.stft.synthesize(estimates, sample_rate=sample_rate, length=covered)
         stems = stems[..., :length]
         lost = None
@@ -150,6 +155,11 @@ class SpectrogramModel(SeparationModel):
             known = mixture if lost is None else mixture - lost
             stems = share_residual(stems, known, sample_rate=sample_rate)
         return stems if lost is None else stems + self._share_beyond(lost)
+
+    def bins_to_estimate(self, sample_rate: int) -> int:
+        """Give the number of bins, from 0 Hz on, that `estimate` is given at a rate."""
+        del sample_rate
+        return self.config.stft.num_bins
 
     def chunk_alignment(self, sample_rate: int) -> int:
         """Give the samples after which frames, and steps of the network, lie as before.
@@ -181,6 +191,7 @@ class SpectrogramModel(SeparationModel):
 
     def _share_beyond(self, lost: Tensor) -> Tensor:
         """Share (batch, channel, time) that no network saw; give (batch, source, channel, time)."""
-        named = [float(name == "other") for name in self.sources]
-        shares = torch.tensor(named if any(named) else [1.0 / len(named)] * len(named))
+        rest, count = rest_of(self.sources), len(self.sources)
+        named = [1.0 / count if rest is None else float(name == rest) for name in self.sources]
+        shares = torch.tensor(named)
         return shares.to(lost)[:, None, None] * lost.unsqueeze(1)

@@ -53,11 +53,13 @@ def apply_gain_rule(rule: GainRule, stems: Store, mixture: Signal, *, sample_rat
 
     Args:
         rule: "least-squares": as well as one gain a stem and channel can. "mixture-consistent":
-            exactly, by sharing the residual out.
+            exactly, by sharing the residual out. "none": not at all.
         stems: Shape (source, channel, time); changed in place.
         mixture: Shape (channel, time).
         sample_rate: Hz.
     """
+    if rule == "none":
+        return
     if rule == "least-squares":
         gains = least_squares_gains(stems, mixture)[:, :, None]
         for start, stop in _blocks(stems):

@@ -59,7 +59,7 @@ plans = {
 @example(frames=1000, segment=100, context=0, fade=50, alignment=7)  # no room for a fade
 def test_every_plan(frames: int, segment: int, context: int, fade: int, alignment: int) -> None:
     chunks = plan_chunks(frames, segment=segment, context=context, fade=fade, alignment=alignment)
-    segment, context = round_up(segment, alignment), round_up(context, alignment)
+    segment = round_up(segment, alignment)
     fade = min(fade, segment, 2 * context)
     window = segment + 2 * context
 
@@ -86,14 +86,22 @@ def test_every_plan(frames: int, segment: int, context: int, fade: int, alignmen
 
 
 def test_plan_in_numbers() -> None:
-    chunks = plan_chunks(189, segment=38, context=14, fade=8, alignment=4)
-    # Rounded up to S = 40, C = 16: windows of 72 at 0, 40, 80, and the last, which regularly would
+    chunks = plan_chunks(189, segment=38, context=16, fade=8, alignment=4)
+    # Rounded up to S = 40: windows of 72 at 0, 40, 80, and the last, which regularly would
     # start at 120 and end at 192, moved back to the first multiple of 4 from which 72 reach 189.
     assert chunks == [
         Chunk(start=0, stop=72, keep_start=0, keep_stop=60),
         Chunk(start=40, stop=112, keep_start=52, keep_stop=100),
         Chunk(start=80, stop=152, keep_start=92, keep_stop=140),
         Chunk(start=120, stop=189, keep_start=132, keep_stop=189),
+    ]
+    # A context need not be aligned: the longest alignment is that of patches of many seconds.
+    assert plan_chunks(189, segment=38, context=14, fade=8, alignment=40) == [
+        Chunk(start=0, stop=68, keep_start=0, keep_stop=58),
+        Chunk(start=40, stop=108, keep_start=50, keep_stop=98),
+        Chunk(start=80, stop=148, keep_start=90, keep_stop=138),
+        Chunk(start=120, stop=188, keep_start=130, keep_stop=178),
+        Chunk(start=160, stop=189, keep_start=170, keep_stop=189),
     ]
     moved = plan_chunks(161, segment=40, context=16, fade=8, alignment=4)
     assert moved[-1] == Chunk(start=92, stop=161, keep_start=132, keep_stop=161)
@@ -192,7 +200,7 @@ def test_even_segments_hear_little_twice(
     # Rounding to the alignment may have made fewer windows do.
     assert len(usual) <= len(shared) <= len(usual) + 1 + len(usual) * alignment // max(1, segment)
     heard = sum(chunk.stop - chunk.start for chunk in shared)
-    around = 2 * round_up(context, alignment)
+    around = 2 * context
     assert heard <= frames + len(shared) * (around + 2 * alignment)
 
 
