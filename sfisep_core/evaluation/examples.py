@@ -91,6 +91,7 @@ def make_examples(
     excerpts: Sequence[Excerpt],
     *,
     systems: Sequence[System],
+    sources: tuple[str, ...],
     sample_rates: Sequence[int],
     device: str,
     allow_upsampled: bool,
@@ -101,6 +102,7 @@ def make_examples(
         dataset: The split.
         excerpts: Parts of its tracks.
         systems: What separates.
+        sources: Names of the stems, in order.
         sample_rates: Rates in Hz to do so at.
         device: For models.
         allow_upsampled: See `Settings`.
@@ -118,6 +120,7 @@ def make_examples(
                         dataset,
                         excerpt,
                         systems=systems,
+                        sources=sources,
                         sample_rate=sample_rate,
                         device=device,
                         allow_upsampled=allow_upsampled,
@@ -133,11 +136,11 @@ def _make_example(
     excerpt: Excerpt,
     *,
     systems: Sequence[System],
+    sources: tuple[str, ...],
     sample_rate: int,
     device: str,
     allow_upsampled: bool,
 ) -> Example:
-    sources = dataset.stems
     whole = read_signals(dataset, excerpt.track, sources=sources, sample_rate=sample_rate)
     start, stop = round(excerpt.start * sample_rate), round(excerpt.stop * sample_rate)
     around = slice(max(0, start - 3 * sample_rate), stop + 3 * sample_rate)

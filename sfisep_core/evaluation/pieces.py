@@ -15,6 +15,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import AudioFileError, DatasetError, SfisepError
 from sfisep_core.evaluation.equivariance import equivariance_db
+from sfisep_core.evaluation.scored_stems import as_scored
 from sfisep_core.evaluation.signals import TrackSignals, read_signals
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.evaluation.systems import System, load, make_estimates
@@ -217,7 +218,9 @@ class Piece:
         native_rate = model.native_rate
         if self.sample_rate == native_rate or self.track.sample_rate < native_rate:
             return None
-        stems = [estimates[source] for source in model.sources]
+        native = dict(zip(model.sources, _native_stems(self, system), strict=True))
+        native = as_scored(native, self.sources)
+        stems = [estimates[source] for source in native]
         resampled = [
             resample(
                 stem,
@@ -225,7 +228,7 @@ class Piece:
                 target_rate=self.sample_rate,
                 length=stems[0].shape[-1],
             )
-            for stem in _native_stems(self, system)
+            for stem in native.values()
         ]
         at_native, at_rate = np.stack(resampled), np.stack(stems)
         if are_unnamed(self.sources):

@@ -7,11 +7,11 @@ from pathlib import Path
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.evaluation.scored_stems import scored_stems
 from sfisep_core.evaluation.systems import BASELINES, ESTIMATES, System
 from sfisep_core.models.sources import DEFAULT_SOURCES
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.separation.methods import METHODS, check_method
-from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.separation.settings import DEFAULT_OPTIONS, OPTIONS_OF, MethodOptions
 
 SOURCES = DEFAULT_SOURCES
@@ -72,8 +72,23 @@ def plan_systems(
         )
         raise ConfigError(msg)
     if model is not None:
-        check_sources_fit(model.sources, stems, where=f"model {model.shown}")
+        scored_sources(model, stems)
     return systems
+
+
+def scored_sources(model: ModelIdentity | None, stems: Sequence[str]) -> tuple[str, ...]:
+    """Name the stems that are scored: the data set's, unless a model's division is coarser.
+
+    Args:
+        model: Of the methods; None where there are none.
+        stems: Of the data set's tracks.
+
+    Raises:
+        ConfigError: The model's sources do not fit the data set's stems.
+    """
+    if model is None:
+        return tuple(stems)
+    return scored_stems(model.sources, stems, where=f"model {model.shown}")
 
 
 def check_kinds(kinds: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from sfisep_core.data.remembered import find_dataset
 from sfisep_core.devices import find_device
 from sfisep_core.errors import DatasetError
 from sfisep_core.evaluation.pieces import Failure, Settings
-from sfisep_core.evaluation.plan import select_tracks
+from sfisep_core.evaluation.plan import scored_sources, select_tracks
 from sfisep_core.evaluation.scoring import Progress, score_systems
 from sfisep_core.evaluation.systems import System
 from sfisep_core.evaluation.tables import (
@@ -63,7 +63,7 @@ class ScoringResult:
 
     Attributes:
         systems: What was scored; the first is compared with the others.
-        sources: Names of the stems, in order.
+        sources: Names of the stems that were scored, in order.
         scores: Of every track, in the order of rates, systems and tracks; old and new ones.
         failures: What could not be scored, and why.
         computed: How many of the scores are new.
@@ -100,6 +100,7 @@ class Plan:
         tracks: Those of its tracks to score.
         model: Of the methods; None where there are none.
         systems: What to score.
+        sources: Names of the stems that are scored, in order.
         sample_rates: Hz.
         settings: How to score, as it was asked for.
         device: Where to compute: "cpu" or "cuda:N".
@@ -111,6 +112,7 @@ class Plan:
     tracks: Sequence[PreparedTrack]
     model: ModelIdentity | None
     systems: Sequence[System]
+    sources: tuple[str, ...]
     sample_rates: Sequence[int]
     settings: Settings
     device: str
@@ -149,7 +151,7 @@ def plan_run(
     """Put together what a run needs; see `Plan` and `Settings`.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: There is no such device, or the model's sources do not fit the stems.
     """
     settings = Settings(
         metrics=request.metrics,
@@ -164,6 +166,7 @@ def plan_run(
         tracks,
         model,
         systems,
+        scored_sources(model, dataset.stems),
         sample_rates,
         settings,
         str(find_device(request.device)),
@@ -190,7 +193,7 @@ def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
         plan.tracks,
         systems=plan.systems,
         sample_rates=plan.sample_rates,
-        sources=plan.dataset.stems,
+        sources=plan.sources,
         out=plan.request.out,
         settings=replace(plan.settings, device=plan.device),
         jobs=plan.request.jobs,
@@ -207,7 +210,7 @@ def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
         raise DatasetError(msg) from error
     return ScoringResult(
         systems=plan.systems,
-        sources=plan.dataset.stems,
+        sources=plan.sources,
         scores=evaluation.scores,
         failures=evaluation.failures,
         computed=evaluation.computed,

@@ -7,7 +7,12 @@ from pathlib import Path
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError, DatasetError
 from sfisep_core.evaluation.examples import Excerpt, make_examples, plan_excerpts
-from sfisep_core.evaluation.plan import check_kinds, check_rates, plan_systems
+from sfisep_core.evaluation.plan import (
+    check_kinds,
+    check_rates,
+    plan_systems,
+    scored_sources,
+)
 from sfisep_core.evaluation.requests import (
     Plan,
     ScoringRequest,
@@ -131,7 +136,7 @@ def make_study(
         data=data,
         systems=[system.name for system in systems],
         sample_rates=sorted(sample_rates),
-        sources=tuple(tracks[0].stems),
+        sources=scored_sources(model, tuple(tracks[0].stems)),
         tracks=[track.name for track in tracks],
         scores=comparison.scores,
         summaries=comparison.summaries,
@@ -186,6 +191,7 @@ def _write_report(
             plan.dataset,
             excerpts,
             systems=plan.systems,
+            sources=plan.sources,
             sample_rates=example_rates,
             device=plan.device,
             allow_upsampled=plan.request.allow_upsampled,

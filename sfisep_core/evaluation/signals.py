@@ -10,6 +10,7 @@ from sfisep_core.audio.resample import resample
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack, dataset_file
 from sfisep_core.errors import DatasetError
+from sfisep_core.evaluation.scored_stems import reference_parts
 from sfisep_core.evaluation.study import Samples
 
 
@@ -42,7 +43,8 @@ def read_signals(
     Args:
         dataset: The data set's split, of whole tracks.
         track: One of its tracks.
-        sources: Names, in the order wanted.
+        sources: Names, in the order wanted. One that the data set does not have is the sum of all
+            stems that are not wanted by themselves.
         sample_rate: Hz.
 
     Returns:
@@ -52,7 +54,16 @@ def read_signals(
         AudioFileError: A file cannot be read.
         DatasetError: A file is shorter than the manifest says.
     """
-    stems = [dataset.read_whole(track, source) for source in sources]
+    stems = [
+        np.sum(
+            [
+                dataset.read_whole(track, stem)
+                for stem in reference_parts(source, sources, dataset.stems)
+            ],
+            axis=0,
+        )
+        for source in sources
+    ]
     if track.mixture is None:
         mixture: Samples = np.sum([dataset.read_whole(track, s) for s in track.stems], axis=0)
     else:

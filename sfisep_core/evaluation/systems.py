@@ -15,6 +15,7 @@ from sfisep_core.devices import find_device
 from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
 from sfisep_core.evaluation.oracle import ideal_ratio_mask
+from sfisep_core.evaluation.scored_stems import as_scored
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.foreign import path_below
@@ -189,7 +190,7 @@ def _make_estimates(
         raise CheckpointError(msg) from error
     if system.network is not None:
         check_unchanged(system.network)
-    return dict(zip(model.sources, stems, strict=True))
+    return as_scored(dict(zip(model.sources, stems, strict=True)), signals.sources)
 
 
 def _in_order(estimates: Mapping[str, Samples], signals: TrackSignals) -> dict[str, Samples]:

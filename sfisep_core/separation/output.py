@@ -13,6 +13,8 @@ ClipMode = Literal["rescale", "clamp", "none"]
 Container = Literal["wav", "flac", "mp3", "ogg", "opus"]
 
 RESIDUAL = "residual"
+# Names that users have for a mixture without vocals.
+WITHOUT_VOCALS = ("instrumental", "accompaniment")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Output:
         clip_mode: What to do when a stem exceeds full scale: "rescale" turns all files down alike,
             "clamp" cuts peaks off, "none" leaves them to the encoder, which cuts them off too.
             Floating-point output is never touched.
-        stems: The stems to write; None = all.
+        stems: The stems to write; None = all. Beside the model's own, `no_<stem>` of any of them,
+            and `instrumental` or `accompaniment` for the mixture without vocals.
         two_stems: Write this stem and `no_<stem>`, the mixture without it, and nothing else.
         residual: Also write `residual`, what the sum of all stems lacks of the mixture.
         filename: Of a file below the output folder, with {track}, {stem} and {ext}.
@@ -59,13 +62,16 @@ class Output:
             msg = "two stems are one stem and the rest: leave --stems and --residual out"
             raise ConfigError(msg)
         wanted = [self.two_stems] if self.two_stems is not None else list(self.stems or sources)
-        unknown = [name for name in wanted if name not in sources]
+        is_pair = self.two_stems is not None
+        derived = [name for name in wanted if left_by(name, sources) and not is_pair]
+        unknown = [name for name in wanted if name not in sources and name not in derived]
         if unknown:
             msg = f"stem {unknown[0]!r}: expected one of this model's, {', '.join(sources)}"
             raise ConfigError(msg)
         if self.two_stems is not None:
             return [self.two_stems, f"no_{self.two_stems}"]
-        return [name for name in sources if name in wanted] + [RESIDUAL] * self.residual
+        own = [name for name in sources if name in wanted]
+        return [*own, *dict.fromkeys(derived), *[RESIDUAL] * self.residual]
 
     def files(self, track: str, out_dir: Path, sources: Sequence[str]) -> dict[str, Path]:
         """Give the file of everything that is written of an input, by name.
@@ -100,3 +106,18 @@ class Output:
 
 
 DEFAULT_OUTPUT = Output()
+
+
+def left_by(name: str, sources: Sequence[str]) -> str | None:
+    """Give the stem without which the mixture is what a name stands for; None for other names.
+
+    Args:
+        name: `no_<stem>`; or `instrumental` or `accompaniment`, which are the mixture without
+            vocals.
+        sources: Stems of the model, which are no such names themselves.
+
+    >>> left_by("instrumental", ("vocals", "drums")), left_by("drums", ("vocals", "drums"))
+    ('vocals', None)
+    """
+    without = "vocals" if name in WITHOUT_VOCALS else name.removeprefix("no_")
+    return without if name not in sources and without != name and without in sources else None

@@ -11,7 +11,7 @@ import numpy as np
 from sfisep_core.audio.files import AudioWriter
 from sfisep_core.audio.stores import BLOCK_FRAMES, Samples, Signal
 from sfisep_core.errors import AudioFileError
-from sfisep_core.separation.output import RESIDUAL, Output
+from sfisep_core.separation.output import RESIDUAL, Output, left_by
 
 # Of the stems, at least; that lossy formats find a full disk before the end is not worth guessing.
 _SAMPLE_BYTES = {"wav": 2, "flac": 1}
@@ -96,7 +96,9 @@ class _Written:
         elif name in self._sources:
             signal = stems[self._sources.index(name)]
         else:
-            signal = mixture - stems[self._sources.index(name.removeprefix("no_"))]
+            left = left_by(name, self._sources)
+            assert left is not None
+            signal = mixture - stems[self._sources.index(left)]
         return signal
 
 

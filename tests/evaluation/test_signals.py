@@ -53,3 +53,13 @@ def test_shortened_mixture_is_refused(with_mixture: StemDataset) -> None:
     soundfile.write(with_mixture.folder / str(track.mixture), np.zeros((799, 2)), 8000)
     with pytest.raises(DatasetError, match=r"expected 800 frames .* found 799"):
         read_signals(with_mixture, track, sources=STEMS, sample_rate=8000)
+
+
+def test_a_stem_for_the_rest_is_the_sum_of_what_is_not_named(dataset: StemDataset) -> None:
+    sources = ("vocals", "accompaniment")
+    signals = read_signals(dataset, dataset.tracks[0], sources=sources, sample_rate=8000)
+    stems = stems_of(0).astype(np.float32)
+    vocals = STEMS.index("vocals")
+    np.testing.assert_array_equal(signals.references[0], stems[vocals])
+    expected = np.delete(stems, vocals, axis=0).sum(axis=0)
+    np.testing.assert_allclose(signals.references[1], expected, atol=1e-6)

@@ -12,7 +12,7 @@ from sfisep_core.audio import stores as stores_module
 from sfisep_core.audio.files import read_audio, write_audio
 from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.separation.file_separation import separate_file
-from sfisep_core.separation.output import Output
+from sfisep_core.separation.output import Output, left_by
 from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import SeparationSettings
 from tests.separation.divider import Divider, Samples, noise
@@ -58,6 +58,27 @@ def test_two_stems_add_up_whatever_the_model_does(song: Path) -> None:
     mixture = read_audio(song)[0]
     np.testing.assert_allclose(stems["drums"], 0.25 * mixture, atol=1e-7)
     np.testing.assert_allclose(stems["no_drums"], 0.75 * mixture, atol=1e-7)
+
+
+def test_names_for_what_is_left(song: Path) -> None:
+    mixture = read_audio(song)[0]
+    left = 1 - SHARES[0]
+    stems = run(song, stems=("instrumental", "no_bass", "drums", "accompaniment"))
+    assert list(stems) == ["drums", "instrumental", "no_bass", "accompaniment"]
+    for name in ("instrumental", "accompaniment"):
+        np.testing.assert_allclose(stems[name], left * mixture, atol=1e-7)
+    np.testing.assert_allclose(stems["no_bass"], 0.875 * mixture, atol=1e-7)
+
+
+def test_a_stem_of_the_model_is_no_name_for_what_is_left() -> None:
+    both = ("vocals", "accompaniment")
+    assert left_by("accompaniment", both) is None
+    assert left_by("instrumental", both) == "vocals"
+    for name in ("no_piano", "no_", "piano", "no_no_vocals"):
+        assert left_by(name, both) is None
+        with pytest.raises(ConfigError, match="expected one of this model's"):
+            Output(stems=(name,)).names(both)
+    assert left_by("instrumental", ("speech", "noise")) is None
 
 
 def test_residual_is_what_all_stems_lack(song: Path) -> None:
