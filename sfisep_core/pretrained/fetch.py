@@ -7,6 +7,7 @@ from pathlib import Path
 from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.pretrained.address import address_key, fetch_address, is_address
+from sfisep_core.pretrained.archives import ARCHIVES, PublishedWeights
 from sfisep_core.pretrained.cache import (
     CachedModel,
     cached_model,
@@ -31,7 +32,7 @@ def find_downloadable(name: str) -> CachedModel:
     Raises:
         CheckpointError: Neither of the two.
     """
-    if name in RELEASED:
+    if name in RELEASED or name in ARCHIVES:
         return cached_model(name, name)
     if is_address(name):
         model = cached_model(public_address(name), address_key(name))
@@ -44,7 +45,7 @@ def find_downloadable(name: str) -> CachedModel:
         msg = (
             f"model {name}: expected a name from `sfisep models list`, or an address "
             "(https://...): known are "
-        ) + ", ".join((*BUNDLED, *RELEASED))
+        ) + ", ".join((*BUNDLED, *RELEASED, *ARCHIVES))
     raise CheckpointError(msg)
 
 
@@ -125,6 +126,8 @@ def fetch_model(
         progress = progress or LoggedProgress()
         if name in RELEASED:
             _fetch_released(model, RELEASED[name], folder, progress)
+        elif name in ARCHIVES:
+            _fetch_archive(model, ARCHIVES[name], folder, progress)
         else:
             _fetch_address(model, name, sha256, folder, progress)
     return model.path
@@ -133,6 +136,9 @@ def fetch_model(
 def _checked_digest(name: str, sha256: str) -> str:
     if name in RELEASED:
         msg = f"model {name}: a sha256 can be given for an address only: the hub lists its own"
+        raise ConfigError(msg)
+    if name in ARCHIVES:
+        msg = f"model {name}: a sha256 can be given for an address only: that of this one is known"
         raise ConfigError(msg)
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         msg = f"sha256 {sha256!r}: expected 64 hexadecimal digits"
@@ -181,11 +187,49 @@ def _fetch_released(
     )
 
 
+def _fetch_archive(
+    model: CachedModel, published: PublishedWeights, folder: Path, progress: Progress
+) -> None:
+    from sfisep_core.pretrained.spleeter import convert_spleeter  # loads PyTorch
+
+    _logger.info(
+        "downloading model %s from %s; licence of the weights: %s",
+        model.name,
+        published.address,
+        published.weights_licence,
+    )
+    downloaded = folder / "download"
+    try:
+        fetch_address(published.address, published.sha256, downloaded, progress)
+    except CheckpointError as error:
+        msg = (
+            f"model {model.name}: cannot be downloaded: {error}. To do without: fetch "
+            f"{published.address} elsewhere, and pass its path as --model"
+        )
+        raise CheckpointError(msg) from error
+    weights = folder / "model.safetensors"
+    convert_spleeter(
+        downloaded,
+        weights,
+        form=published.form,
+        description=published.description,
+        licence=published.weights_licence,
+    )
+    keep(
+        model,
+        weights,
+        source=published.address,
+        revision=None,
+        source_sha256=published.sha256,
+    )
+
+
 def _fetch_address(
     model: CachedModel, url: str, sha256: str | None, folder: Path, progress: Progress
 ) -> None:
     from sfisep_core.pretrained.native import load_model  # loads PyTorch
     from sfisep_core.pretrained.official import convert_official_checkpoint
+    from sfisep_core.pretrained.spleeter import convert_spleeter
 
     record = model.record()
     if sha256 is None and record is not None:
@@ -203,7 +247,11 @@ def _fetch_address(
         raise CheckpointError(msg) from error
     weights = downloaded
     try:
-        if model_file_kind(downloaded) == "torch":
+        kind = model_file_kind(downloaded)
+        if kind == "tensorflow":
+            weights = folder / "model.safetensors"
+            convert_spleeter(downloaded, weights)
+        elif kind == "torch":
             weights = folder / "model.safetensors"
             convert_official_checkpoint(downloaded, weights)
         load_model(weights)

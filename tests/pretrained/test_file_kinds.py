@@ -34,6 +34,7 @@ def test_the_two_formats_are_told_apart(tmp_path: Path) -> None:
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
         (b'{"error": "Repository not found"}', "is JSON text, perhaps the answer of a server"),
         (gzip.compress(b"model", mtime=0), "is packed with gzip: unpack it with gunzip"),
+        (gzip.compress(b"model", mtime=0)[:-4], "is packed with gzip: unpack it with gunzip"),
         (b"BZh91AY&SY" + bytes(20), "is packed with bzip2"),
         (b"\xfd7zXZ\0" + bytes(20), "is packed with xz"),
         (b"\x89HDF\r\n\x1a\n" + bytes(20), "is an HDF5 file"),

