@@ -18,7 +18,7 @@ from sfisep_core.models.blocks.spleeter_unet import SpleeterUNetConfig
 from sfisep_core.models.spleeter import Spleeter, SpleeterConfig
 from sfisep_core.pretrained.archives import Form
 from sfisep_core.pretrained.checkpoint_files import read_checkpoint
-from sfisep_core.pretrained.declared_size import check_declared_size
+from sfisep_core.pretrained.declared_size import build_declared
 from sfisep_core.pretrained.native import check_finite, save_model
 from sfisep_core.pretrained.tensorflow_checkpoint import Tensors
 
@@ -76,8 +76,8 @@ def load_spleeter(path: Path, *, form: Form = "default") -> Spleeter:
     check_finite(state, path)
     where = f"checkpoint {path}: its weights are not those of a published Spleeter model"
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    check_declared_size(Spleeter.family, asdict(config), shapes, where=where)
-    model = Spleeter(config)
+    model = build_declared(Spleeter.family, asdict(config), shapes, where=where)
+    assert isinstance(model, Spleeter)
     model.load_state_dict(state)
     return model.eval()
 

@@ -2,7 +2,6 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -275,14 +274,15 @@ def test_sizes_are_compared_before_memory_is_taken(
     index, data = write_checkpoint(weights, tensors_a_block=16)
     (tmp_path / INDEX).write_bytes(index)
     (tmp_path / DATA).write_bytes(data)
-    allocated: list[torch.device] = []
-    convolution = torch.nn.Conv2d.__init__
+    filled = []
+    fill = torch.nn.Conv2d.reset_parameters
 
-    def watched(self: torch.nn.Conv2d, *args: Any, **named: Any) -> None:
-        allocated.append(torch.empty(0).device)
-        convolution(self, *args, **named)
+    def watched(self: torch.nn.Conv2d) -> None:
+        filled.append(self.weight.numel())
+        fill(self)
 
-    monkeypatch.setattr(torch.nn.Conv2d, "__init__", watched)
-    with pytest.raises(CheckpointError, match="size mismatch of weight network"):
+    monkeypatch.setattr(torch.nn.Conv2d, "reset_parameters", watched)
+    with pytest.raises(CheckpointError, match=r"its settings ask for more than \d+ values"):
         load_spleeter(tmp_path)
-    assert {device.type for device in allocated} == {"meta"}
+    # The second kernel has 1024 x 1024 x 5 x 5 values: it is refused before memory is touched.
+    assert filled == [2 * 1024 * 5 * 5]
