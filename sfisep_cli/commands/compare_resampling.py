@@ -101,9 +101,12 @@ def compare_resampling(
     evaluate` keeps them, so that calling the command again does only what is missing.
     OUT/report.html shows figures, statistics and excerpts to listen to; it needs no network.
     """
-    from sfisep_core.evaluation import resampling_study as core
+    from sfisep_core.pretrained.registry import known_sources
 
     check_output(as_json=as_json, quiet=quiet)
+    known_sources(model)  # an unknown name is refused before PyTorch is loaded
+    from sfisep_core.evaluation import resampling_study as core
+
     check_low_rate(method or core.METHODS, low_rate, network)
     request = core.ResamplingRequest(
         data=data,

@@ -45,6 +45,9 @@ def demo(
     This is the quickest way to see and hear what sfisep does, and a check of the installation: the
     exit code is 1 where a stem comes out no better than the mixture.
     """
+    from sfisep_core.pretrained.registry import known_sources
+
+    known_sources(model)  # an unknown name is refused before PyTorch is loaded
     from sfisep_core.evaluation.demo import DemoRequest, run_demo
 
     request = DemoRequest(out=out, sample_rates=tuple(sample_rates or (8000,)), model=model)
