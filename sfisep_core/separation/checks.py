@@ -36,7 +36,8 @@ def read_source(source: Source) -> tuple[npt.NDArray[np.float32], int]:
         got = type(source).__name__ if shape is None else f"an array of shape {tuple(shape)}"
         msg = (
             f"source: expected a path or (samples, sampling frequency in Hz), got {got}: an array "
-            "does not say its sampling frequency; pass both, as in separate((x, 44100))"
+            "does not say its sampling frequency; pass both, as in separate((x, 44100)); the "
+            "argument sample_rate is the rate to separate at"
         )
         raise ConfigError(msg)
     samples, rate = source
@@ -80,7 +81,7 @@ def check_rate(rate: float) -> int:
     is_number = isinstance(rate, int | float | np.number)
     if not (is_number and MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE and rate == int(rate)):
         msg = (
-            f"sampling frequency {rate} Hz: expected a whole number from {MIN_SAMPLE_RATE} to "
+            f"sampling frequency {rate!r} Hz: expected a whole number from {MIN_SAMPLE_RATE} to "
             f"{MAX_SAMPLE_RATE} Hz; resample the recording first"
         )
         raise ConfigError(msg)
@@ -96,7 +97,8 @@ def _check_values(samples: npt.ArrayLike, *, what: str = "samples") -> npt.NDArr
     ):
         msg = (
             f"{what}: expected floating-point values of shape (time,) or (channel, time), got "
-            f"{audio.dtype} of shape {audio.shape}"
+            f"{audio.dtype} of shape {audio.shape}: pass integers of 16 bits as x / 32768, and one "
+            "recording at a time"
         )
         raise ConfigError(msg)
     # Before anything is computed: seconds of (time, channel) would be thousands of channels.

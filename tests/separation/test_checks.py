@@ -73,7 +73,8 @@ def test_blocks_may_be_shorter_than_they_have_channels() -> None:
 def test_array_without_its_rate(source: Any, got: str) -> None:
     message = (
         rf"^source: expected a path or \(samples, sampling frequency in Hz\), got {got}: an array "
-        r"does not say its sampling frequency; pass both, as in separate\(\(x, 44100\)\)$"
+        r"does not say its sampling frequency; pass both, as in separate\(\(x, 44100\)\); the "
+        r"argument sample_rate is the rate to separate at$"
     )
     with pytest.raises(ConfigError, match=message):
         read_source(source)
