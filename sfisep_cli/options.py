@@ -179,6 +179,22 @@ Quiet = Annotated[
 ]
 
 
+def check_models(*names: str | None) -> None:
+    """Refuse unknown names of models while PyTorch is not yet loaded.
+
+    Args:
+        names: As --model takes them; None and "" stand for no model.
+
+    Raises:
+        CheckpointError: A name stands for no model.
+    """
+    from sfisep_core.pretrained.registry import known_sources
+
+    for name in names:
+        if name:
+            known_sources(name)
+
+
 def check_low_rate(methods: Sequence[str], low_rate: int, network: str) -> None:
     """Refuse options of super-resolution that none of the methods would use.
 

@@ -23,6 +23,7 @@ from sfisep_cli.options import (
     Split,
     Tracks,
     check_low_rate,
+    check_models,
 )
 from sfisep_cli.scores import check_output, method_options, run
 
@@ -101,10 +102,8 @@ def compare_resampling(
     evaluate` keeps them, so that calling the command again does only what is missing.
     OUT/report.html shows figures, statistics and excerpts to listen to; it needs no network.
     """
-    from sfisep_core.pretrained.registry import known_sources
-
     check_output(as_json=as_json, quiet=quiet)
-    known_sources(model)  # an unknown name is refused before PyTorch is loaded
+    check_models(model, network)
     from sfisep_core.evaluation import resampling_study as core
 
     check_low_rate(method or core.METHODS, low_rate, network)

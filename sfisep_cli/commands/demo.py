@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sfisep_cli.exit_codes import ExitCode
-from sfisep_cli.options import AsJson, Model, Out, Quiet
+from sfisep_cli.options import AsJson, Model, Out, Quiet, check_models
 from sfisep_cli.render import output, progress_bar, show_error, show_table
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ def demo(
     This is the quickest way to see and hear what sfisep does, and a check of the installation: the
     exit code is 1 where a stem comes out no better than the mixture.
     """
-    from sfisep_core.pretrained.registry import known_sources
-
-    known_sources(model)  # an unknown name is refused before PyTorch is loaded
+    check_models(model)
     from sfisep_core.evaluation.demo import DemoRequest, run_demo
 
     request = DemoRequest(out=out, sample_rates=tuple(sample_rates or (8000,)), model=model)

@@ -23,6 +23,7 @@ from sfisep_cli.options import (
     Split,
     Tracks,
     check_low_rate,
+    check_models,
 )
 from sfisep_cli.scores import check_output, method_options, run
 
@@ -98,11 +99,8 @@ def evaluate(
     layout of museval's files; calling the command again does only what is missing. Tables over all
     tracks are in OUT/HZ. What cannot be scored does not stop the rest; the exit code is 1 then.
     """
-    from sfisep_core.pretrained.registry import known_sources
-
     check_output(as_json=as_json, quiet=quiet)
-    if model is not None:
-        known_sources(model)  # an unknown name is refused before PyTorch is loaded
+    check_models(model, network)
     from sfisep_core.evaluation import evaluate as core
 
     check_low_rate(baseline or [], low_rate, network)

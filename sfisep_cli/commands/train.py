@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfisep_cli.options import Data, Device, Quiet
+from sfisep_cli.options import Data, Device, Quiet, check_models
 from sfisep_cli.processes import count_processes, errors_for_the_launcher, start_processes
 from sfisep_cli.render import progress_bar, show_message
 
@@ -144,6 +144,7 @@ def train(
 
     # Before PyTorch is loaded; whoever looks at settings needs no data.
     dataset = Path() if show_config else find_dataset(data)
+    check_models(init)
     from sfisep_core.training.config import DEFAULT_PRESET, load_config, resumed_config
     from sfisep_core.training.config import show_config as describe
 

@@ -142,6 +142,8 @@ def test_help_fits_into_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -
         ("separate song.wav --skip-existing", 0),
         ("separate song.wav --skip-existing --json", 0),
         ("demo --model nope", 1),
+        ("train --data . --init nope", 1),
+        ("evaluate --baseline super-resolve --network nope", 1),
         ("evaluate --model nope", 1),
         ("compare-resampling --model nope", 1),
         ("models list", 0),
