@@ -7,14 +7,12 @@ pre-trained models", JOSS 2020, and its program.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import elu, leaky_relu, pad, relu
 
-from sfisep_core.config_values import CheckedConfig, Range
-from sfisep_core.errors import ConfigError
-from sfisep_core.models.blocks.unet import Condition, UNet
+from sfisep_core.models.blocks.unet import Condition, LevelsConfig, UNet
 
 Activation = Literal["leaky-relu", "relu", "elu"]
 
@@ -30,40 +28,15 @@ _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class SpleeterUNetConfig(CheckedConfig):
+class SpleeterUNetConfig(LevelsConfig):
     """Size of the network; the defaults are those of the published model of two stems.
 
     Raises:
         ConfigError: A size does not fit.
     """
 
-    section = "model setting network."
-
-    channels: tuple[Annotated[int, Range(1, 4096)], ...] = (
-        16,
-        32,
-        64,
-        128,
-        256,
-        512,
-    )  # of the encoders; each halves all
     encoder_activation: Activation = "leaky-relu"
     decoder_activation: Activation = "relu"
-
-    def __post_init__(self) -> None:
-        """Check values and their number."""
-        super().__post_init__()
-        if not 2 <= len(self.channels) <= 12:
-            msg = (
-                "model setting network.channels: expected the channels of 2 to 12 levels, got "
-                f"{len(self.channels)}"
-            )
-            raise ConfigError(msg)
-
-    @property
-    def multiple(self) -> int:
-        """Of which the numbers of frames and bins within are multiples."""
-        return int(2 ** len(self.channels))
 
 
 class SpleeterUNet(nn.Module):

@@ -11,33 +11,23 @@ from typing import Annotated, Literal
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, pad
 
-from sfisep_core.config_values import CheckedConfig, Range
+from sfisep_core.config_values import Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.conditioning import ConvControl, DenseControl, film
-from sfisep_core.models.blocks.unet import Condition, UNet
+from sfisep_core.models.blocks.unet import Condition, LevelsConfig, UNet
 
 _KERNEL, _SLOPE, _EPS = 5, 0.2, 1e-3
 _DROPPED = 3  # decoders that drop half of their features, from the innermost on
 
 
 @dataclass(frozen=True)
-class StridedUNetConfig(CheckedConfig):
+class StridedUNetConfig(LevelsConfig):
     """Size of the network; the defaults are Jansson's.
 
     Raises:
         ConfigError: A size does not fit.
     """
 
-    section = "model setting network."
-
-    channels: tuple[Annotated[int, Range(1, 4096)], ...] = (
-        16,
-        32,
-        64,
-        128,
-        256,
-        512,
-    )  # of the encoders; each halves all
     control: Literal["none", "dense", "cnn"] = "none"  # told by what which source is wanted
     film: Literal["simple", "complex"] = "simple"  # one factor a level, or one a channel
     control_widths: tuple[Annotated[int, Range(1, 65536)], ...] = (16, 64, 256)
@@ -45,23 +35,12 @@ class StridedUNetConfig(CheckedConfig):
     def __post_init__(self) -> None:
         """Check values and their number."""
         super().__post_init__()
-        if not 2 <= len(self.channels) <= 12:
-            msg = (
-                "model setting network.channels: expected the channels of 2 to 12 levels, got "
-                f"{len(self.channels)}"
-            )
-            raise ConfigError(msg)
         if len(self.control_widths) != 3:
             msg = (
                 "model setting network.control_widths: expected three widths, got "
                 f"{list(self.control_widths)}"
             )
             raise ConfigError(msg)
-
-    @property
-    def multiple(self) -> int:
-        """Of which the numbers of frames and bins within are multiples."""
-        return int(2 ** len(self.channels))
 
     @property
     def reach_frames(self) -> int:

@@ -2,10 +2,49 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+
+from sfisep_core.config_values import CheckedConfig, Range
+from sfisep_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LevelsConfig(CheckedConfig):
+    """Size of a U-Net of strided convolutions; the default is Jansson's, and Spleeter's.
+
+    Raises:
+        ConfigError: A size does not fit.
+    """
+
+    section = "model setting network."
+
+    channels: tuple[Annotated[int, Range(1, 4096)], ...] = (
+        16,
+        32,
+        64,
+        128,
+        256,
+        512,
+    )  # of the encoders; each halves all
+
+    def __post_init__(self) -> None:
+        """Check values and their number."""
+        super().__post_init__()
+        if not 2 <= len(self.channels) <= 12:
+            msg = (
+                "model setting network.channels: expected the channels of 2 to 12 levels, got "
+                f"{len(self.channels)}"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def multiple(self) -> int:
+        """Of which the numbers of frames and bins within are multiples."""
+        return int(2 ** len(self.channels))
 
 
 @dataclass(frozen=True)
