@@ -186,6 +186,7 @@ class SFIConv1d(_SFILayer):
         - Input: (batch, in_channels, time) at sample_rate Hz
         - Output: (batch, out_channels, ceil(time F0 / (F S0)))
 
+    >>> from sfisep_core.sfi.analog_filters import ModulatedGaussianFilters
     >>> layer = SFIConv1d(1, 8, ModulatedGaussianFilters(8), design="frequency")
     >>> layer(torch.zeros(2, 1, 44100), sample_rate=44100).shape
     torch.Size([2, 8, 400])

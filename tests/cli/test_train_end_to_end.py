@@ -67,7 +67,9 @@ def test_demo_data_to_stems(
     assert run_sfisep(*arguments, "--resume", "--set", "seed=1") == 2
     assert "training setting seed: the run in" in capsys.readouterr().err
     assert run_sfisep(*arguments, "--resume", "--init", "default") == 2
-    assert "--init default has no place there" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"error: --resume goes on with the weights in {run}: leave --init default out\n"
+    )
 
     mixture = demo / "test/demo_0002/mixture.wav"
     options = ["--model", run / "best.safetensors", "--out", tmp_path / "out", "--float32"]
@@ -82,6 +84,7 @@ def test_demo_data_to_stems(
 def test_wrong_setting_is_one_line(
     run_sfisep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "manifest.json").touch()  # a prepared set, as far as can be seen without PyTorch
     arguments = ["--data", tmp_path, "--out", tmp_path / "run", "--set", "steps=0"]
     assert run_sfisep("train", *arguments) == 2
     assert capsys.readouterr().err == (
@@ -97,7 +100,7 @@ def test_data_that_is_not_prepared(
     arguments = ["--data", tmp_path, "--out", tmp_path / "run", "--device", "cpu", *OPTIONS]
     assert run_sfisep("train", *arguments) == 1
     assert capsys.readouterr().err == (
-        f"error: data set {tmp_path}: expected manifest.json, found none: prepare the data first, "
-        f"`sfisep prepare-data SOURCE --out {tmp_path}`, or have a data set composed, `sfisep "
-        f"prepare-data --demo {tmp_path}`\n"
+        f"error: data set {tmp_path}, which --data names: expected manifest.json, found a folder "
+        "without one: prepare one with `sfisep prepare-data SOURCE --out DIR`, let one be composed "
+        "with `sfisep prepare-data --demo DIR`, or name one that is prepared with `--data DIR`\n"
     )
