@@ -1,12 +1,19 @@
-"""Commands whose help shows flags without a type: `--quiet`, not `--quiet <bool>`.
+"""What every command changes of Typer's: the types of flags, and messages about values.
 
-Typer names the type of every option. Flags take no value, and the column of types is what the
-explanations lack in narrow terminals.
+Typer names the type of every option in the help. Flags take no value (`--quiet`, not `--quiet
+<bool>`), and the column of types is what the explanations lack in narrow terminals. Of a value that
+an option does not take, Typer says neither what was got nor its unit.
 """
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+from sfisep_core.errors import ConfigError
+
+_MAX_SHOWN = 100
+"""Characters of a wrong value that are quoted."""
 
 
 def _without_types_of_flags(params: list[Any]) -> list[Any]:
@@ -16,8 +23,35 @@ def _without_types_of_flags(params: list[Any]) -> list[Any]:
     return params
 
 
+def _unusable_value(error: typer.BadParameter) -> ConfigError:
+    """Say which option expected what and got what, in the form of all other messages."""
+    param: Any = error.param
+    option = f"{max(param.opts, key=len)} {getattr(param, 'metavar', None) or ''}".rstrip()
+    reason = error.message.removeprefix("Value error, ").rstrip(".")
+    cause: Any = error.__cause__  # of pydantic, where it checked the value
+    value = str(cause.errors()[0]["input"])[:_MAX_SHOWN] if hasattr(cause, "errors") else ""
+    if value and value not in reason:
+        reason += f", got {value!r}"
+    path = error.ctx.command_path if error.ctx is not None else "sfisep"
+    msg = f"{option}: {reason[:1].lower()}{reason[1:]}: see `{path} --help`"
+    return ConfigError(msg)
+
+
 class Command(TyperCommand):
     """A command; Typer's own options, as --help, are among its flags."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the arguments.
+
+        Raises:
+            ConfigError: An option does not take its value.
+        """
+        try:
+            return super().make_context(*args, **kwargs)
+        except typer.BadParameter as error:
+            if error.param is None or type(error) is not typer.BadParameter:
+                raise  # a missing argument: Typer's own message says all
+            raise _unusable_value(error) from error
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters."""

@@ -55,13 +55,16 @@ def demo(
         typer.echo(_json_report(result))
     elif not quiet:
         _show(result)
-    for score in result.failures:
-        show_error(
-            f"{score.stem} at {score.sample_rate} Hz: expected an SI-SDR above the mixture's, got "
-            f"{score.si_sdr_improvement:+.1f} dB: try the bundled model; if that is what failed, "
-            "please report what `sfisep env` shows"
-        )
     if result.failures:
+        failed = ", ".join(
+            f"{score.stem} at {score.sample_rate} Hz {score.si_sdr_improvement:+.1f} dB"
+            for score in result.failures
+        )
+        show_error(
+            f"model {result.model.shown}: expected an SI-SDR above the mixture's for every stem, "
+            f"got {failed}: try the bundled model; if that is what failed, please report what "
+            "`sfisep env` shows"
+        )
         raise typer.Exit(ExitCode.FAILED)
 
 

@@ -1,7 +1,7 @@
 """Compose a song, separate it, and score the stems: what a first run of the program shows."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,14 @@ from sfisep_core.audio.resample import resample
 from sfisep_core.data.demo_corpus import render_track, write_track
 from sfisep_core.data.layouts import MIXTURE, STEMS
 from sfisep_core.data.records import write_json
-from sfisep_core.errors import AudioFileError
+from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.evaluation.bss_eval import bss_eval
 from sfisep_core.evaluation.metrics import si_sdr
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.evaluation.summary import over_frames
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
+from sfisep_core.pretrained.registry import known_sources
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.separation.separator import Output, Separator
 
 Progress = Callable[[float, float, str], None]
@@ -123,8 +123,11 @@ def run_demo(request: DemoRequest, *, progress: Progress | None = None) -> DemoR
         CheckpointError: The model cannot be found or read.
         ConfigError: The model has other stems, or cannot work at a rate; no such device.
     """
+    known = known_sources(request.model)
+    if known is not None:  # told before a model of other stems is downloaded or loaded
+        _check_stems(request.model, known)
     separator = Separator(request.model, device=request.device)
-    check_sources_fit(separator.sources, STEMS, where=f"model {request.model}")
+    _check_stems(request.model, separator.sources)
     model = identify_model(request.model)
     _claim(request.out)
     stems = render_track(
@@ -160,6 +163,16 @@ def run_demo(request: DemoRequest, *, progress: Progress | None = None) -> DemoR
         separations=tuple(separations),
         scores=tuple(scores),
     )
+
+
+def _check_stems(model: str, sources: Sequence[str]) -> None:
+    foreign = [source for source in sources if source not in STEMS]
+    if foreign:
+        msg = (
+            f"model {model}: expected stems of the demo song ({', '.join(STEMS)}), got "
+            f"{', '.join(foreign)}: take a model whose stems have these names"
+        )
+        raise ConfigError(msg)
 
 
 def _claim(out: Path) -> None:

@@ -70,6 +70,10 @@ class Separator:
             self.model = copy.deepcopy(self.model)  # a caller's model stays as it is
             compile_model(self.model, settings)
 
+    def __repr__(self) -> str:
+        """Name stems, method and device: the layers of a network would fill pages."""
+        return f"<Separator of {', '.join(self.sources)}: {self.settings.method}, on {self.device}>"
+
     @property
     def sources(self) -> tuple[str, ...]:
         """Names of the stems, in the order in which they are returned."""

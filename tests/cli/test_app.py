@@ -201,6 +201,27 @@ def test_version_is_the_one_of_the_project(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "parts"),  # how a limit is worded is Typer's
+    [
+        (["separate", "x", "--sr", "3"], ["--sr HZ: ", "4000", "3"]),
+        (["evaluate", "--metrics", "ssim"], ["--metrics: ", "'museval'", "'ssim'"]),
+        (["models", "convert", "x", "y", "--form", "z"], ["--form: ", "'z'"]),
+    ],
+)
+def test_value_that_an_option_does_not_take_is_one_line(
+    arguments: list[str],
+    parts: list[str],
+    run_sfisep: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run_sfisep(*arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {parts[0]}")
+    assert all(part in line for part in parts[1:])
+    assert line.endswith(" --help`")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         pytest.param([], id="no command"),

@@ -129,10 +129,21 @@ def test_stems_no_better_than_the_mixture_fail(
     assert run_sfisep("demo", "--json") == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out)["failed"] == 8
-    assert (
-        "error: vocals at 8000 Hz: expected an SI-SDR above the mixture's, got +0.0 dB"
-        in captured.err
-    )
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "vocals at 44100 Hz +0.0 dB, " in errors[0]
+    assert "other at 8000 Hz +0.0 dB: try the bundled model" in errors[0]
+
+
+def test_model_with_other_stems_is_refused_before_it_is_downloaded(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_sfisep("demo", "--model", "spleeter-2stems") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: model spleeter-2stems: expected stems of the demo song (vocals, drums, bass, "
+        "other), got accompaniment: take a model whose stems have these names"
+    ]
+    assert not Path("sfisep-demo").exists()
 
 
 @pytest.mark.parametrize(

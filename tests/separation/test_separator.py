@@ -277,6 +277,11 @@ def test_method_and_its_options_arrive() -> None:
         np.testing.assert_array_equal(stems[name], stem)
 
 
+def test_repr_is_one_short_line() -> None:
+    shown = repr(Separator(small_model(), device="cpu"))
+    assert shown == "<Separator of vocals, drums, bass, other: native, on cpu>"
+
+
 def test_model_is_put_into_evaluation_mode() -> None:
     assert not Separator(small_model().train(), device="cpu").model.training
 
