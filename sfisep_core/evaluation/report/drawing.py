@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sfisep_core.errors import ConfigError
-from sfisep_core.evaluation.report.markup import INK, PAPER
+from sfisep_core.evaluation.report.svg import INK, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -104,18 +104,14 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     Returns:
         Where they go, in the order of `places`.
     """
+    from scipy.optimize import isotonic_regression
+
     if not places:
         return []
     order = np.argsort(places, kind="stable")
     steps = min(gap, 1 / max(len(places) - 1, 1)) * np.arange(len(places))
-    # Without the steps, labels that must not pass each other are values that must not fall: take
-    # the mean of those that do (isotonic regression), then stay inside.
-    groups: list[list[float]] = []
-    for value in np.asarray(places, dtype=np.float64)[order] - steps:
-        groups.append([float(value)])
-        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    level = np.concatenate([[np.mean(group)] * len(group) for group in groups])
+    # Without the steps, labels that must not pass each other are values that must not fall.
+    level = isotonic_regression(np.asarray(places, dtype=np.float64)[order] - steps).x
     found = np.empty(len(places))
     found[order] = np.clip(level, 0, 1 - steps[-1]) + steps
     return [float(place) for place in found]

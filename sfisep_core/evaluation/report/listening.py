@@ -1,15 +1,14 @@
 """Players and spectrograms of excerpts, as data inside the page."""
 
 import base64
-import html
 import io
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from sfisep_core.evaluation.report.markup import MISSING, kilohertz
 from sfisep_core.evaluation.study import Example, Samples
 
 _DYNAMIC_RANGE_DB = 80.0
@@ -20,50 +19,84 @@ _SILENCE = 1e-12
 _LARGEST = 32767 / _PCM_SCALE
 
 
-def listening_table(example: Example) -> str:
-    """Give the players of an example: a row for each source, a column for each system.
+@dataclass(frozen=True)
+class Player:
+    """A cell: one signal.
 
-    Args:
-        example: The excerpt, and what was made of it.
-
-    Returns:
-        HTML, headed by what it is of.
+    Attributes:
+        label: Source and system.
+        sound: Data URI of the samples.
+        image: Data URI of the spectrogram.
     """
+
+    label: str
+    sound: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """The signals of one source: of the mixture there is one, of sources one for each column."""
+
+    source: str
+    players: list[Player | None]
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What a page needs to play an example.
+
+    Attributes:
+        track: Name of the track.
+        start: Where in it, in seconds.
+        sample_rate: Hz.
+        attenuation_db: By how much all signals are turned down, dB of at least 0.
+        dynamic_range_db: Of the spectrograms.
+        columns: Names of the systems, the reference first.
+        rows: The mixture, then the sources.
+    """
+
+    track: str
+    start: float
+    sample_rate: int
+    attenuation_db: float
+    dynamic_range_db: float
+    columns: list[str]
+    rows: list[Row]
+
+
+def excerpt(example: Example) -> Excerpt:
+    """Encode an example for the page: a row for each source, a column for each system."""
     gain = common_gain(example)
     loudest = float(mel_db(example.mixture, example.sample_rate).max())
     columns = {"reference": example.references, **example.estimates}
-    place = f"{example.track}, from {example.start:g} s, at {kilohertz(example.sample_rate)} kHz"
-    turned_down = f"Against clipping, all turned down by {-20 * math.log10(gain):.1f} dB. "
 
-    def cell(source: str, system: str, signal: Samples) -> str:
-        label = html.escape(", ".join(part for part in (source, system) if part))
-        sound = audio_uri(signal * np.float32(gain), example.sample_rate)
-        image = _image_uri(mel_db(signal, example.sample_rate), loudest)
-        return (
-            f'<td><audio controls preload="none" aria-label="{label}" src="{sound}"></audio>'
-            f'<img class="spectrogram" alt="Spectrogram: {label}" src="{image}"></td>'
+    def player(label: str, signal: Samples) -> Player:
+        return Player(
+            label,
+            audio_uri(signal * np.float32(gain), example.sample_rate),
+            _image_uri(mel_db(signal, example.sample_rate), loudest),
         )
 
-    heads = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
-    rows = [
-        f'<th scope="row">{html.escape(source)}</th>'
-        + "".join(
-            cell(source, system, stems[source]) if source in stems else f"<td>{MISSING}</td>"
-            for system, stems in columns.items()
+    rows = [Row("mixture", [player("mixture", example.mixture)])]
+    for source in example.references:
+        rows.append(
+            Row(
+                source,
+                [
+                    player(f"{source}, {system}", stems[source]) if source in stems else None
+                    for system, stems in columns.items()
+                ],
+            )
         )
-        for source in example.references
-    ]
-    rest = f'<td colspan="{len(example.estimates)}"></td>' if example.estimates else ""
-    rows.insert(0, f'<th scope="row">mixture</th>{cell("mixture", "", example.mixture)}{rest}')
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return (
-        f"<h3>{html.escape(place)}</h3>\n<p><small>{turned_down if gain < 1 else ''}"
-        "Spectrograms, all alike: upwards from 0 to "
-        f"{kilohertz(example.sample_rate / 2)} kHz on the mel scale, the brighter the louder, over "
-        f"{_DYNAMIC_RANGE_DB:g} dB below the loudest of the mixture.</small></p>\n"
-        '<div class="scroll"><table class="listening">'
-        f'<thead><tr><th scope="col">source</th>{heads}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table></div>\n"
+    return Excerpt(
+        track=example.track,
+        start=example.start,
+        sample_rate=example.sample_rate,
+        attenuation_db=-20 * math.log10(gain),
+        dynamic_range_db=_DYNAMIC_RANGE_DB,
+        columns=list(columns),
+        rows=rows,
     )
 
 

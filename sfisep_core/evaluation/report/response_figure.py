@@ -8,7 +8,8 @@ import numpy as np
 
 from sfisep_core.evaluation.report.drawing import draw_grid, new_figure, to_svg, uniform_style
 from sfisep_core.evaluation.report.filter_responses import FilterResponses
-from sfisep_core.evaluation.report.markup import BLANK, kilohertz
+from sfisep_core.evaluation.report.svg import BLANK
+from sfisep_core.evaluation.report.templating import kilohertz
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

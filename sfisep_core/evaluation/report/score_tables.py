@@ -1,86 +1,67 @@
-"""Tables of scores, and of what the first system has ahead of the others."""
+"""What the report's tables hold: scores, and what the first system has ahead of the others."""
 
-import html
-import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sfisep_core.evaluation.metrics import DEFINITIONS
-from sfisep_core.evaluation.report.markup import MISSING, kilohertz, number, table
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 from sfisep_core.evaluation.summary import Difference, Summary
 
-_SMALLEST_P = 1e-4
-_NOTABLE_P = 0.05
+Value = Summary | Difference | None
+"""A cell; None where there is no score."""
 
 
-def difference_table(study: Study, *, metric: str) -> str:
-    """Give a table of the first system minus each other one, by rate and source."""
+@dataclass(frozen=True)
+class ScoreTable:
+    """One metric, by rate and source.
+
+    Attributes:
+        title: Name and unit of the metric.
+        systems: Of each column of values.
+        groups: By sampling frequency in Hz, its rows: the source, and a value for each system. Rows
+            without any value are left out.
+    """
+
+    title: str
+    systems: tuple[str, ...]
+    groups: tuple[tuple[int, list[tuple[str, list[Value]]]], ...]
+
+
+def score_table(study: Study, *, metric: str) -> ScoreTable:
+    """Gather the scores of all systems."""
+
+    def values(key: ScoreKey) -> list[Value]:
+        return [study.summaries.get(key._replace(system=system)) for system in study.systems]
+
+    return _by_rate_and_source(study, metric, study.systems, values)
+
+
+def difference_table(study: Study, *, metric: str) -> ScoreTable:
+    """Gather the differences of the first system and each other one."""
     first, *others = study.systems
 
-    def cells(key: ScoreKey) -> list[str]:
+    def values(key: ScoreKey) -> list[Value]:
         of_first = key._replace(system=first)
-        return [difference_cell(study.differences.get((of_first, other))) for other in others]
+        return [study.differences.get((of_first, other)) for other in others]
 
-    return _by_rate_and_source(study, metric, others, cells)
-
-
-def score_table(study: Study, *, metric: str) -> str:
-    """Give a table of all systems' scores, by rate and source."""
-
-    def cells(key: ScoreKey) -> list[str]:
-        keys = [key._replace(system=system) for system in study.systems]
-        return [score_cell(study.summaries.get(of_system)) for of_system in keys]
-
-    return _by_rate_and_source(study, metric, study.systems, cells)
-
-
-def difference_cell(found: Difference | None) -> str:
-    """Write the difference of two systems' scores, as HTML; bold if p is below 0.05."""
-    if found is None or not found.tracks:
-        return MISSING
-    mean = number(found.mean, signed=True)
-    if found.p < _NOTABLE_P:  # never true of a few tracks
-        mean = f"<strong>{mean}</strong>"
-    if found.tracks == 1:
-        return f"{mean}<small>1 track</small>"
-    low, high = number(found.low, signed=True), number(found.high, signed=True)
-    return (
-        f"{mean} [{low}, {high}]"
-        f"<small>ahead in {found.ahead}/{found.tracks}, p {_probability(found.p)}</small>"
-    )
-
-
-def score_cell(found: Summary | None) -> str:
-    """Write a system's score over tracks, as HTML."""
-    if found is None or not found.tracks:
-        return MISSING
-    if found.tracks == 1:
-        return f"{number(found.median)}<small>1 track</small>"
-    return (
-        f"{number(found.median)} [{number(found.low)}, {number(found.high)}]"
-        f"<small>mean {number(found.mean)}, {found.tracks} tracks</small>"
-    )
+    return _by_rate_and_source(study, metric, others, values)
 
 
 def _by_rate_and_source(
-    study: Study,
-    metric: str,
-    systems: Sequence[str],
-    cells: Callable[[ScoreKey], list[str]],
-) -> str:
-    rows = []
+    study: Study, metric: str, systems: Sequence[str], values: Callable[[ScoreKey], list[Value]]
+) -> ScoreTable:
+    groups = []
     for rate in study.sample_rates:
-        for source in (*study.sources, ALL_SOURCES):
-            row = cells(ScoreKey(rate, "", source, metric))
-            if any(cell != MISSING for cell in row):
-                rows.append([kilohertz(rate), source, *row])
-    unit = DEFINITIONS[metric].unit
-    body = table(["kHz", "source", *systems], rows)
-    label = html.escape(f"{DEFINITIONS[metric].label} ({unit})")
-    return f"<details><summary>{label}</summary>{body}</details>\n"
-
-
-def _probability(p: float) -> str:
-    if math.isnan(p):
-        return MISSING
-    return f"{p:.2g}" if p >= _SMALLEST_P else f"&lt; {_SMALLEST_P:g}"
+        cells = {
+            source: values(ScoreKey(rate, "", source, metric))
+            for source in (*study.sources, ALL_SOURCES)
+        }
+        rows = [
+            (source, row)
+            for source, row in cells.items()
+            if any(value and value.tracks for value in row)
+        ]
+        if rows:
+            groups.append((rate, rows))
+    definition = DEFINITIONS[metric]
+    return ScoreTable(f"{definition.label} ({definition.unit})", tuple(systems), tuple(groups))

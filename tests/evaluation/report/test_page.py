@@ -8,10 +8,10 @@ import pytest
 
 from sfisep_core.evaluation.metrics import DEFINITIONS
 from sfisep_core.evaluation.report import write_report
-from sfisep_core.evaluation.report.score_tables import difference_cell, score_cell
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 from sfisep_core.pretrained.resolve import resolve_model
 from tests.evaluation.report.conftest import METRICS, SOURCES, TRACKS
+from tests.evaluation.report.test_templates import difference_cell, score_cell
 
 pytest.importorskip("matplotlib")
 

@@ -1,0 +1,56 @@
+"""The report's templates: Jinja2 escapes every name, and writes numbers by the filters here."""
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MISSING = "\N{EN DASH}"
+"""What stands for a value that does not exist."""
+
+_SMALLEST_P = 1e-4
+
+
+@lru_cache(maxsize=1)
+def templates() -> "Environment":
+    """Load the templates."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        # Names of tracks and models come from outside: there is no template without escaping.
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["missing"] = MISSING
+    environment.filters.update(
+        decibels=decibels, gain=gain, kilohertz=kilohertz, probability=probability
+    )
+    return environment
+
+
+def decibels(value: float) -> str:
+    """Write a score with two decimals; one that does not exist is a dash."""
+    return MISSING if math.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def gain(value: float) -> str:
+    """Write a difference of scores, with its sign."""
+    return MISSING if math.isnan(value) else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def kilohertz(sample_rate: float) -> str:
+    """Write a frequency that is given in Hz, without the unit."""
+    return f"{sample_rate / 1000:g}"
+
+
+def probability(p: float) -> str:
+    """Write the p value of a test; one that does not exist is a dash."""
+    if math.isnan(p):
+        return MISSING
+    return f"{p:.2g}" if p >= _SMALLEST_P else f"< {_SMALLEST_P:g}"
