@@ -69,10 +69,10 @@ def start_processes(
 @contextmanager
 def errors_for_the_launcher() -> Iterator[None]:
     """Leave errors to the launcher, if one of ours started this process: it shows one, not N."""
+    from sfisep_core.foundation.parents import end_with_parent
     from sfisep_core.training.distributed import PeerLostError, launched
     from sfisep_core.training.launch import (
         earlier_failure,
-        end_with_launcher,
         has_launcher,
         leave,
         report_failure,
@@ -82,7 +82,7 @@ def errors_for_the_launcher() -> Iterator[None]:
     if code is not None:
         raise typer.Exit(code)
     if has_launcher():
-        end_with_launcher()
+        end_with_parent()
     try:
         yield
     except PeerLostError as error:

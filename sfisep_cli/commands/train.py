@@ -198,9 +198,9 @@ def _train(
 ) -> None:
     import torch
 
+    from sfisep_core.foundation.interrupts import StoppedBySignal
     from sfisep_core.training.checkpoint import CHECKPOINT_NAME
     from sfisep_core.training.distributed import rank, restarts
-    from sfisep_core.training.interrupts import TrainingStopped
     from sfisep_core.training.loop import train as run
 
     if threads is not None:
@@ -233,7 +233,7 @@ def _train(
                 tensorboard=tensorboard,
                 progress=report,
             )
-        except TrainingStopped as error:
+        except StoppedBySignal as error:
             if rank() == 0:
                 show_message(str(error))
             raise typer.Exit(128 + error.signal_number) from error

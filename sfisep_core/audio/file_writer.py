@@ -13,7 +13,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from sfisep_core.atomic import put_in_place, remove_left_overs, temporary_beside
 from sfisep_core.audio import mending
 from sfisep_core.audio.formats import (
     BITS,
@@ -24,6 +23,7 @@ from sfisep_core.audio.formats import (
     check_output_format,
 )
 from sfisep_core.errors import AudioFileError, ConfigError
+from sfisep_core.foundation.atomic import put_in_place, remove_left_overs, temporary_beside
 
 __all__ = ["AudioWriter", "Encoding", "check_output_format"]
 

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
-from sfisep_core.atomic import written_whole
 from sfisep_core.audio.files import read_audio
 from sfisep_core.data.demo_players import play_stem
 from sfisep_core.data.demo_song import plan_song
@@ -30,8 +29,9 @@ from sfisep_core.data.manifest import (
 from sfisep_core.data.records import write_json
 from sfisep_core.data.sources import inspect
 from sfisep_core.data.track_preparation import rms_per_second
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.foundation.atomic import written_whole
+from sfisep_core.foundation.digests import file_sha256
 
 SETTINGS_NAME = "demo.json"
 

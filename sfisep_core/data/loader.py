@@ -3,10 +3,8 @@
 import atexit
 import multiprocessing
 import multiprocessing.forkserver
-import multiprocessing.resource_tracker
 import os
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -19,6 +17,8 @@ from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.mixing import MixingConfig, RawBatch, draw_example
 from sfisep_core.errors import ConfigError, SfisepError, TrainingError
+from sfisep_core.foundation.interrupts import ctrl_c_blocked
+from sfisep_core.foundation.parents import when_parent_ends
 
 # Micro-batches that each worker reads ahead of the one that is trained on.
 _PREFETCH = 2
@@ -250,12 +250,8 @@ def _worker_context() -> BaseContext:
     context.set_forkserver_preload([__name__])
     # The server, and hence all workers, inherit that Ctrl-C is blocked: it reaches every process
     # of a terminal, also one that is only starting, and it is the training process's to handle.
-    multiprocessing.resource_tracker.ensure_running()  # it would unblock it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with ctrl_c_blocked():
         multiprocessing.forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -265,11 +261,4 @@ def _start_worker(_number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # DataLoader watches a worker's parent, which here is the fork server, not the training process.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    when_parent_ends(lambda: os._exit(1))

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from sfisep_core.data.layouts import SPLITS
 from sfisep_core.data.records import RecordFile, journal_path
 from sfisep_core.errors import DatasetError
 from sfisep_core.foreign import Fields, path_below, read_json_object, shown
+from sfisep_core.foundation.atomic import remove_left_overs
+from sfisep_core.foundation.locks import locked
 
 MANIFEST_NAME = "manifest.json"
 MANIFEST_VERSION = 2
@@ -245,7 +245,7 @@ def update_manifest(
     changes: dict[_Key, PreparedTrack | None] = {(t.split, t.name): None for t in remove}
     changes.update({(track.split, track.name): track for track in add})
     if changes:
-        with locked(folder):
+        with manifest_locked(folder):
             _file.append(folder / MANIFEST_NAME, changes)
 
 
@@ -264,7 +264,7 @@ def finish_manifest(folder: Path) -> None:
     if not journal_path(path).is_file():
         return
     try:
-        with locked(folder):
+        with manifest_locked(folder):
             _file.write(path, _read_files(path))
     except OSError as error:
         msg = (
@@ -275,10 +275,8 @@ def finish_manifest(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def manifest_locked(folder: Path) -> Iterator[None]:
     """Keep other runs from changing what is known of the data set while the block runs."""
-    with FileLock(folder / _LOCK_NAME):
-        # Nobody else writes now: these are from runs that were killed.
-        for left_over in folder.glob(".*.part.json"):
-            left_over.unlink(missing_ok=True)
+    with locked(folder / _LOCK_NAME):
+        remove_left_overs(folder, shared=False)
         yield

@@ -23,8 +23,8 @@ from sfisep_core.data.sources import SOURCES_NAME, finish_sources, read_sources,
 from sfisep_core.data.splits import hold_out_tracks, parse_shard, split_as_musdb18
 from sfisep_core.data.track_plan import Container, TrackJob
 from sfisep_core.data.track_preparation import LOCKS_NAME, is_prepared, prepare_track
-from sfisep_core.data.workers import run_in_workers
 from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.foundation.workers import run_in_workers
 
 _logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
-from sfisep_core.atomic import written_whole
+from sfisep_core.foundation.atomic import written_whole
 
 Key = TypeVar("Key")
 Record = TypeVar("Record")

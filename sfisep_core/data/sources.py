@@ -13,11 +13,11 @@ from sfisep_core.audio.file_reader import AudioInfo
 from sfisep_core.audio.files import read_audio, read_info
 from sfisep_core.data import musdb18
 from sfisep_core.data.layouts import MIXTURE, SourceFile, SourceTrack
-from sfisep_core.data.manifest import locked
+from sfisep_core.data.manifest import manifest_locked
 from sfisep_core.data.records import RecordFile, journal_path
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import DatasetError
 from sfisep_core.foreign import Fields, read_json_object
+from sfisep_core.foundation.digests import file_sha256
 
 SOURCES_NAME = ".sources.json"
 
@@ -106,7 +106,7 @@ def remember_source(folder: Path, track: SourceTrack, inspection: Inspection) ->
     Raises:
         OSError: It cannot be written.
     """
-    with locked(folder):
+    with manifest_locked(folder):
         if read_sources(folder).get(source_key(track)) != inspection:
             _file.append(folder / SOURCES_NAME, {source_key(track): inspection})
 
@@ -119,7 +119,7 @@ def finish_sources(folder: Path) -> None:
     """
     path = folder / SOURCES_NAME
     if journal_path(path).is_file():
-        with locked(folder):
+        with manifest_locked(folder):
             _file.write(path, read_sources(folder))
 
 

@@ -12,9 +12,9 @@ from sfisep_core.data.exclusions import Exclusion, kept_spans
 from sfisep_core.data.layouts import MIXTURE, SourceTrack
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.data.sources import Inspection
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import AudioFileError, DatasetError
 from sfisep_core.foreign import path_below
+from sfisep_core.foundation.digests import file_sha256
 
 Container = Literal["wav", "flac"]
 

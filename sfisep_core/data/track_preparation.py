@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from sfisep_core.audio.files import write_audio
 from sfisep_core.audio.resample import resample
@@ -30,8 +29,10 @@ from sfisep_core.data.track_plan import (
     is_done,
     make_plan,
 )
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import AudioFileError, ConfigError, DatasetError
+from sfisep_core.foundation.atomic import remove_left_overs
+from sfisep_core.foundation.digests import file_sha256
+from sfisep_core.foundation.locks import locked
 
 _logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _only_run(out: Path, names: set[str]) -> Iterator[None]:
     digests = sorted(hashlib.sha256(os.fsencode(name)).hexdigest()[:16] for name in names)
     with contextlib.ExitStack() as stack:
         for digest in digests:  # in one order everywhere: nobody waits in a circle
-            stack.enter_context(FileLock(folder / f"{digest}.lock"))
+            stack.enter_context(locked(folder / f"{digest}.lock"))
         yield
 
 
@@ -162,8 +163,7 @@ def _write_parts(plan: TrackPlan, audio: dict[str, npt.NDArray[np.float32]]) -> 
     for name, (first, last) in plan.spans.items():
         folder = job.out / job.track.split / name
         folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(".*.part.*"):  # of a run that was killed
-            left_over.unlink(missing_ok=True)
+        remove_left_overs(folder, shared=False)
         sha256 = {}
         for role in plan.roles:
             path = job.out / plan.file(name, role)

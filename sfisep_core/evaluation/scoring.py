@@ -12,11 +12,11 @@ from pathlib import Path
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
-from sfisep_core.data.workers import run_in_workers
 from sfisep_core.devices import find_device
 from sfisep_core.evaluation.pieces import Failure, Piece, Settings, score_piece
 from sfisep_core.evaluation.systems import System, check_systems
 from sfisep_core.evaluation.track_scores import TrackScores
+from sfisep_core.foundation.workers import run_in_workers
 
 Progress = Callable[[int, int, str], None]
 

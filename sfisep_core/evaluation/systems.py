@@ -12,13 +12,13 @@ from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.resample import resample
 from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.devices import find_device
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
 from sfisep_core.evaluation.oracle import ideal_ratio_mask
 from sfisep_core.evaluation.scored_stems import as_scored
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.foreign import path_below
+from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.identity import ModelIdentity, check_unchanged, load_identified
 from sfisep_core.separation.methods import METHODS, separate_signal

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from sfisep_core.atomic import written_whole
 from sfisep_core.evaluation.metrics import DEFINITIONS
 from sfisep_core.evaluation.scoring import Evaluation
 from sfisep_core.evaluation.study import ALL_SOURCES, Differences, ScoreKey, Scores, Summaries
 from sfisep_core.evaluation.summary import compare, over_frames, summarise
 from sfisep_core.evaluation.track_scores import TrackScores
+from sfisep_core.foundation.atomic import written_whole
 
 SUMMARY_VERSION = 1
 

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sfisep_core.atomic import written_whole
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.bss_eval import METRICS, bss_eval
 from sfisep_core.evaluation.improvement import improvement_scores
@@ -22,6 +21,7 @@ from sfisep_core.evaluation.metrics import (
 from sfisep_core.evaluation.museval_reference import museval_scores
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
+from sfisep_core.foundation.atomic import written_whole
 from sfisep_core.separation.permutation import are_unnamed
 
 MetricSet = Literal["all", "sdr", "museval"]

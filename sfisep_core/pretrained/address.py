@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.pretrained import transfer
 from sfisep_core.pretrained.transfer import Progress
 

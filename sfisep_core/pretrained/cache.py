@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,19 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import platformdirs
-from filelock import FileLock, Timeout
 
-from sfisep_core.atomic import put_in_place, written_whole
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foundation.atomic import put_in_place, written_whole
+from sfisep_core.foundation.digests import file_sha256
+from sfisep_core.foundation.locks import LockHeldError, locked_while_busy
 from sfisep_core.pretrained.transfer import public_address
 
 VARIABLE = "SFISEP_CACHE"
-
-# Seconds: how long to wait for another process that fetches the same model and writes nothing
-# (a server may stall for four times 15 s), and how often to look.
-_PATIENCE = 120.0
-_LOOK_AGAIN = 1.0
 
 _logger = logging.getLogger(__name__)
 
@@ -158,20 +152,21 @@ def locked(model: CachedModel) -> Iterator[Path]:
     """
     folder = model.path.parent
     prefix = f".{model.path.stem}."
-    lock = FileLock(folder / f"{prefix}lock")
-    holder = folder / f"{prefix}holder"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _wait_for(lock, holder, model.name)
-        try:
+        with locked_while_busy(
+            folder / f"{prefix}lock",
+            holder=folder / f"{prefix}holder",
+            written=lambda: _bytes_of_parts(folder, prefix),
+            purpose=f"fetches {model.name}",
+        ):
             for left in folder.glob(f"{prefix}*.part"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             with TemporaryDirectory(prefix=prefix, suffix=".part", dir=folder) as temporary:
                 yield Path(temporary)
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
+    except LockHeldError as error:
+        msg = f"model {model.name}: {error}"
+        raise CheckpointError(msg) from error
     except OSError as error:
         msg = (
             f"model {model.name}: the cache {folder} cannot be written: {error}: make room or "
@@ -180,41 +175,13 @@ def locked(model: CachedModel) -> Iterator[Path]:
         raise CheckpointError(msg) from error
 
 
-def _wait_for(lock: FileLock, holder: Path, name: str) -> None:
-    """Wait for a lock as long as its holder makes progress."""
-    with contextlib.suppress(Timeout):
-        lock.acquire(timeout=0)
-        return
-    _logger.info("waiting for %s, which fetches %s", _holder(holder), name)
-    size, waited = 0, 0.0
-    while waited < _PATIENCE:
-        with contextlib.suppress(Timeout):
-            lock.acquire(timeout=_LOOK_AGAIN)
-            return
-        before, size = size, _bytes_of_parts(holder)
-        waited = 0.0 if size != before else waited + _LOOK_AGAIN
-    msg = (
-        f"model {name}: {_holder(holder)} holds {lock.lock_file} and has written nothing for "
-        f"{_PATIENCE:g} s: end it, and try again"
-    )
-    raise CheckpointError(msg)
-
-
-def _bytes_of_parts(holder: Path) -> int:
+def _bytes_of_parts(folder: Path, prefix: str) -> int:
     """Count what the holder of a lock has written so far."""
     total = 0
     with contextlib.suppress(OSError):  # it may remove files meanwhile
-        for part in holder.parent.glob(f"{holder.stem}.*.part"):
+        for part in folder.glob(f"{prefix}*.part"):
             total += sum(_size(file) or 0 for file in part.rglob("*"))
     return total
-
-
-def _holder(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")[:100]
-    except (OSError, ValueError):
-        text = ""
-    return text if text.isprintable() and text else "another process"
 
 
 def keep(

@@ -4,8 +4,8 @@ import logging
 import re
 from pathlib import Path
 
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.pretrained.address import address_key, fetch_address, is_address
 from sfisep_core.pretrained.archives import ARCHIVES, PublishedWeights
 from sfisep_core.pretrained.cache import (

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.pretrained import transfer
 from sfisep_core.pretrained.transfer import Progress
 

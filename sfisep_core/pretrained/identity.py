@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import describe_model
 from sfisep_core.pretrained.address import folder_name, shown_name

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation.atomic import written_whole
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.declared_size import build_declared
 from sfisep_core.pretrained.description import FORMAT_VERSION, METADATA_KEY, read_description

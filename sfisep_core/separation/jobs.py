@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from sfisep_core.data.workers import run_in_workers
 from sfisep_core.devices import share_one_heap
 from sfisep_core.errors import SfisepError
+from sfisep_core.foundation.workers import run_in_workers
 from sfisep_core.separation.plan import Job, Outcome, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import Progress

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
-from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation.atomic import remove_left_overs, written_whole
+from sfisep_core.foundation.locks import LockHeldError, locked
 from sfisep_core.pretrained.torch_files import read_torch_file
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -56,18 +56,13 @@ def owned(out: Path) -> Iterator[None]:
     Raises:
         ConfigError: Another run is writing there.
     """
-    lock = FileLock(out / ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
+        with locked(out / ".lock", wait=False):
+            remove_left_overs(out, shared=False)
+            yield
+    except LockHeldError as error:
         msg = f"run folder {out}: another run is writing there; choose another --out"
         raise ConfigError(msg) from error
-    try:
-        for left_over in out.glob(".*.part*"):  # of a run that was killed
-            left_over.unlink(missing_ok=True)
-        yield
-    finally:
-        lock.release()
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -9,11 +9,8 @@ once.
 import json
 import logging
 import os
-import signal
 import sys
 import tempfile
-import threading
-import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,18 +25,6 @@ _FOLDER = "SFISEP_LAUNCH_FOLDER"
 def has_launcher() -> bool:
     """Tell whether `launch` has started this process."""
     return _FOLDER in os.environ
-
-
-def end_with_launcher() -> None:
-    """End this process as SIGTERM does if its launcher dies, which could no longer end it."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def leave() -> NoReturn:

@@ -18,12 +18,12 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.loader import ExampleLoader
 from sfisep_core.data.mixing import RawBatch, draw_step, mix_batch
 from sfisep_core.errors import ConfigError, TrainingError
+from sfisep_core.foundation.interrupts import Interrupts, StoppedBySignal, catch_interrupts
 from sfisep_core.models.registry import FAMILIES
 from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, owned
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.distributed import Processes, join_processes, launched
-from sfisep_core.training.interrupts import Interrupts, TrainingStopped, catch_interrupts
 from sfisep_core.training.losses import source_losses, source_weights, staged_losses
 from sfisep_core.training.milestones import Milestones
 from sfisep_core.training.optimizers import learning_rate_at
@@ -105,7 +105,7 @@ def train(
             `out` cannot be written to.
         DatasetError: The data set is not usable.
         CheckpointError: The run cannot be resumed, or `init` does not fit.
-        TrainingStopped: A signal came; the checkpoint holds every step that was done.
+        StoppedBySignal: A signal came; the checkpoint holds every step that was done.
         TrainingError: Three steps in a row, or a validation score, were not finite.
     """
     checkpoint = out / CHECKPOINT_NAME
@@ -203,7 +203,7 @@ def _run(
             try:
                 with interrupts.immediate(milestones.stopped_message()):
                     score = milestones.validate()
-            except TrainingStopped:
+            except StoppedBySignal:
                 milestones.save()  # the steps so far; going on begins with their validation
                 raise
             if report is not None:
@@ -272,7 +272,7 @@ def _run(
             last_save = time.monotonic()
             log_time += last_save - begun
         if stop_signal:
-            raise TrainingStopped(milestones.stopped_message(), signal_number=int(stop_signal))
+            raise StoppedBySignal(milestones.stopped_message(), signal_number=int(stop_signal))
 
 
 def _refuse_divergence(state: RunState, milestones: Milestones) -> None:

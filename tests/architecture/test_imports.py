@@ -23,10 +23,9 @@ _BASE = {
     "sfisep_core.errors",
     "sfisep_core.results",
     "sfisep_core.config_values",
-    "sfisep_core.atomic",
     "sfisep_core.wording",
     "sfisep_core.foreign",
-    "sfisep_core.digests",
+    "sfisep_core.foundation",
 }
 _SIGNAL = _BASE | {"sfisep_core.sfi", "sfisep_core.audio"}
 _MODELS = _BASE | {"sfisep_core.sfi", "sfisep_core.audio.stft", "sfisep_core.audio.resample"}
@@ -38,11 +37,10 @@ ALLOWED = {
     | {"sfisep_core.separation", "sfisep_core.models", "sfisep_core.pretrained"},
     "sfisep_core.errors": set(),
     "sfisep_core.results": set(),
-    "sfisep_core.atomic": set(),
     "sfisep_core.wording": set(),
-    "sfisep_core.digests": set(),
     "sfisep_core.config_values": {"sfisep_core.errors"},
     "sfisep_core.foreign": {"sfisep_core.errors"},
+    "sfisep_core.foundation": {"sfisep_core.errors", "sfisep_core.wording"},
     "sfisep_core.devices": {"sfisep_core.errors", "sfisep_core.wording"},
     "sfisep_core.sfi": _BASE,
     "sfisep_core.audio": _BASE,
@@ -62,7 +60,8 @@ ALLOWED = {
         "sfisep_core.pretrained",
     },
 }
-STDLIB_ONLY = ("sfisep_core", *sorted(_BASE))
+# Locks are those of filelock, and clusters those of Ray.
+STDLIB_ONLY = ("sfisep_core", *sorted(_BASE - {"sfisep_core.foundation"}))
 
 
 def part_of(module: str) -> str:

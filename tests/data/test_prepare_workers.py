@@ -19,8 +19,8 @@ import soundfile
 from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.manifest import MANIFEST_NAME, read_existing, read_manifest
 from sfisep_core.data.prepare import PrepareProgress, prepare_dataset
-from sfisep_core.data.workers import run_in_workers
 from sfisep_core.errors import ConfigError, DatasetError
+from sfisep_core.foundation.workers import run_in_workers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RATE = 8000

@@ -9,8 +9,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.models.blocks.spleeter_unet import SpleeterUNetConfig
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.spleeter import Spleeter, SpleeterConfig

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation import locks
 from sfisep_core.pretrained import cache as cache_module
 from sfisep_core.pretrained import transfer
 from sfisep_core.pretrained.address import folder_name, shown_name
@@ -504,8 +505,8 @@ def test_the_cache_is_the_users_unless_named(
 
 
 def test_a_lock_that_is_never_freed(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "_PATIENCE", 0.05)
-    monkeypatch.setattr(cache_module, "_LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "_LOOK_AGAIN", 0.02)
     with locked(find_downloadable(NAME)):
         message = error_of(NAME)
     assert (
@@ -519,8 +520,8 @@ def test_a_lock_that_is_never_freed(hub: Hub, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("hub")
 def test_a_holder_that_comes_on_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_module, "_PATIENCE", 0.2)
-    monkeypatch.setattr(cache_module, "_LOOK_AGAIN", 0.05)
+    monkeypatch.setattr(locks, "_PATIENCE", 0.2)
+    monkeypatch.setattr(locks, "_LOOK_AGAIN", 0.05)
     ready, model = threading.Event(), find_downloadable(NAME)
 
     def hold() -> None:

@@ -13,9 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import ConfigError
+from sfisep_core.foundation.interrupts import StoppedBySignal
 from sfisep_core.training import milestones
 from sfisep_core.training.checkpoint import load_checkpoint, owned
-from sfisep_core.training.interrupts import TrainingStopped
 from sfisep_core.training.loop import CHECKPOINT_NAME, TrainingProgress, train
 from sfisep_core.training.validation import ValidationScores
 from tests.training.test_loop import TINY, events, losses
@@ -102,7 +102,7 @@ def test_signal_while_validating_keeps_all_steps(
     config = replace(TINY, steps=4, epoch_steps=2)
     with monkeypatch.context() as patch:
         patch.setattr(milestones, moment, interrupted)
-        with pytest.raises(TrainingStopped) as caught:
+        with pytest.raises(StoppedBySignal) as caught:
             train(config, data=data, out=tmp_path, device="cpu")
     assert caught.value.signal_number == signal.SIGTERM
     state = load_checkpoint(tmp_path / CHECKPOINT_NAME)
@@ -117,7 +117,7 @@ def test_signal_just_before_a_validation_keeps_all_steps(data: Path, tmp_path: P
             os.kill(os.getpid(), signal.SIGINT)
 
     config = replace(TINY, steps=4, epoch_steps=2)
-    with pytest.raises(TrainingStopped):
+    with pytest.raises(StoppedBySignal):
         train(config, data=data, out=tmp_path, device="cpu", progress=stop)
     assert load_checkpoint(tmp_path / CHECKPOINT_NAME)["step"] == 2
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfisep_core.atomic import written_whole
 from sfisep_core.evaluation.metrics import DEFINITIONS
 from sfisep_core.evaluation.report.drawing import check_available
 from sfisep_core.evaluation.report.figures import score_figure
@@ -15,6 +14,7 @@ from sfisep_core.evaluation.report.score_tables import difference_table, score_t
 from sfisep_core.evaluation.report.svg import inline_svg
 from sfisep_core.evaluation.report.templating import templates
 from sfisep_core.evaluation.study import ALL_SOURCES, Study
+from sfisep_core.foundation.atomic import written_whole
 from sfisep_core.models.contract import SeparationModel
 
 if TYPE_CHECKING:

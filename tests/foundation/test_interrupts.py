@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from sfisep_core.training.interrupts import TrainingStopped, catch_interrupts
+from sfisep_core.foundation.interrupts import StoppedBySignal, catch_interrupts
 
 
 def send(number: int) -> None:
@@ -38,12 +38,12 @@ def test_second_interrupt_stops_at_once_where_it_is_the_users() -> None:
 def test_immediate_ends_at_a_signal() -> None:
     with catch_interrupts() as interrupts:
         with (
-            pytest.raises(TrainingStopped, match="go on so") as caught,
+            pytest.raises(StoppedBySignal, match="go on so") as caught,
             interrupts.immediate("go on so"),
         ):
             send(signal.SIGTERM)
         assert caught.value.signal_number == signal.SIGTERM
-        with pytest.raises(TrainingStopped), interrupts.immediate("go on so"):
+        with pytest.raises(StoppedBySignal), interrupts.immediate("go on so"):
             pytest.fail("a signal that has come in before ends the block, too")
 
 

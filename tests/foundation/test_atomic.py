@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sfisep_core import atomic
-from sfisep_core.atomic import remove_left_overs, temporary_beside, written_whole
-from sfisep_core.digests import file_sha256
+from sfisep_core.foundation import atomic
+from sfisep_core.foundation.atomic import remove_left_overs, temporary_beside, written_whole
+from sfisep_core.foundation.digests import file_sha256
 
 
 @pytest.mark.parametrize("name", ["a.json", "n" * 250 + ".json", "n" * 255, "é" * 125 + ".wav"])

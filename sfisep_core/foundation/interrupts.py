@@ -1,9 +1,10 @@
-"""Stop a run on Ctrl-C, SIGTERM or SIGHUP where nothing is lost."""
+"""Ctrl-C, SIGTERM and SIGHUP: stop where nothing is lost, and keep them from other processes."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 from sfisep_core.errors import SfisepError
@@ -11,8 +12,8 @@ from sfisep_core.errors import SfisepError
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class TrainingStopped(SfisepError):
-    """A signal stopped the run; what it had done is in its checkpoint.
+class StoppedBySignal(SfisepError):
+    """A signal stopped a run; what it had done is saved.
 
     Attributes:
         signal_number: SIGINT (Ctrl-C), SIGTERM or SIGHUP (its terminal is closed).
@@ -45,7 +46,7 @@ class Interrupts:
         self.received = self.received or number
         where, self._where = self._where, ""  # what saves the run is not to be stopped
         if where:
-            raise TrainingStopped(where, signal_number=self.received)
+            raise StoppedBySignal(where, signal_number=self.received)
         if again:
             raise KeyboardInterrupt
 
@@ -57,12 +58,12 @@ class Interrupts:
             message: Of the error that a signal raises.
 
         Raises:
-            TrainingStopped: A signal came.
+            StoppedBySignal: A signal came.
         """
         self._where = message
         try:
             if self.received:
-                raise TrainingStopped(message, signal_number=self.received)
+                raise StoppedBySignal(message, signal_number=self.received)
             yield
         finally:
             self._where = ""
@@ -90,3 +91,35 @@ def catch_interrupts(*, twice_stops: bool = True) -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ctrl_c_blocked() -> Iterator[None]:
+    """Start processes in this block that never get Ctrl-C, which a terminal sends to all.
+
+    This process decides then what becomes of them. What is sent to it meanwhile comes afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # started with the first process, it would unblock them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def signal_handlers_kept() -> Iterator[None]:
+    """Call in this block what sets handlers of its own; those from before hold again afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # of Python's
+                signal.signal(number, handler)

@@ -1,6 +1,7 @@
 """Write files that have their name only when they are complete."""
 
 import contextlib
+import math
 import os
 import re
 import secrets
@@ -67,16 +68,19 @@ def put_in_place(temporary: Path, path: Path) -> None:
     temporary.replace(path)
 
 
-def remove_left_overs(folder: Path) -> None:
-    """Remove the temporary files of runs that were killed, once for each folder and process.
+def remove_left_overs(folder: Path, *, shared: bool = True) -> None:
+    """Remove the temporary files of runs that were killed.
 
     Args:
-        folder: Any folder; files that were written to within the last hour stay.
+        folder: Any folder.
+        shared: Whether others may be writing there now: files that were written to within the last
+            hour then stay, and a process looks into a folder once only. False where a lock keeps
+            the others out.
     """
-    if folder in _cleaned:
+    if shared and folder in _cleaned:
         return
     _cleaned.add(folder)
-    latest = time.time() - _LEFT_OVER
+    latest = time.time() - _LEFT_OVER if shared else math.inf
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if not _TEMPORARY.fullmatch(entry.name):

@@ -1,0 +1,1 @@
+"""What everything else stands on: whole files, digests, locks, signals, processes and jobs."""

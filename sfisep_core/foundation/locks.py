@@ -1,0 +1,110 @@
+"""Locks between processes: files that one process at a time holds."""
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+_logger = logging.getLogger(__name__)
+
+# Seconds: how long a holder may do nothing (a server may stall for four times 15 s), and how often
+# to look.
+_PATIENCE = 120.0
+_LOOK_AGAIN = 1.0
+
+
+class LockHeldError(Exception):
+    """Another process holds the lock.
+
+    Attributes:
+        holder: "process N on HOST", or "another process" where it has not left its name.
+    """
+
+    def __init__(self, message: str, *, holder: str = "another process") -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep other processes out while the block runs.
+
+    Args:
+        path: File of the lock, in a folder that exists. It stays.
+        wait: Whether to wait for a process that holds it, however long that takes.
+
+    Raises:
+        LockHeldError: Another process holds it, and `wait` is False.
+        OSError: The file cannot be written.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        msg = f"{path}: another process holds this lock"
+        raise LockHeldError(msg) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def locked_while_busy(
+    path: Path, *, holder: Path, written: Callable[[], int], purpose: str
+) -> Iterator[None]:
+    """Keep other processes out while the block runs; wait for another as long as it gets on.
+
+    Args:
+        path: File of the lock, in a folder that exists. It stays.
+        holder: File in which the process that holds the lock has its name meanwhile.
+        written: Counts the bytes that the holder has written so far.
+        purpose: What the lock is for, for the log: "fetches NAME".
+
+    Raises:
+        LockHeldError: Another process holds it, and has written nothing for two minutes.
+        OSError: A file cannot be written.
+    """
+    lock = FileLock(path)
+    _acquire_while_busy(lock, holder, written, purpose)
+    try:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire_while_busy(
+    lock: FileLock, holder: Path, written: Callable[[], int], purpose: str
+) -> None:
+    with contextlib.suppress(Timeout):
+        lock.acquire(timeout=0)
+        return
+    _logger.info("waiting for %s, which %s", _name_in(holder), purpose)
+    size, waited = 0, 0.0
+    while waited < _PATIENCE:
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=_LOOK_AGAIN)
+            return
+        before, size = size, written()
+        waited = 0.0 if size != before else waited + _LOOK_AGAIN
+    name = _name_in(holder)
+    msg = (
+        f"{name} holds {lock.lock_file} and has written nothing for {_PATIENCE:g} s: end it, and "
+        "try again"
+    )
+    raise LockHeldError(msg, holder=name)
+
+
+def _name_in(holder: Path) -> str:
+    try:
+        text = holder.read_text(encoding="utf-8")[:100]
+    except (OSError, ValueError):
+        text = ""
+    return text if text.isprintable() and text else "another process"
