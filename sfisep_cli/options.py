@@ -130,10 +130,38 @@ Network = Annotated[
     ),
 ]
 
+_EXECUTION = "Several at the same time"
+
 Jobs = Annotated[
     int,
     typer.Option(
-        "--jobs", "-j", metavar="N", min=1, help="Tracks to score at the same time, in processes."
+        "--jobs",
+        "-j",
+        metavar="N",
+        min=1,
+        help="Files or tracks to work on at the same time, each in a process of its own.",
+        rich_help_panel=_EXECUTION,
+    ),
+]
+
+EngineOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--engine",
+        help="ray: let --jobs workers of the Ray cluster at RAY_ADDRESS do it, or of one that is "
+        "started here. Needs the extra: ray.",
+        rich_help_panel=_EXECUTION,
+    ),
+]
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Do every N-th file or track only, beginning with the I-th, so that N machines can "
+        "share the work.",
+        rich_help_panel=_EXECUTION,
     ),
 ]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sfisep_core.evaluation.requests import ScoringResult
+    from sfisep_core.evaluation.tables import Comparison
 
 # Key and heading of what is shown: of sources without names, and of all others.
 _SPEECH = {"si_snr_improvement": "SI-SNRi", "sdr_improvement": "SDRi"}
@@ -38,18 +39,19 @@ def score_lines(result: "ScoringResult", *, width: int) -> list[str]:
         width: Characters that a line should have at most.
 
     Returns:
-        The lines; none where nothing was scored.
+        The lines; none where nothing was scored, and of a shard while scores are missing.
     """
-    if not result.scores:
+    comparison = result.comparison
+    if not result.scores or comparison is None:
         return []
-    metrics = _SPEECH if any(key.metric in _SPEECH for key in result.comparison.scores) else _MUSIC
+    metrics = _SPEECH if any(key.metric in _SPEECH for key in comparison.scores) else _MUSIC
     tracks = len(result.tables["tracks"])
     over = f"median over {tracks} tracks" if tracks > 1 else "1 track"
     lines = [f"{' and '.join(metrics.values())} in dB, {over}"]
     labels = {system.name: system.label for system in result.systems}
     label_width = max(map(len, labels.values()))
     rows = list(dict.fromkeys((scores.sample_rate, scores.system) for scores in result.scores))
-    stems = [_stem(result, source, metrics, rows, tracks) for source in result.sources]
+    stems = [_stem(comparison, source, metrics, rows, tracks) for source in result.sources]
     for block in _blocks(stems, width - label_width):
         lines += [_line("", label_width, (stem.headings[n] for stem in block)) for n in (0, 1)]
         for sample_rate in dict.fromkeys(rate for rate, _ in rows):
@@ -65,7 +67,7 @@ def score_lines(result: "ScoringResult", *, width: int) -> list[str]:
 
 
 def _stem(
-    result: "ScoringResult",
+    comparison: "Comparison",
     source: str,
     metrics: Mapping[str, str],
     rows: Sequence[_Row],
@@ -75,7 +77,7 @@ def _stem(
     from sfisep_core.evaluation.study import ScoreKey
 
     summaries = {
-        row: [result.comparison.summaries.get(ScoreKey(*row, source, metric)) for metric in metrics]
+        row: [comparison.summaries.get(ScoreKey(*row, source, metric)) for metric in metrics]
         for row in rows
     }
     numbers = {

@@ -11,6 +11,7 @@ from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import output, progress_bar, show_error, show_message
 from sfisep_cli.score_table import score_lines
 from sfisep_core.errors import ConfigError
+from sfisep_core.wording import counted
 
 if TYPE_CHECKING:
     from sfisep_core.evaluation.requests import ScoringRequest, ScoringResult
@@ -79,6 +80,13 @@ def _show_places(result: "ScoringResult") -> None:
     old = len(result.scores) - result.computed
     new = f"{result.computed} score{'s' if result.computed != 1 else ''} computed"
     show_message(f"{new}, {old} {'was' if old == 1 else 'were'} there already: {result.out}")
+    if result.comparison is None:
+        show_message(
+            f"shard {result.tables['shard']} is done; {counted(result.missing, 'score')} of other "
+            "shards, or that failed, still missing. When the other shards are done, the same "
+            "command without --shard writes the tables"
+        )
+        return
     show_message(f"more in {result.folder}: summary.json and .csv, differences.csv, tracks.csv")
     if result.report is not None:
         show_message(f"report: {result.report}")

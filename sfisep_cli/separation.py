@@ -1,106 +1,94 @@
-"""Run the jobs of `sfisep separate`, and say what came of each: in lines, and as JSON."""
+"""Run a request of `sfisep separate`, and say what came of each file."""
 
-import json
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from sfisep_cli.inputs import STANDARD_STREAM, on_disk
-from sfisep_cli.overall_progress import overall_progress
-from sfisep_cli.render import show_error
+import typer
+
+from sfisep_cli.exit_codes import ExitCode
+from sfisep_cli.render import has_progress_bar, progress_bar, show_error, show_message
+from sfisep_cli.stdout import write_to_stdout
+from sfisep_core.errors import ConfigError
+from sfisep_core.separation.inputs import STANDARD_STREAM, find_files
+from sfisep_core.separation.plan import Outcome
+from sfisep_core.separation.separate import SeparationRequest, SeparationResult, separate_files
 from sfisep_core.wording import counted
 
-if TYPE_CHECKING:
-    from sfisep_core.separation.plan import Job, Outcome
 
-SCHEMA = "sfisep-separation-1"
-"""Changes whenever a field changes its meaning or is no longer there."""
-
-
-def run_all(
-    files: Sequence["Job"],
-    *,
-    sources: Sequence[str] | None,
-    jobs: int,
-    on_ray: bool,
-    quiet: bool,
-) -> list["Outcome"]:
-    """Separate files with a progress bar, and show what is wrong with any as soon as it is known.
+def run(request: SeparationRequest, *, as_json: bool, quiet: bool) -> None:
+    """Carry out a request with a progress bar, and show what came out of it.
 
     Args:
-        files: One job each.
-        sources: Stems of the model; None where only the loaded model tells.
-        jobs: Processes.
-        on_ray: Whether they are workers of a Ray cluster.
-        quiet: Without the bar.
+        request: What to separate; its folder "-" stands for standard output.
+        as_json: Print a description of everything as JSON.
+        quiet: Show errors only.
 
-    Returns:
-        What came of each, in their order.
+    Raises:
+        Exit: A file failed.
     """
-    from sfisep_core.separation.plan import Outcome, is_done
-
-    outcomes: dict[Path, Outcome] = {}
-    if sources is not None:
-        outcomes = {
-            job.path: Outcome(job.path, None, None, (), job.setup.device)
-            for job in files
-            if is_done(job, sources)
-        }
-    rest = [job for job in files if job.path not in outcomes]
-    if rest:  # only now is PyTorch loaded
-        with closing(_run(rest, jobs=jobs, on_ray=on_ray, quiet=quiet)) as work:
-            for outcome in work:
-                outcomes[outcome.path] = outcome
-                if outcome.error is not None:
-                    show_error(outcome.error)
-    return [outcomes[job.path] for job in files]
+    to_stdout = request.out == STANDARD_STREAM
+    if to_stdout:
+        _check_stdout(request, as_json=as_json)
+        result = _to_stdout(request, quiet=quiet)
+    else:
+        result = _separate(request, quiet=quiet)
+    if as_json:
+        typer.echo(result.to_json())
+    elif not quiet:
+        for line in _summary_lines(result.outcomes, to_stdout=to_stdout):
+            show_message(line)
+    if result.failed:
+        raise typer.Exit(ExitCode.FAILED)
 
 
-def _run(
-    files: Sequence["Job"], *, jobs: int, on_ray: bool, quiet: bool
-) -> Generator["Outcome", None, None]:
-    """Separate files with a progress bar, and yield what came of each as soon as it is known."""
-    from sfisep_core.separation.jobs import check_jobs, run_in_processes, run_job
-    from sfisep_core.separation.ray_engine import run_on_ray
+def _separate(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
+    """Separate with a progress bar, and show what is wrong as soon as it is known."""
 
-    files = check_jobs(files, processes=min(jobs, len(files)))
-    here = [
-        job
-        for job in files
-        if job.path == STANDARD_STREAM or (not on_ray and min(jobs, len(files)) == 1)
-    ]
-    others = [job for job in files if job not in here]
-    with overall_progress([job.path for job in files], quiet=quiet) as progress:
-        for job in here:
-            progress.begin(job.path)
-            with on_disk(job.path) as path:
-                outcome = run_job(replace(job, path=path), progress.report)
-            error = outcome.error and outcome.error.replace(str(path), str(job.path))
-            yield replace(outcome, path=job.path, error=error)
-            progress.finish(job.path)
-        if others:
-            progress.begin_together()
-            run = run_on_ray if on_ray else run_in_processes
-            with closing(run(others, workers=jobs)) as work:
-                for outcome in work:
-                    yield outcome
-                    progress.finish(outcome.path)
+    def show_failure(outcome: Outcome) -> None:
+        if outcome.error is not None:
+            show_error(outcome.error)
+
+    with progress_bar(quiet=quiet) as show_progress:
+        progress = show_progress if has_progress_bar(quiet=quiet) else None
+        return separate_files(request, progress=progress, finished=show_failure)
 
 
-def summary_lines(
-    outcomes: Sequence["Outcome"], failures: Mapping[Path, str], *, to_stdout: bool
-) -> list[str]:
+def _to_stdout(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
+    """Separate into a temporary folder, and write the first stem to standard output."""
+    with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
+        result = _separate(replace(request, out=Path(folder)), quiet=quiet)
+        if result.outcomes and result.outcomes[0].result is not None:
+            write_to_stdout(next(iter(result.outcomes[0].result.stems.values())))
+    return result
+
+
+def _check_stdout(request: SeparationRequest, *, as_json: bool) -> None:
+    """Refuse to mix several things on standard output."""
+    inputs, output = request.inputs, request.output
+    one_stem = output.two_stems is not None or len(output.stems or ()) == 1
+    if len(inputs) != 1 or inputs[0].is_dir() or not one_stem:
+        msg = "--out - writes one stem of one file: name one file, and --two-stems STEM"
+        raise ConfigError(msg)
+    if as_json:
+        msg = "--out - and --json both write to standard output: leave one of them out"
+        raise ConfigError(msg)
+    paths, _ = find_files(inputs, outputs=())
+    if len(paths) > 1:
+        msg = f"--out - writes one stem of one file: {inputs[0]} stands for {len(paths)} files"
+        raise ConfigError(msg)
+
+
+def _summary_lines(outcomes: Sequence[Outcome], *, to_stdout: bool) -> list[str]:
     """Describe what came of a whole call: the files that were written, each on a line.
 
     Args:
-        outcomes: Of the files that were worked on.
-        failures: Messages for inputs that stand for no file.
+        outcomes: Of all inputs.
         to_stdout: Whether the one stem was written to standard output.
     """
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
-    several = len(outcomes) + len(failures) > 1
+    several = len(outcomes) > 1
     facts = {(result.sample_rate, result.channels) for result in results}
     lines = []
     for outcome in outcomes:
@@ -118,7 +106,7 @@ def summary_lines(
         if not to_stdout:
             lines += map(str, result.stems.values())
     if several:
-        failed = len(failures) + sum(outcome.error is not None for outcome in outcomes)
+        failed = sum(outcome.error is not None for outcome in outcomes)
         skipped = sum(outcome.skipped for outcome in outcomes)
         counts = [
             f"{number} {what}"
@@ -129,7 +117,7 @@ def summary_lines(
             )
             if number
         ]
-        line = f"{len(outcomes) + len(failures)} inputs: {', '.join(counts)}"
+        line = f"{len(outcomes)} inputs: {', '.join(counts)}"
         if len(facts) == 1:
             line += f"; {_signal(*facts.pop())}"
         lines.append(line)
@@ -138,65 +126,3 @@ def summary_lines(
 
 def _signal(sample_rate: int, channels: int) -> str:
     return f"{sample_rate} Hz, {counted(channels, 'channel')}"
-
-
-def json_report(
-    outcomes: Sequence["Outcome"],
-    *,
-    failures: Mapping[Path, str],
-    model: str,
-) -> str:
-    """Describe a whole call as JSON.
-
-    Args:
-        outcomes: Of the files that were worked on.
-        failures: Messages for inputs that stand for no file.
-        model: As the user named it.
-    """
-    from importlib.metadata import version
-
-    from sfisep_core.pretrained.address import shown_name
-
-    sha256 = None  # of the model's file, where a model was needed
-    if not all(outcome.skipped for outcome in outcomes):
-        from sfisep_core.pretrained.identity import identify_model
-
-        sha256 = identify_model(model).sha256
-    files = [_json_file(outcome) for outcome in outcomes]
-    files += [
-        {"path": str(path), "status": "failed", "error": message, "warnings": []}
-        for path, message in failures.items()
-    ]
-    report = {
-        "schema": SCHEMA,
-        "version": version("sfisep"),
-        "model": {"name": shown_name(model), "sha256": sha256},
-        "files": files,
-        "failed": sum(file["status"] == "failed" for file in files),
-    }
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _json_file(outcome: "Outcome") -> dict[str, Any]:
-    result = outcome.result
-    status = "failed" if outcome.error else "separated" if result else "skipped"
-    described: dict[str, Any] = {
-        "path": str(outcome.path),
-        "status": status,
-        "error": outcome.error,
-        "warnings": list(outcome.warnings),
-        "device": outcome.device,
-    }
-    if result is None:
-        return described
-    return described | {
-        "stems": {name: str(file) for name, file in result.stems.items()},
-        "sample_rate": result.sample_rate,
-        "channels": result.channels,
-        "frames": result.frames,
-        "seconds": result.seconds,
-        "elapsed_seconds": round(result.elapsed, 3),
-        # Seconds of music for each second of work.
-        "real_time_factor": round(result.seconds / max(result.elapsed, 1e-9), 3),
-        "gain_db": result.gain_db,
-    }

@@ -7,6 +7,7 @@ import sys
 import torch
 
 from sfisep_core.errors import ConfigError
+from sfisep_core.foundation.jobs import Execution
 from sfisep_core.wording import counted
 
 _logger = logging.getLogger(__name__)
@@ -42,6 +43,25 @@ def find_device(name: str) -> torch.device:
         msg = f"device {name}: not supported (taps are computed in 64-bit floats); pass cpu or cuda"
         raise ConfigError(msg)
     return device
+
+
+def worker_device(device: str, execution: Execution) -> str:
+    """Name the device of a worker: one of a cluster has a GPU of its own, which is its only one.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:N".
+        execution: Where the workers run.
+    """
+    return device.partition(":")[0] if execution.engine == "ray" else device
+
+
+def threads_of_worker(workers: int) -> int:
+    """Share out the threads that PyTorch has in this process.
+
+    Args:
+        workers: How many compute at the same time, 1 or more.
+    """
+    return max(1, torch.get_num_threads() // workers)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -31,3 +31,7 @@ class TrainingError(SfisepError):
 
 class DeviceError(SfisepError):
     """A device cannot do what is asked of it."""
+
+
+class WorkerError(SfisepError):
+    """A process that worked for this one was killed, or cannot do its work where it is."""

@@ -10,6 +10,7 @@ from sfisep_cli.options import (
     AsJson,
     Data,
     Device,
+    EngineOption,
     Jobs,
     KernelNoise,
     LowRate,
@@ -20,6 +21,7 @@ from sfisep_cli.options import (
     PostNoise,
     Quiet,
     Segment,
+    ShardOption,
     Split,
     Tracks,
     check_low_rate,
@@ -93,6 +95,8 @@ def compare_resampling(
     segment: Segment = None,
     device: Device = "auto",
     jobs: Jobs = 1,
+    engine: EngineOption = "local",
+    shard: ShardOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -124,5 +128,7 @@ def compare_resampling(
         segment=segment,
         device=device,
         jobs=jobs,
+        engine=engine,
+        shard=shard,
     )
     run(core.compare_resampling, request, as_json=as_json, quiet=quiet)

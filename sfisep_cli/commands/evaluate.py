@@ -10,6 +10,7 @@ from sfisep_cli.options import (
     AsJson,
     Data,
     Device,
+    EngineOption,
     Jobs,
     KernelNoise,
     LowRate,
@@ -20,6 +21,7 @@ from sfisep_cli.options import (
     Quiet,
     SampleRate,
     Segment,
+    ShardOption,
     Split,
     Tracks,
     check_low_rate,
@@ -90,6 +92,8 @@ def evaluate(
     segment: Segment = None,
     device: Device = "auto",
     jobs: Jobs = 1,
+    engine: EngineOption = "local",
+    shard: ShardOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -121,5 +125,7 @@ def evaluate(
         segment=segment,
         device=device,
         jobs=jobs,
+        engine=engine,
+        shard=shard,
     )
     run(core.evaluate, request, as_json=as_json, quiet=quiet)

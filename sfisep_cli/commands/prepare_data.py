@@ -1,40 +1,30 @@
 """`sfisep prepare-data`: a data set in the layout that training reads."""
 
-import os
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal
 
 import typer
 
-from sfisep_cli.exit_codes import ExitCode
-from sfisep_cli.options import OptionalOut, Quiet, SampleRate
-from sfisep_cli.render import progress_bar, show_error, show_message
-from sfisep_core.errors import ConfigError, DatasetError
-from sfisep_core.wording import counted
-
-DEMO_TRACKS = 12
-DEMO_SECONDS = 30.0
-DEMO_SAMPLE_RATE = 44100
+from sfisep_cli.options import EngineOption, Jobs, OptionalOut, Quiet, SampleRate, ShardOption
+from sfisep_cli.preparation import (
+    DEMO_SAMPLE_RATE,
+    DEMO_SECONDS,
+    DEMO_TRACKS,
+    generate_demo,
+    run,
+)
+from sfisep_core.errors import ConfigError
 
 _DEMO = "Demo corpus"
 _SOURCE = "Source"
 _OUTPUT = "Output"
 
-
-class _TrackProgress(Protocol):
-    """What the core reports after every track."""
-
-    @property
-    def track(self) -> str: ...
-    @property
-    def done(self) -> int: ...
-    @property
-    def total(self) -> int: ...
+_ONLY_FOR_DEMO = {"tracks", "seconds", "seed"}
+_ALSO_FOR_DEMO = {"demo", "sample_rate", "quiet"}
 
 
 def prepare_data(
+    context: typer.Context,
     source: Annotated[
         Path | None,
         typer.Argument(
@@ -97,24 +87,9 @@ def prepare_data(
             rich_help_panel=_OUTPUT,
         ),
     ] = "int16",
-    jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            min=1,
-            help="Tracks to prepare at the same time, each in a process of its own.",
-        ),
-    ] = 1,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Prepare every N-th track only, beginning with the I-th, so that N machines can "
-            "write one folder together.",
-        ),
-    ] = None,
+    jobs: Jobs = 1,
+    engine: EngineOption = "local",
+    shard: ShardOption = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -170,122 +145,52 @@ def prepare_data(
     track that cannot be used does not stop the others; the exit code is 1 then.
     """
     if demo is not None:
-        given = {
-            "SOURCE": source,
-            "--out": out,
-            "--layout": None if layout == "auto" else layout,
-            "--map": stem_map,
-            "--exclude": exclude,
-            "--strict": strict or None,
-            "--format": None if container == "wav" else container,
-            "--encoding": None if encoding == "int16" else encoding,
-            "--jobs": None if jobs == 1 else jobs,
-            "--shard": shard,
-            "--verify": verify or None,
-        }
-        _refuse(given, why="not for --demo")
-        _generate_demo(
-            demo,
-            tracks=DEMO_TRACKS if tracks is None else tracks,
-            seconds=DEMO_SECONDS if seconds is None else seconds,
-            sample_rate=DEMO_SAMPLE_RATE if sample_rate is None else sample_rate,
-            seed=seed or 0,
-            quiet=quiet,
-        )
+        _refuse_given(context, but=_ONLY_FOR_DEMO | _ALSO_FOR_DEMO, why="not for --demo")
+        generate_demo(demo, tracks, seconds, sample_rate, seed, quiet=quiet)
         return
-    _refuse({"--tracks": tracks, "--seconds": seconds, "--seed": seed}, why="for --demo only")
+    source, out = _places(context, source, out)
+    from sfisep_core.data.preparation import PreparationRequest
+
+    request = PreparationRequest(
+        source=source,
+        out=out,
+        layout=layout,
+        stem_map=tuple(stem_map or ()),
+        sample_rate=sample_rate,
+        container=container,
+        encoding=encoding,
+        exclude=tuple(exclude or ()),
+        strict=strict,
+        verify=verify,
+        jobs=jobs,
+        engine=engine,
+        shard=shard,
+    )
+    run(request, quiet=quiet)
+
+
+def _places(context: typer.Context, source: Path | None, out: Path | None) -> tuple[Path, Path]:
+    """Refuse options of the demo corpus, and a source or folder that is missing."""
+    others = {str(option.name) for option in context.command.params} - _ONLY_FOR_DEMO
+    _refuse_given(context, but=others, why="for --demo only")
     if source is None or out is None:
         msg = (
             "sfisep prepare-data: expected SOURCE and --out DIR, or --demo DIR, which needs no "
             "source"
         )
         raise ConfigError(msg)
-    _prepare(
-        source,
-        out,
-        quiet=quiet,
-        layout=layout,
-        stem_map=stem_map or [],
-        sample_rate=sample_rate,
-        container=container,
-        encoding=encoding,
-        exclude=exclude or [],
-        jobs=jobs,
-        shard=shard,
-        strict=strict,
-        verify=verify,
-    )
+    return source, out
 
 
-def _refuse(given: Mapping[str, object], *, why: str) -> None:
+def _refuse_given(context: typer.Context, *, but: set[str], why: str) -> None:
     """Refuse what was given but would have no effect."""
-    names = [name for name, value in given.items() if value is not None]
+    names = []
+    for option in context.command.params:
+        where = context.get_parameter_source(str(option.name))
+        # By its name: Typer may bring its own Click.
+        if option.name not in but and where is not None and where.name == "COMMANDLINE":
+            flags = [flag for flag in option.opts if flag.startswith("--")]
+            names.append(flags[0] if flags else str(option.metavar))
     if names:
         msg = f"{', '.join(names)}: {why}: leave {'it' if len(names) == 1 else 'them'} out"
         raise ConfigError(msg)
-
-
-def _generate_demo(
-    directory: Path, *, tracks: int, seconds: float, sample_rate: int, seed: int, quiet: bool
-) -> None:
-    from sfisep_core.data.demo_corpus import generate_demo_corpus
-
-    num_held_out = max(1, tracks // 5)
-    with progress_bar(quiet=quiet) as show_progress:
-
-        def report(progress: _TrackProgress) -> None:
-            show_progress(progress.done, progress.total, progress.track)
-
-        generate_demo_corpus(
-            directory,
-            num_train=tracks - 2 * num_held_out,
-            num_valid=num_held_out,
-            num_test=num_held_out,
-            seconds=seconds,
-            sample_rate=sample_rate,
-            seed=seed,
-            progress=report,
-        )
-    if not quiet:
-        num_train = tracks - 2 * num_held_out
-        counts = f"{num_train} train, {num_held_out} valid, {num_held_out} test"
-        show_message(f"{counted(tracks, 'track')} in {directory}: {counts}")
-    _remember(directory, quiet=quiet)
-
-
-def _prepare(source: Path, out: Path, *, quiet: bool, **settings: Any) -> None:
-    from sfisep_core.data.prepare import prepare_dataset
-
-    with progress_bar(quiet=quiet) as show_progress:
-
-        def report(progress: _TrackProgress) -> None:
-            show_progress(progress.done, progress.total, progress.track)
-
-        prepared = prepare_dataset(source, out, progress=report, **settings)
-    for name, reason in prepared.skipped:
-        show_error(f"skipped {name}: {reason}")
-    if not quiet:
-        counts = Counter(track.split for track in prepared.tracks)
-        splits = ", ".join(f"{counts[split]} {split}" for split in ("train", "valid", "test"))
-        there = counted(len(prepared.tracks), "track")
-        if not prepared.written and not prepared.skipped:
-            show_message(f"nothing to do: {there} prepared already in {out}: {splits}")
-        else:
-            show_message(f"{there} in {out}: {splits}")
-    if prepared.tracks:
-        _remember(out, quiet=quiet)
-    if prepared.skipped:
-        raise typer.Exit(ExitCode.FAILED)
-
-
-def _remember(out: Path, *, quiet: bool) -> None:
-    from sfisep_core.data.remembered import VARIABLE, remember_dataset
-
-    try:
-        remember_dataset(out)
-    except DatasetError as error:  # what was asked for is done all the same
-        show_message(f"warning: {error}")
-        return
-    if not quiet:
-        now = f", once {VARIABLE} is no longer set" if os.environ.get(VARIABLE) else ""
-        show_message(f"remembered: without --data, commands use {out}{now}")

@@ -1,34 +1,28 @@
 """`sfisep separate`: stems of audio files, at their own sampling frequency."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from sfisep_cli.exit_codes import ExitCode
-from sfisep_cli.inputs import (
-    STANDARD_STREAM,
-    check_outputs,
-    find_files,
-    temporary_folder,
-    track_name,
-    write_to_stdout,
-)
 from sfisep_cli.options import (
     AsJson,
     Device,
+    EngineOption,
+    Jobs,
     LowRate,
     Model,
     Network,
     Quiet,
     SampleRate,
     Segment,
+    ShardOption,
     check_low_rate,
 )
-from sfisep_cli.render import show_error, show_message
-from sfisep_cli.separation import json_report, run_all, summary_lines
+from sfisep_cli.separation import run
 from sfisep_core.errors import ConfigError
 from sfisep_core.separation.output import ClipMode, Container, Output
+from sfisep_core.separation.separate import FILENAME, SeparationRequest
 from sfisep_core.separation.settings import (
     MethodName,
     MethodOptions,
@@ -36,8 +30,7 @@ from sfisep_core.separation.settings import (
     SeparationSettings,
 )
 
-if TYPE_CHECKING:
-    from sfisep_core.separation.plan import Outcome
+_Encoding = Literal["int16", "int24", "float32"]
 
 _FORMAT = "What is written"
 _SPEED = "Speed and memory"
@@ -164,7 +157,7 @@ def separate(
             help="Of each stem, below OUT/MODEL.",
             rich_help_panel=_FORMAT,
         ),
-    ] = "{track}/{stem}.{ext}",
+    ] = FILENAME,
     skip_existing: Annotated[
         bool,
         typer.Option(
@@ -210,34 +203,9 @@ def separate(
             rich_help_panel=_SPEED,
         ),
     ] = False,
-    jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs",
-            "-j",
-            metavar="N",
-            min=1,
-            help="Files to separate at the same time, each in a process of its own.",
-            rich_help_panel=_SPEED,
-        ),
-    ] = 1,
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(
-            help="ray: let --jobs workers of the Ray cluster at RAY_ADDRESS do it, or of one that "
-            "is started here. Needs the extra: ray.",
-            rich_help_panel=_SPEED,
-        ),
-    ] = "local",
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Separate every N-th file only, beginning with the I-th, so that N machines can "
-            "share the work.",
-            rich_help_panel=_SPEED,
-        ),
-    ] = None,
+    jobs: Jobs = 1,
+    engine: EngineOption = "local",
+    shard: ShardOption = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -247,98 +215,47 @@ def separate(
     written as OUT/MODEL/TRACK/STEM.wav. A file that fails does not stop the others; the exit code
     is 1 then.
     """
-    if super_resolve:
-        if method not in ("native", "super-resolve"):
-            msg = f"--super-resolve and --method {method} exclude each other: give one of them"
-            raise ConfigError(msg)
-        method = "super-resolve"
+    method = _method(method, super_resolve=super_resolve)
     check_low_rate([method], low_rate, network)
-    encoding = _encoding(int16=int16, int24=int24, float32=float32)
-    if container == "flac" and encoding == "float32":
-        msg = "--format flac has no floating-point samples: give --int24, or --format wav"
-        raise ConfigError(msg)
-    if container not in ("wav", "flac") and encoding is not None:
-        msg = f"--format {container} has no sample format: leave --{encoding} out, or choose wav"
-        raise ConfigError(msg)
+    encoding = _encoding(container, int16=int16, int24=int24, float32=float32)
     chosen = tuple(name.strip() for name in stems.split(",")) if stems is not None else None
-    to_stdout = out == STANDARD_STREAM
-    if not to_stdout and out.exists() and not out.is_dir():
-        msg = f"--out {out}: expected a folder, got a file: choose another"
+    options = MethodOptions(seed=seed, low_rate=low_rate, network=network)
+    request = SeparationRequest(
+        inputs=tuple(inputs),
+        out=out,
+        model=model,
+        sample_rate=sample_rate,
+        device=device,
+        compiled=compiled,
+        settings=SeparationSettings(method, segment, overlap, batch_size, precision, options),
+        output=Output(container, encoding, clip_mode, chosen, two_stems, residual, filename),
+        skip_existing=skip_existing,
+        jobs=jobs,
+        engine=engine,
+        shard=shard,
+    )
+    run(request, as_json=as_json, quiet=quiet)
+
+
+def _method(method: MethodName, *, super_resolve: bool) -> MethodName:
+    """Return the method that was asked for, in one way or the other."""
+    if super_resolve and method not in ("native", "super-resolve"):
+        msg = f"--super-resolve and --method {method} exclude each other: give one of them"
         raise ConfigError(msg)
-    if to_stdout:
-        _check_stdout(
-            inputs, one_stem=two_stems is not None or len(chosen or ()) == 1, json=as_json
-        )
-    from sfisep_core.pretrained.address import folder_name
-
-    with temporary_folder(wanted=to_stdout) as temporary:
-        out = temporary or out
-        folder = out / folder_name(model)
-        paths, failures = find_files(inputs, outputs=(out, folder))
-        if to_stdout and len(paths) > 1:
-            msg = f"--out - writes one stem of one file: {inputs[0]} stands for {len(paths)} files"
-            raise ConfigError(msg)
-        check_outputs(paths, folder=folder, filename=filename, suffix=f".{container}")
-        if shard is not None:
-            from sfisep_core.data.splits import parse_shard
-
-            number, count = parse_shard(shard)
-            paths = paths[number - 1 :: count]
-        for message in failures.values():
-            show_error(message)
-        outcomes: list[Outcome] = []
-        if paths:
-            from sfisep_core.pretrained.registry import known_sources
-            from sfisep_core.separation.plan import Job, SeparatorSetup, check_plan
-
-            options = MethodOptions(seed=seed, low_rate=low_rate, network=network)
-            settings = SeparationSettings(method, segment, overlap, batch_size, precision, options)
-            setup = SeparatorSetup(model, device, compiled, settings)
-            output = Output(container, encoding, clip_mode, chosen, two_stems, residual, filename)
-            files = [
-                Job(path, setup, folder, track_name(path), sample_rate, output, skip_existing)
-                for path in paths
-            ]
-            # What can be refused without the model is refused before PyTorch is loaded.
-            sources = known_sources(model)
-            if network:
-                known_sources(network)
-            if sources is not None:
-                check_plan(files, sources)
-            outcomes = run_all(
-                files, sources=sources, jobs=jobs, on_ray=engine == "ray", quiet=quiet
-            )
-        if to_stdout and outcomes and outcomes[0].result is not None:
-            first = next(iter(outcomes[0].result.stems.values()))
-            write_to_stdout(first)
-    if as_json:
-        typer.echo(json_report(outcomes, failures=failures, model=model))
-    elif not quiet:
-        for line in summary_lines(outcomes, failures, to_stdout=to_stdout):
-            show_message(line)
-    if failures or any(outcome.error for outcome in outcomes):
-        raise typer.Exit(ExitCode.FAILED)
+    return "super-resolve" if super_resolve else method
 
 
-def _encoding(
-    *, int16: bool, int24: bool, float32: bool
-) -> Literal["int16", "int24", "float32"] | None:
+def _encoding(container: Container, *, int16: bool, int24: bool, float32: bool) -> _Encoding | None:
     """Return the one encoding that was asked for, or None for the default."""
-    if int16 + int24 + float32 > 1:
+    flags: dict[_Encoding, bool] = {"int16": int16, "int24": int24, "float32": float32}
+    wanted = [encoding for encoding, flag in flags.items() if flag]
+    if len(wanted) > 1:
         msg = "--int16, --int24 and --float32 exclude each other: give one of them"
         raise ConfigError(msg)
-    if int16:
-        return "int16"
-    if int24:
-        return "int24"
-    return "float32" if float32 else None
-
-
-def _check_stdout(inputs: list[Path], *, one_stem: bool, json: bool) -> None:
-    """Refuse to mix several things on standard output."""
-    if len(inputs) != 1 or inputs[0].is_dir() or not one_stem:
-        msg = "--out - writes one stem of one file: name one file, and --two-stems STEM"
+    if container == "flac" and wanted == ["float32"]:
+        msg = "--format flac has no floating-point samples: give --int24, or --format wav"
         raise ConfigError(msg)
-    if json:
-        msg = "--out - and --json both write to standard output: leave one of them out"
+    if container not in ("wav", "flac") and wanted:
+        msg = f"--format {container} has no sample format: leave --{wanted[0]} out, or choose wav"
         raise ConfigError(msg)
+    return wanted[0] if wanted else None

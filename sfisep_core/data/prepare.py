@@ -5,26 +5,24 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from sfisep_core.audio.file_writer import Encoding, check_output_format
-from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.data.exclusions import Exclusion, parse_exclusions
 from sfisep_core.data.layouts import SPLITS, Layout, SourceTrack, find_tracks, parse_stem_map
 from sfisep_core.data.manifest import (
     MANIFEST_NAME,
-    PreparedTrack,
     finish_manifest,
     read_existing,
 )
 from sfisep_core.data.musdb18 import check_ffmpeg
+from sfisep_core.data.preparation import PreparationRequest, PreparedDataset, PrepareProgress
 from sfisep_core.data.sources import SOURCES_NAME, finish_sources, read_sources, source_key
-from sfisep_core.data.splits import hold_out_tracks, parse_shard, split_as_musdb18
-from sfisep_core.data.track_plan import Container, TrackJob
+from sfisep_core.data.splits import hold_out_tracks, split_as_musdb18
+from sfisep_core.data.track_plan import TrackJob
 from sfisep_core.data.track_preparation import LOCKS_NAME, is_prepared, prepare_track
 from sfisep_core.errors import ConfigError, DatasetError
-from sfisep_core.foundation.workers import run_in_workers
+from sfisep_core.foundation.jobs import run_jobs
 
 _logger = logging.getLogger(__name__)
 
@@ -32,85 +30,33 @@ _logger = logging.getLogger(__name__)
 _AUDIBLE_DB = -40.0
 
 
-@dataclass(frozen=True)
-class PreparedDataset:
-    """What `prepare_dataset` did.
-
-    Attributes:
-        folder: The prepared data set.
-        tracks: All tracks of its manifest.
-        skipped: Name and reason of those of the source that could not be prepared.
-        written: How many tracks of the source were prepared by this call.
-    """
-
-    folder: Path
-    tracks: list[PreparedTrack]
-    skipped: list[tuple[str, str]]
-    written: int
-
-
-@dataclass(frozen=True)
-class PrepareProgress:
-    """How far the preparation is: `track` is done, `done` of `total`."""
-
-    track: str
-    done: int
-    total: int
-
-
 def prepare_dataset(
-    source: Path,
-    out: Path,
-    *,
-    layout: Layout = "auto",
-    stem_map: Sequence[str] = (),
-    sample_rate: int | None = None,
-    container: Container = "wav",
-    encoding: Encoding = "int16",
-    exclude: Sequence[str] = (),
-    jobs: int = 1,
-    shard: str | None = None,
-    strict: bool = False,
-    verify: bool = False,
-    progress: Callable[[PrepareProgress], None] | None = None,
+    request: PreparationRequest, *, progress: Callable[[PrepareProgress], None] | None = None
 ) -> PreparedDataset:
     """Prepare every track of a data set; repeated calls do only what is missing.
 
     Stems become files `<out>/<split>/<track>/<stem>.wav`. Training sums them; a given mixture is
     kept for the other splits. Tracks that are already in the manifest of `out`, from this source
-    or another, stay; other settings, another split or edited files prepare a track anew.
+    or another, stay; other settings, another split or edited files prepare a track anew. All
+    shards, at the same time or not, make what a single call makes.
 
     Args:
-        source: Folder laid out as `find_tracks` knows it. Without tracks for validation, some of
-            the training ones are held out: those of MUSDB18, or see `hold_out_tracks`.
-        out: Folder to write.
-        layout: How `source` is laid out; "auto" finds out.
-        stem_map: Stems whose files have other names, as `parse_stem_map` reads them.
-        sample_rate: Rate to resample to in Hz, 4000 to 384000; None keeps each track's own.
-        container: File format.
-        encoding: Sample format; the integers clip at full scale, with a warning.
-        exclude: Time ranges `TRACK:START-END` in seconds to leave out; what is before and after
-            becomes tracks of their own.
-        jobs: Processes that work at the same time, 1 or more. More than one start afresh, so that
-            a script of your own needs its `if __name__ == "__main__":`.
-        shard: `I/N` does every N-th track only, beginning with the I-th; None does all. All
-            shards, at the same time or not, make what a single call makes.
-        strict: Whether the first fault ends the work.
-        verify: Whether to compare the content of files that are there with their digests.
+        request: What to prepare, and how.
         progress: Called after every track.
 
     Returns:
-        All tracks of the manifest, and those of `source` that were skipped, with the reason.
+        All tracks of the manifest, and those of the source that were skipped, with the reason.
 
     Raises:
         ConfigError: A setting out of range or of another form.
         DatasetError: No tracks, an unreadable manifest, an `out` that cannot be made, no ffmpeg
             for MUSDB18's `.stem.mp4`; or, if `strict`, a track that cannot be prepared.
+        DeviceError: There is no Ray cluster.
+        WorkerError: A process was killed; what is done is not done again.
     """
-    exclusions = parse_exclusions(exclude)
-    _check_settings(source, out, sample_rate, container, encoding, jobs)
-    number, count = parse_shard(shard) if shard is not None else (1, 1)
-    found = _find(source, layout, stem_map, exclusions)
+    source, out, strict = request.source, request.out, request.strict
+    exclusions = parse_exclusions(request.exclude)
+    found = _find(source, request.layout, request.stem_map, exclusions)
     _check_places(found, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -119,7 +65,7 @@ def prepare_dataset(
         raise DatasetError(msg) from error
     manifest, sources = read_existing(out), read_sources(out)
     _warn_of_gone(source, out, {source_key(track) for track in found}, sources)
-    own = found[number - 1 :: count]
+    own = request.share(found)
     splits: dict[str, set[str]] = {}
     for track in found:
         splits.setdefault(track.name, set()).add(track.split)
@@ -129,25 +75,25 @@ def prepare_dataset(
         TrackJob(
             track=track,
             out=out,
-            sample_rate=sample_rate,
-            container=container,
-            encoding=encoding,
+            sample_rate=request.sample_rate,
+            container=request.container,
+            encoding=request.encoding,
             exclusions=tuple(e for e in exclusions if e.track == track.name),
             splits=frozenset(splits[track.name]),
             known=sources.get(source_key(track)),
-            verify=verify,
+            verify=request.verify,
         )
         for track in own
         if not track.fault
     ]
-    missing = [job for job in work if verify or not is_prepared(job, manifest)]
+    missing = [job for job in work if request.verify or not is_prepared(job, manifest)]
     done = len(own) - len(missing)
     if progress is not None and own:
         progress(PrepareProgress("", done, len(own)))
     written = 0
     levels: dict[str, float] = {}
     try:
-        with closing(run_in_workers(prepare_track, missing, jobs=jobs)) as results:
+        with closing(run_jobs(prepare_track, missing, request)) as results:
             for job, outcome in results:
                 written += outcome.written
                 if outcome.fault:
@@ -163,7 +109,7 @@ def prepare_dataset(
     if levels:
         _warn_of_mixtures(levels)
     tracks = read_existing(out)
-    if count == 1 and tracks and not any(track.split == "valid" for track in tracks):
+    if request.shard is None and tracks and not any(track.split == "valid" for track in tracks):
         _logger.warning("%s: no track is left to validate on, which training needs", out)
     return PreparedDataset(
         folder=out,
@@ -171,29 +117,6 @@ def prepare_dataset(
         skipped=[(_name(track), faults[track.path]) for track in own if track.path in faults],
         written=written,
     )
-
-
-def _check_settings(
-    source: Path,
-    out: Path,
-    sample_rate: int | None,
-    container: Container,
-    encoding: Encoding,
-    jobs: int,
-) -> None:
-    if sample_rate is not None and not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
-        msg = (
-            f"preparing {source}: expected a sample rate of {MIN_SAMPLE_RATE} to "
-            f"{MAX_SAMPLE_RATE} Hz, got {sample_rate} Hz: choose another --sr"
-        )
-        raise ConfigError(msg)
-    if out.resolve() == source.resolve():
-        msg = f"preparing {source}: --out would write over the source files: choose another --out"
-        raise ConfigError(msg)
-    if jobs < 1:
-        msg = f"preparing {source}: expected --jobs of 1 or more, got {jobs}"
-        raise ConfigError(msg)
-    check_output_format(container, encoding, channels=1, sample_rate=sample_rate or MIN_SAMPLE_RATE)
 
 
 def _check_places(tracks: Sequence[SourceTrack], out: Path) -> None:

@@ -1,14 +1,12 @@
-"""Decide which tracks are for training and which for validation, and which of them a run does."""
+"""Decide which tracks are for training and which for validation."""
 
 import hashlib
 import os
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from sfisep_core.data.layouts import SPLITS, SourceTrack
 from sfisep_core.data.musdb18 import VALIDATION_TRACKS
-from sfisep_core.errors import ConfigError
 
 # Share of the training tracks that are held out where a data set has none for validation.
 _HELD_OUT_PERCENT = 10
@@ -53,19 +51,6 @@ def hold_out_tracks(
     if len(held_out) in (0, len(training)):
         held_out = {min(usable, key=lambda track: _draw(track.name)).name}
     return _move(tracks, held_out)
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """Read a share of the work written as `I/N`, the I-th of N.
-
-    Raises:
-        ConfigError: A text of another form, or I outside 1..N.
-    """
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        msg = f"shard {text!r}: expected I/N with I from 1 to N, e.g. 2/4 for the second of four"
-        raise ConfigError(msg)
-    return int(match[1]), int(match[2])
 
 
 def _move(tracks: Sequence[SourceTrack], names: Collection[str]) -> list[SourceTrack]:

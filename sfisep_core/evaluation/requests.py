@@ -13,7 +13,7 @@ from sfisep_core.devices import find_device
 from sfisep_core.errors import DatasetError
 from sfisep_core.evaluation.pieces import Failure, Settings
 from sfisep_core.evaluation.plan import scored_sources, select_tracks
-from sfisep_core.evaluation.scoring import Progress, score_systems
+from sfisep_core.evaluation.scoring import Evaluation, Progress, score_systems
 from sfisep_core.evaluation.systems import System
 from sfisep_core.evaluation.tables import (
     Comparison,
@@ -23,13 +23,17 @@ from sfisep_core.evaluation.tables import (
     write_tables,
 )
 from sfisep_core.evaluation.track_scores import MetricSet, TrackScores
+from sfisep_core.foundation.jobs import Execution
 from sfisep_core.pretrained.identity import ModelIdentity
 from sfisep_core.separation.settings import DEFAULT_OPTIONS, MethodOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoringRequest:
-    """What every run that scores is asked for.
+class ScoringRequest(Execution):
+    """What every run that scores is asked for; see `Execution` for jobs, engine and shard.
+
+    A job is one track at one sampling frequency. A shard keeps its scores in the folder `out`, and
+    leaves the tables to the call that finds all scores there.
 
     Attributes:
         data: Folder of a prepared data set; None takes the one that was prepared last.
@@ -42,7 +46,6 @@ class ScoringRequest:
             these and the SDR by the package museval.
         allow_upsampled: Whether tracks and estimates may be stored at a lower rate than is scored.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        jobs: Processes, which share the processor's cores.
     """
 
     data: Path | None = None
@@ -54,7 +57,6 @@ class ScoringRequest:
     metrics: MetricSet = "all"
     allow_upsampled: bool = False
     device: str = "auto"
-    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,11 @@ class ScoringResult:
         scores: Of every track, in the order of rates, systems and tracks; old and new ones.
         failures: What could not be scored, and why.
         computed: How many of the scores are new.
-        comparison: Summaries over tracks, and the first system compared with the others.
-        tables: Content of summary.json: "scores" and "differences" are lists of rows.
+        missing: How many scores there are not: what failed, and what other shards have not done.
+        comparison: Summaries over tracks, and the first system compared with the others; None of a
+            shard while scores are missing.
+        tables: Content of summary.json: "scores" and "differences" are lists of rows. Of a shard
+            while scores are missing: "shard", "scores" (how many there are) and "missing".
         out: Folder of all scores.
         folder: Folder of the tables.
         report: The report's file; None where none was written.
@@ -79,7 +84,8 @@ class ScoringResult:
     scores: list[TrackScores]
     failures: list[Failure]
     computed: int
-    comparison: Comparison
+    missing: int
+    comparison: Comparison | None
     tables: dict[str, Any]
     out: Path
     folder: Path
@@ -186,7 +192,9 @@ def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
 
     Raises:
         CheckpointError: A model cannot be loaded.
-        DatasetError: The tables cannot be written, or a process was killed.
+        DatasetError: The tables cannot be written.
+        DeviceError: There is no Ray cluster.
+        WorkerError: A process was killed.
     """
     evaluation = score_systems(
         plan.dataset,
@@ -196,9 +204,36 @@ def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
         sources=plan.sources,
         out=plan.request.out,
         settings=replace(plan.settings, device=plan.device),
-        jobs=plan.request.jobs,
+        execution=plan.request,
         progress=progress,
     )
+    if plan.request.shard is not None and evaluation.missing:
+        comparison, tables = (
+            None,
+            {
+                "shard": plan.request.shard,
+                "scores": len(evaluation.scores),
+                "missing": evaluation.missing,
+            },
+        )
+    else:
+        comparison, tables = _gather(plan, evaluation)
+    return ScoringResult(
+        systems=plan.systems,
+        sources=plan.sources,
+        scores=evaluation.scores,
+        failures=evaluation.failures,
+        computed=evaluation.computed,
+        missing=evaluation.missing,
+        comparison=comparison,
+        tables=tables,
+        out=plan.request.out,
+        folder=plan.folder,
+    )
+
+
+def _gather(plan: Plan, evaluation: Evaluation) -> tuple[Comparison, dict[str, Any]]:
+    """Summarise all scores, and write the tables."""
     names = [system.name for system in plan.systems]
     comparison = compare_systems(evaluation.scores, names)
     tables = make_tables(evaluation, comparison, names, _describe(plan))
@@ -208,17 +243,7 @@ def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
     except OSError as error:
         msg = f"tables in {plan.folder}: cannot be written: {error.strerror}; choose another --out"
         raise DatasetError(msg) from error
-    return ScoringResult(
-        systems=plan.systems,
-        sources=plan.sources,
-        scores=evaluation.scores,
-        failures=evaluation.failures,
-        computed=evaluation.computed,
-        comparison=comparison,
-        tables=tables,
-        out=plan.request.out,
-        folder=plan.folder,
-    )
+    return comparison, tables
 
 
 def _describe(plan: Plan) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from sfisep_core.evaluation.scoring import Progress
 from sfisep_core.evaluation.study import Example, Study
 from sfisep_core.evaluation.systems import System, load
 from sfisep_core.evaluation.tables import Comparison
+from sfisep_core.evaluation.track_scores import TrackScores
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 
 SAMPLE_RATES = (
@@ -75,7 +76,7 @@ def compare_resampling(
 
     Returns:
         All scores and tables. What fails does not stop the rest; where nothing could be scored
-        there is no report.
+        there is no report, nor of a shard while scores are missing.
 
     Raises:
         CheckpointError: The model cannot be found or read.
@@ -112,9 +113,9 @@ def compare_resampling(
     path = request.out / REPORT_NAME
     _remove(path)  # of an earlier call: it would stand beside other scores
     result = carry_out(plan, progress)
-    if not request.report or not result.scores:
+    if not request.report or not result.scores or result.comparison is None:
         return result
-    _write_report(plan, model, result, excerpts, example_rates, path)
+    _write_report(plan, model, result.scores, result.comparison, excerpts, example_rates, path)
     return replace(result, report=path)
 
 
@@ -170,18 +171,19 @@ def _check_matplotlib() -> None:
 def _write_report(
     plan: Plan,
     model: ModelIdentity,
-    result: ScoringResult,
+    scores: Sequence[TrackScores],
+    comparison: Comparison,
     excerpts: Sequence[Excerpt],
     example_rates: Sequence[int],
     path: Path,
 ) -> None:
     from sfisep_core.evaluation.report import write_report
 
-    names = {scores.track for scores in result.scores}
+    names = {score.track for score in scores}
     scored = [track for track in plan.tracks if track.name in names]
     study = make_study(
         model,
-        result.comparison,
+        comparison,
         data=f"{len(scored)} of {len(plan.tracks)} tracks of the split {plan.request.split!r} of "
         f"{plan.dataset.folder.name}",
         systems=plan.systems,

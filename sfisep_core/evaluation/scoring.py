@@ -5,20 +5,22 @@ what is missing: a file counts if it can be read and was made with the same sett
 audio and weights.
 """
 
-import os
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
-from sfisep_core.devices import find_device
+from sfisep_core.devices import find_device, threads_of_worker, worker_device
 from sfisep_core.evaluation.pieces import Failure, Piece, Settings, score_piece
 from sfisep_core.evaluation.systems import System, check_systems
 from sfisep_core.evaluation.track_scores import TrackScores
-from sfisep_core.foundation.workers import run_in_workers
+from sfisep_core.foundation.jobs import Execution, run_jobs
 
 Progress = Callable[[int, int, str], None]
+
+IN_THIS_PROCESS = Execution()
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class Evaluation:
         scores: All scores, old and new, in the order of rates, systems and tracks.
         failures: What could not be scored.
         computed: How many of the scores are new.
+        missing: How many scores there are not: what failed, and what other shards have not done.
     """
 
     scores: list[TrackScores]
     failures: list[Failure]
     computed: int
+    missing: int = 0
 
 
 def score_systems(
@@ -45,7 +49,7 @@ def score_systems(
     sources: tuple[str, ...],
     out: Path,
     settings: Settings,
-    jobs: int = 1,
+    execution: Execution = IN_THIS_PROCESS,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score systems on tracks at rates.
@@ -60,7 +64,7 @@ def score_systems(
         sources: Names of the sources, in order.
         out: Folder of the scores; made where it does not exist.
         settings: How to score.
-        jobs: Processes, which share the processor's cores.
+        execution: Where pieces are scored, and which: workers share the processor's cores.
         progress: Called with what is done, what there is to do, and which track is next.
 
     Returns:
@@ -69,31 +73,34 @@ def score_systems(
     Raises:
         CheckpointError: A model cannot be loaded.
         ConfigError: There is no such device, or a network does not fit its model.
-        DatasetError: A process was killed.
+        DeviceError: There is no Ray cluster.
+        WorkerError: A process was killed.
     """
     settings = replace(settings, device=str(find_device(settings.device)))
     pieces = [
         Piece(dataset, track, rate, sources, tuple(systems), settings, out)
-        for track in tracks
-        for rate in sample_rates
+        for number, track in enumerate(tracks)
+        for rate in _rotated(sample_rates, number)
     ]
-    missing = [(piece, piece.missing()) for piece in pieces]
+    missing = [(piece, piece.missing()) for piece in execution.share(pieces)]
     unfinished = [piece for piece, systems_left in missing if systems_left]
-    processes = min(jobs, len(unfinished))
+    workers = execution.workers(len(unfinished))
     needed = dict.fromkeys(system for _, systems_left in missing for system in systems_left)
     # The models are then in this process; other processes load them for themselves.
-    check_systems(needed, settings.device if processes <= 1 else "cpu")
-    if processes > 1:
-        threads = max(1, (os.cpu_count() or 1) // processes)
-        unfinished = [replace(piece, threads=threads) for piece in unfinished]
+    check_systems(needed, settings.device if workers == 0 else "cpu")
+    if workers:
+        threads = threads_of_worker(workers)
+        theirs = replace(settings, device=worker_device(settings.device, execution))
+        unfinished = [replace(piece, threads=threads, settings=theirs) for piece in unfinished]
     failures: list[Failure] = []
     computed = 0
-    work = run_in_workers(score_piece, unfinished, jobs=jobs)
-    for done, (piece, (written, failed)) in enumerate(work, start=1):
-        computed += written
-        failures += failed
-        if progress is not None:
-            progress(done, len(unfinished), f"{piece.track.name} at {piece.sample_rate} Hz")
+    on_gpu = settings.device.startswith("cuda")
+    with closing(run_jobs(score_piece, unfinished, execution, on_gpu=on_gpu)) as work:
+        for done, (piece, (written, failed)) in enumerate(work, start=1):
+            computed += written
+            failures += failed
+            if progress is not None:
+                progress(done, len(unfinished), f"{piece.track.name} at {piece.sample_rate} Hz")
     scores = [
         found
         for rate in sample_rates
@@ -103,4 +110,10 @@ def score_systems(
     ]
     names = [track.name for track in tracks]
     failures.sort(key=lambda f: (sample_rates.index(f.sample_rate), names.index(f.track)))
-    return Evaluation(scores, failures, computed)
+    return Evaluation(scores, failures, computed, len(pieces) * len(systems) - len(scores))
+
+
+def _rotated(sample_rates: Sequence[int], number: int) -> list[int]:
+    """Order rates anew for every track: each shard then has tracks at all rates, low and high."""
+    first = number % len(sample_rates)
+    return [*sample_rates[first:], *sample_rates[:first]]

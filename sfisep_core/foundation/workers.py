@@ -1,60 +1,57 @@
-"""Do independent pieces of work in several processes."""
+"""Apply a function to independent items in several local processes."""
 
 import itertools
 import logging
 import multiprocessing
 import signal
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, NoReturn, TypeVar
 
-from sfisep_core.errors import DatasetError
+from sfisep_core.errors import WorkerError
+from sfisep_core.foundation.interrupts import ctrl_c_blocked
+from sfisep_core.foundation.parents import end_with_parent
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 _Record = tuple[str, int, str]  # logger, level, message
 
+Reply = tuple[Any, list[_Record]]
+"""What a function returned, or the exception that it raised, and what was logged meanwhile."""
+
 # Longer than the longest call into a library that a signal has to wait for.
 _PATIENCE_SECONDS = 10.0
+# The same where the parent is gone: nobody is to find its workers at work long after.
+_ORPHAN_SECONDS = 3.0
 
 # What the other end of a connection raises when its process is gone.
 _ENDED = (EOFError, OSError)
 
 
-def run_in_workers(
+def run_in_processes(
     function: Callable[[_Item], _Result],
     items: Sequence[_Item],
     *,
-    jobs: int,
+    workers: int,
     killed: Callable[[_Item], _Result] | None = None,
 ) -> Generator[tuple[_Item, _Result], None, None]:
-    """Apply a function to every item, in any order.
-
-    Closing the generator, or an exception in it, ends the processes; what they were doing is
-    cleaned up as after an exception. They also end by themselves when this process is gone. What
-    they log is logged here.
+    """Apply a function to every item, see `jobs.run_jobs`.
 
     Args:
-        function: Of a module, so that the processes find it.
-        items: What can be pickled.
-        jobs: Processes, 1 or more; 1 works in this one.
-        killed: Gives the result of an item whose process was killed, and another process goes on
-            with the others; None raises an error instead.
+        function: Of a module.
+        items: Values that can be pickled.
+        workers: Processes, 1 or more.
+        killed: Makes the result of an item whose process was killed; None raises an error.
 
     Yields:
-        An item and its result, as soon as there is one.
+        An item and its result.
 
     Raises:
-        DatasetError: A process was killed.
-        Exception: What the function raised.
+        WorkerError: A process was killed.
+        Exception: Whatever the function raised.
     """
-    if min(jobs, len(items)) <= 1:
-        for item in items:
-            yield item, function(item)
-        return
     # Not forked: a fork copies locks that threads of this process hold.
     context = multiprocessing.get_context("spawn")
     waiting = iter(items)
@@ -63,10 +60,10 @@ def run_in_workers(
 
     def start(some: Iterable[_Item]) -> None:
         started = []
-        with _interrupts_held():
+        with ctrl_c_blocked():
             for item in some:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(function, theirs), daemon=True)
+                process = context.Process(target=_serve, args=(function, theirs), daemon=True)
                 process.start()
                 processes.append(process)
                 theirs.close()  # the process holds it: its end is then seen here
@@ -76,7 +73,7 @@ def run_in_workers(
             _send(connection, busy[connection])
 
     try:
-        start(itertools.islice(waiting, jobs))
+        start(itertools.islice(waiting, workers))
         while busy:
             for connection in [c for c in wait(list(busy)) if isinstance(c, Connection)]:
                 item = busy.pop(connection)
@@ -84,17 +81,10 @@ def run_in_workers(
                     reply = connection.recv()
                 except _ENDED as error:
                     connection.close()
-                    if killed is None:
-                        msg = (
-                            "a worker process was killed, as happens where memory runs out: run "
-                            "the same command again with fewer --jobs; what is done is not done "
-                            "again"
-                        )
-                        raise DatasetError(msg) from error
-                    result = killed(item)
+                    result = result_of_killed(item, killed, error)
                     start(itertools.islice(waiting, 1))
                 else:
-                    result = _result(*reply)
+                    result = result_of(reply)
                     following = next(waiting, None)
                     if following is None:
                         connection.close()
@@ -113,13 +103,9 @@ def run_in_workers(
             process.join()
 
 
-def _send(connection: Connection, item: object) -> None:
-    with suppress(*_ENDED):  # receiving will tell
-        connection.send(item)
-
-
-def _result(result: Any, records: list[_Record]) -> Any:
-    """Log what a process logged, and give its result, or raise what it raised."""
+def result_of(reply: Reply) -> Any:
+    """Log what a worker logged, and return its result, or raise what it raised."""
+    result, records = reply
     for name, level, message in records:
         logging.getLogger(name).log(level, "%s", message)
     if isinstance(result, Exception):
@@ -127,37 +113,56 @@ def _result(result: Any, records: list[_Record]) -> Any:
     return result
 
 
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C, which a terminal sends to all: this process decides."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # started with the first process, it would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def result_of_killed(
+    item: _Item, killed: Callable[[_Item], _Result] | None, cause: BaseException
+) -> _Result:
+    """Return the result of an item whose worker was killed.
+
+    Raises:
+        WorkerError: `killed` is None.
+    """
+    if killed is None:
+        msg = (
+            "a worker process was killed, as happens where memory runs out: run the same command "
+            "again with fewer --jobs; what is done is not done again"
+        )
+        raise WorkerError(msg) from cause
+    return killed(item)
 
 
-def _work(function: Callable[[_Item], _Result], connection: Connection) -> None:
+class Worker:
+    """Applies functions in a process of its own, and keeps what they log for who asked."""
+
+    def __init__(self) -> None:
+        self._log = _Log()
+        logger = logging.getLogger("sfisep_core")
+        logger.addHandler(self._log)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+    def work(self, function: Callable[[Any], Any], item: object) -> Reply:
+        """Apply a function to an item."""
+        try:
+            result: object = function(item)
+        except Exception as error:
+            result = error
+        return result, self._log.take()
+
+
+def _send(connection: Connection, item: object) -> None:
+    with suppress(*_ENDED):  # receiving will tell
+        connection.send(item)
+
+
+def _serve(function: Callable[[_Item], _Result], connection: Connection) -> None:
     """Serve items until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
-    log = _Log()
-    logger = logging.getLogger("sfisep_core")
-    logger.addHandler(log)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    end_with_parent(patience=_ORPHAN_SECONDS)
+    worker = Worker()
     with suppress(*_ENDED):
         while True:
-            item = connection.recv()
-            try:
-                result: object = function(item)
-            except Exception as error:
-                result = error
-            connection.send((result, log.take()))
+            connection.send(worker.work(function, connection.recv()))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out: nothing is to be cut short
 
 
@@ -177,6 +182,6 @@ class _Log(logging.Handler):
         self._records.append((record.name, record.levelno, record.getMessage()))
 
     def take(self) -> list[_Record]:
-        """Give the messages since the last call."""
+        """Return the messages since the last call."""
         records, self._records = self._records, []
         return records

@@ -1,18 +1,18 @@
-"""Files to separate, each on its own: here, in several processes, or on other machines."""
+"""Separate one file as a job: what is wrong with it is part of the outcome."""
 
 import logging
 import traceback
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from sfisep_core.devices import share_one_heap
+from sfisep_core.devices import share_one_heap, threads_of_worker, worker_device
 from sfisep_core.errors import SfisepError
-from sfisep_core.foundation.workers import run_in_workers
+from sfisep_core.foundation.jobs import Execution
 from sfisep_core.separation.plan import Job, Outcome, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import Progress
@@ -32,12 +32,12 @@ def separator_for(setup: SeparatorSetup) -> Separator:
     return Separator(setup.model, setup.settings, device=setup.device, compiled=setup.compiled)
 
 
-def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
+def check_jobs(jobs: Sequence[Job], execution: Execution) -> list[Job]:
     """Refuse, before any work is done, what none of the jobs can do; share out the processor.
 
     Args:
         jobs: With the same setup.
-        processes: How many work on them at the same time.
+        execution: Where they are to run.
 
     Returns:
         The jobs as they are to be run.
@@ -50,13 +50,14 @@ def check_jobs(jobs: Sequence[Job], *, processes: int) -> list[Job]:
     separator_for.cache_clear()  # the model's file may be another one than in an earlier run
     separator = separator_for(jobs[0].setup)
     check_plan(jobs, separator.sources)
-    if processes <= 1:
+    workers = execution.workers(len(jobs))
+    if workers == 0:
         return list(jobs)
     # The device was chosen, and named in the log, once.
     setup = replace(
         jobs[0].setup,
-        device=str(separator.device),
-        threads=max(1, torch.get_num_threads() // processes),
+        device=worker_device(str(separator.device), execution),
+        threads=threads_of_worker(workers),
     )
     return [replace(job, setup=setup) for job in jobs]
 
@@ -93,22 +94,8 @@ def _unexpected(path: Path, error: Exception) -> str:
     )
 
 
-def run_in_processes(jobs: Sequence[Job], *, workers: int) -> Generator[Outcome, None, None]:
-    """Separate files in several processes, in any order.
-
-    Args:
-        jobs: The files.
-        workers: Processes.
-
-    Yields:
-        What came of each file; one whose process was killed has failed.
-    """
-    with closing(run_in_workers(run_job, jobs, jobs=workers, killed=_killed)) as work:
-        for _, outcome in work:
-            yield outcome
-
-
-def _killed(job: Job) -> Outcome:
+def killed(job: Job) -> Outcome:
+    """Describe what came of a file whose process was killed."""
     error = (
         f"{job.path}: the process that separated it was killed, as happens where memory runs out: "
         "run the same command again with fewer --jobs and --skip-existing"

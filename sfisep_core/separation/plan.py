@@ -66,14 +66,15 @@ class Outcome:
         result: What was written; None where it failed or was skipped.
         error: Why it failed; None where it did not.
         warnings: What was found on the way.
-        device: Where it was computed; of a file that was not begun, where it would have been.
+        device: Where it was computed; of a file that was not begun, where it would have been; None
+            for an input that stands for no file.
     """
 
     path: Path
     result: SeparatedFile | None
     error: str | None
-    warnings: tuple[str, ...]
-    device: str
+    warnings: tuple[str, ...] = ()
+    device: str | None = None
 
     @property
     def skipped(self) -> bool:

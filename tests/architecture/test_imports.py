@@ -41,7 +41,7 @@ ALLOWED = {
     "sfisep_core.config_values": {"sfisep_core.errors"},
     "sfisep_core.foreign": {"sfisep_core.errors"},
     "sfisep_core.foundation": {"sfisep_core.errors", "sfisep_core.wording"},
-    "sfisep_core.devices": {"sfisep_core.errors", "sfisep_core.wording"},
+    "sfisep_core.devices": _BASE,
     "sfisep_core.sfi": _BASE,
     "sfisep_core.audio": _BASE,
     "sfisep_core.models": _MODELS,

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.evaluation.pieces import Settings
 from sfisep_core.evaluation.plan import SOURCES, plan_systems
@@ -98,7 +99,12 @@ def prepare(music: Path, work: Path, material: Material) -> StemDataset:
         if not link.is_symlink():
             link.symlink_to(folder.resolve(), target_is_directory=True)
     prepared = prepare_dataset(
-        source, work / "data" / folder_name(material), container="flac", exclude=material.exclude
+        PreparationRequest(
+            source=source,
+            out=work / "data" / folder_name(material),
+            container="flac",
+            exclude=material.exclude,
+        )
     )
     if prepared.skipped:
         raise SystemExit("; ".join(f"{name}: {reason}" for name, reason in prepared.skipped))

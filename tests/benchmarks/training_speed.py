@@ -28,6 +28,7 @@ import torch
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.loader import ExampleLoader
 from sfisep_core.data.mixing import mix_batch
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
@@ -157,7 +158,7 @@ def main() -> None:
         generate_demo_corpus(
             demo, num_train=4, num_valid=1, num_test=0, seconds=20, sample_rate=44100, seed=0
         )
-        prepare_dataset(demo, data, sample_rate=32000)
+        prepare_dataset(PreparationRequest(source=demo, out=data, sample_rate=32000))
         best: dict[tuple[str, str], dict[str, float]] = {}
         for _ in range(ROUNDS):  # what else the machine does meets different rows
             for preset, name, options in rows:

@@ -31,16 +31,16 @@ OPTIONS = {
     "--int24 --float32 --clip-mode --filename --skip-existing --segment --overlap "
     "--batch-size --precision --compile --jobs --engine --shard --json --quiet",
     "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "
-    "--jobs --shard --verify --demo --tracks --seconds --seed --quiet",
+    "--jobs --engine --shard --verify --demo --tracks --seconds --seed --quiet",
     "sfisep train": "--data --out --config --set --show-config --resume --init --precision "
     "--compile --loader-workers --tensorboard --device --threads --gpus --workers --max-restarts "
     "--quiet",
     "sfisep evaluate": "--data --split --track --sr --out --model --baseline --no-native "
     "--estimates --kernel-noise --post-noise --low-rate --network --metrics --allow-upsampled "
-    "--save-estimates --segment --device --jobs --json --quiet",
+    "--save-estimates --segment --device --jobs --engine --shard --json --quiet",
     "sfisep compare-resampling": "--data --split --track --sr --out --model --name --method "
     "--kernel-noise --post-noise --low-rate --network --metrics --allow-upsampled --example "
-    "--example-sr --no-report --segment --device --jobs --json --quiet",
+    "--example-sr --no-report --segment --device --jobs --engine --shard --json --quiet",
     "sfisep env": "--json",
     "sfisep models": "",
     "sfisep models list": "--json --families",

@@ -10,6 +10,7 @@ import soundfile
 
 from sfisep_core.audio.files import read_audio
 from sfisep_core.data.demo_corpus import generate_demo_corpus
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.training.config_files import PRESETS
 
@@ -34,7 +35,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_demo_corpus(
         folder / "demo", num_train=1, num_valid=1, num_test=1, seconds=2, sample_rate=16000, seed=1
     )
-    return prepare_dataset(folder / "demo", folder / "prepared").folder
+    return prepare_dataset(
+        PreparationRequest(source=folder / "demo", out=folder / "prepared")
+    ).folder
 
 
 @pytest.mark.parametrize("preset", DEMOS)

@@ -1,5 +1,6 @@
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.remembered import find_dataset
 from sfisep_core.errors import DatasetError
 
@@ -67,12 +69,13 @@ def test_demo_options(
 
 DEFAULTS = {
     "layout": "auto",
-    "stem_map": [],
+    "stem_map": (),
     "sample_rate": None,
     "container": "wav",
     "encoding": "int16",
-    "exclude": [],
+    "exclude": (),
     "jobs": 1,
+    "engine": "local",
     "shard": None,
     "strict": False,
     "verify": False,
@@ -94,9 +97,9 @@ class FakePrepare:
         self.remembered: list[Path] = []
 
     def prepare_dataset(
-        self, source: Path, out: Path, *, progress: Callable[[object], None], **settings: object
+        self, request: PreparationRequest, *, progress: Callable[[object], None]
     ) -> SimpleNamespace:
-        self.asked.update(source=source, out=out, **settings)
+        self.asked = asdict(request)
         progress(SimpleNamespace(track="a", done=1, total=2))
         return SimpleNamespace(
             tracks=[SimpleNamespace(split=split) for split in self.splits],
@@ -121,11 +124,14 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakePrepare:
     [
         ([], {}),
         (["--sr", 8000], {"sample_rate": 8000}),
-        (["--exclude", "a:0-1", "--exclude", "a:5-6"], {"exclude": ["a:0-1", "a:5-6"]}),
-        (["--map", "vocals=a,b", "--map", "bass=c"], {"stem_map": ["vocals=a,b", "bass=c"]}),
+        (["--exclude", "a:0-1", "--exclude", "a:5-6"], {"exclude": ("a:0-1", "a:5-6")}),
+        (["--map", "vocals=a,b", "--map", "bass=c"], {"stem_map": ("vocals=a,b", "bass=c")}),
         (["--layout", "musdb18-hq"], {"layout": "musdb18-hq"}),
         (["--format", "flac", "--encoding", "int24"], {"container": "flac", "encoding": "int24"}),
-        (["-j", 4, "--shard", "2/3"], {"jobs": 4, "shard": "2/3"}),
+        (
+            ["-j", 4, "--shard", "2/3", "--engine", "ray"],
+            {"jobs": 4, "shard": "2/3", "engine": "ray"},
+        ),
         (["--strict", "--verify"], {"strict": True, "verify": True}),
     ],
 )

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from sfisep_cli.inputs import find_files
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
 from sfisep_core.pretrained import registry
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation import jobs as job_module
+from sfisep_core.separation.inputs import find_files
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.plan import SeparatorSetup
 from sfisep_core.separation.settings import MethodOptions, SeparationSettings

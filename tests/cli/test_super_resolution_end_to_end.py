@@ -11,6 +11,7 @@ import torch
 
 from sfisep_core.audio.files import read_audio
 from sfisep_core.data.demo_corpus import generate_demo_corpus
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
@@ -49,7 +50,11 @@ def data(tmp_path: Path) -> str:
         sample_rate=16000,
         seed=1,
     )
-    return str(prepare_dataset(tmp_path / "demo", tmp_path / "prepared").folder)
+    return str(
+        prepare_dataset(
+            PreparationRequest(source=tmp_path / "demo", out=tmp_path / "prepared")
+        ).folder
+    )
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from sfisep_core.data.layouts import STEMS
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 
 Signal = Callable[[int, int], npt.NDArray[np.float64]]
@@ -28,6 +29,8 @@ def make_data(tmp_path: Path) -> Callable[..., Path]:
         (tmp_path / "in/valid/tiny").mkdir(parents=True)
         for name in STEMS:
             soundfile.write(tmp_path / f"in/valid/tiny/{name}.wav", np.zeros(8), rates[0])
-        return prepare_dataset(tmp_path / "in", tmp_path / "data").folder
+        return prepare_dataset(
+            PreparationRequest(source=tmp_path / "in", out=tmp_path / "data")
+        ).folder
 
     return make

@@ -11,6 +11,7 @@ from sfisep_core.data import demo_instruments as sounds
 from sfisep_core.data import demo_players
 from sfisep_core.data.demo_corpus import STEMS, DemoProgress, generate_demo_corpus, render_track
 from sfisep_core.data.manifest import MANIFEST_NAME, read_manifest
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import ConfigError, DatasetError
 
@@ -228,7 +229,9 @@ def test_corpus_has_the_layout_and_the_exact_mixture(tmp_path: Path) -> None:
 
 def test_corpus_is_the_data_set_that_preparing_it_gives(tmp_path: Path) -> None:
     make_small(tmp_path / "demo", num_train=2)
-    prepared = prepare_dataset(tmp_path / "demo", tmp_path / "prepared")
+    prepared = prepare_dataset(
+        PreparationRequest(source=tmp_path / "demo", out=tmp_path / "prepared")
+    )
     assert read_manifest(tmp_path / "demo") == prepared.tracks
     assert [t.split for t in prepared.tracks] == ["train", "train", "valid", "test"]
     assert [t.mixture is not None for t in prepared.tracks] == [False, False, True, True]

@@ -14,8 +14,9 @@ from sfisep_core.data.layouts import (
     find_tracks,
     parse_stem_map,
 )
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.data.splits import hold_out_tracks, parse_shard, split_as_musdb18
+from sfisep_core.data.splits import hold_out_tracks, split_as_musdb18
 from sfisep_core.errors import ConfigError, DatasetError
 
 VALIDATION_TRACK = "Leaf - Summerghost"
@@ -108,7 +109,9 @@ def test_source_without_tracks(name: str, layout: Layout, message: str, tmp_path
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError) as raised:
-        prepare_dataset(tmp_path / name, tmp_path / "out", layout=layout)
+        prepare_dataset(
+            PreparationRequest(source=tmp_path / name, out=tmp_path / "out", layout=layout)
+        )
     assert str(raised.value).startswith(f"data set {tmp_path / name}: {message}: ")
     assert not (tmp_path / "out").exists()
 
@@ -261,13 +264,6 @@ def test_standard_validation_split() -> None:
     assert places(tracks)[-2:] == [f"test/{names[0]}", "test/x"]
     # What the standard split has for validation is enough.
     assert hold_out_tracks(tracks) == tracks
-
-
-def test_shards() -> None:
-    assert [parse_shard(text) for text in ("1/1", "1/3", "3/3")] == [(1, 1), (1, 3), (3, 3)]
-    for text in ("", "2", "0/2", "3/2", "1/0", "-1/2", "1/2/3", "1.0/2"):
-        with pytest.raises(ConfigError, match=f"^shard {text!r}: expected I/N"):
-            parse_shard(text)
 
 
 def test_song_that_is_named_like_a_split(tmp_path: Path) -> None:

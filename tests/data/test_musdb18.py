@@ -12,6 +12,7 @@ import yaml
 
 from sfisep_core.data import musdb18
 from sfisep_core.data.manifest import PreparedTrack
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import AudioFileError, DatasetError
 
@@ -83,7 +84,7 @@ def test_streams_are_read_in_their_order(tmp_path: Path) -> None:
     names = ("train/Leaf - Summerghost", "train/no dash")
     for name in names:
         make_stem_file(tmp_path / f"in/{name}.stem.mp4")
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert result.skipped == []
     assert [f"{track.split}/{track.name}" for track in result.tracks] == [
         "train/no dash",
@@ -94,7 +95,7 @@ def test_streams_are_read_in_their_order(tmp_path: Path) -> None:
         assert ("mixture" in track.files) == (track.split != "train")
         for stem in track.files:  # 16 bits in, lossless codec, 16 bits out
             np.testing.assert_array_equal(read(tmp_path / "out", track, stem), noise(stem))
-    again = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    again = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert (again.written, again.tracks) == (0, result.tracks)
 
 
@@ -102,7 +103,7 @@ def test_streams_are_read_in_their_order(tmp_path: Path) -> None:
 def test_aac_as_musdb18_has_it(tmp_path: Path) -> None:
     # MUSDB18 has AAC. Its last frame is padded, and the header announces another length.
     make_stem_file(tmp_path / "in/train/a.stem.mp4", codec="aac")
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert result.skipped == []
     (track,) = result.tracks
     assert FRAMES <= track.frames <= FRAMES + 2048
@@ -111,7 +112,10 @@ def test_aac_as_musdb18_has_it(tmp_path: Path) -> None:
         # Bins of 1 Hz; the amplitude of the tone is 0.1 of full scale.
         assert np.argmax(spectrum) == 1000 * (1 + musdb18.STREAMS.index(stem))
         assert spectrum.max() * 2 / RATE == pytest.approx(3276.8, rel=0.1)
-    assert prepare_dataset(tmp_path / "in", tmp_path / "out").written == 0
+    assert (
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")).written
+        == 0
+    )
 
 
 @needs_ffmpeg
@@ -136,7 +140,7 @@ def test_unusable_files_are_skipped_by_name(tmp_path: Path) -> None:
     (folder / "cut.stem.mp4").write_bytes(content[: len(content) // 2])
     (folder / "text.stem.mp4").write_text("these are the lyrics")
     (folder / "good.stem.mp4").rename(folder / f"{next(iter(musdb18.VALIDATION_TRACKS))}.stem.mp4")
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert [track.split for track in result.tracks] == ["valid"]
     reasons = dict(result.skipped)
     assert list(reasons) == ["train/cut", "train/four", "train/text"]
@@ -191,5 +195,5 @@ def test_missing_ffmpeg_is_told_before_any_work(
     (tmp_path / "in/train/a.stem.mp4").touch()
     missing = ", ".join(name for name in ("ffmpeg", "ffprobe") if name not in there)
     with pytest.raises(DatasetError, match=f"not found: {missing}: install ffmpeg"):
-        prepare_dataset(tmp_path / "in", tmp_path / "out")
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

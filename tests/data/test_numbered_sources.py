@@ -8,6 +8,7 @@ import soundfile
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.layouts import find_tracks
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import ConfigError, DatasetError
 
@@ -72,7 +73,7 @@ def test_one_split_alone_is_training_material(tmp_path: Path) -> None:
 def test_stems_are_the_sources(tmp_path: Path) -> None:
     write_split(tmp_path / "in/tr", "a", "b", sources=3)
     write_split(tmp_path / "in/cv", "c", sources=3)
-    prepared = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    prepared = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert (len(prepared.tracks), prepared.skipped, prepared.written) == (3, [], 3)
     dataset = StemDataset(tmp_path / "out", split="train", excerpt_seconds=0.5)
     assert dataset.stems == ("s1", "s2", "s3")
@@ -82,13 +83,15 @@ def test_stems_are_the_sources(tmp_path: Path) -> None:
             found = dataset.read_whole(track, stem)
             np.testing.assert_array_equal(found, samples_of(track.name, number)[None])
         assert list(track.activity) == ["s1", "s2", "s3"]
-    again = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    again = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert (again.written, again.tracks) == (0, prepared.tracks)
 
 
 def test_tracks_are_held_out_where_none_are_for_validation(tmp_path: Path) -> None:
     write_split(tmp_path / "in/tr", "a", "b", "c")
-    tracks = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    tracks = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).tracks
     assert sorted(track.split for track in tracks) == ["train", "train", "valid"]
 
 
@@ -96,17 +99,21 @@ def test_file_without_its_partner_is_named(tmp_path: Path) -> None:
     write_split(tmp_path / "in/tr", "a", "b")
     write_split(tmp_path / "in/cv", "c")
     (tmp_path / "in/tr/s2/b.wav").unlink()
-    prepared = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    prepared = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert prepared.skipped == [("train/b", "expected stems s1, s2; missing s2")]
     with pytest.raises(DatasetError, match="train/b: expected stems s1, s2; missing s2; nothing"):
-        prepare_dataset(tmp_path / "in", tmp_path / "strict", strict=True)
+        prepare_dataset(
+            PreparationRequest(source=tmp_path / "in", out=tmp_path / "strict", strict=True)
+        )
 
 
 def test_sources_of_different_lengths_are_named(tmp_path: Path) -> None:
     write_split(tmp_path / "in/tr", "a", "b")
     write_split(tmp_path / "in/cv", "c")
     soundfile.write(tmp_path / "in/tr/s2/b.wav", np.zeros(77), RATE)
-    ((name, reason),) = prepare_dataset(tmp_path / "in", tmp_path / "out").skipped
+    ((name, reason),) = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).skipped
     assert name == "train/b"
     assert "got s1 8000 Hz, 1 channels, 8000 frames; s2 8000 Hz, 1 channels, 77 frames" in reason
 
@@ -169,13 +176,15 @@ def test_no_numbered_sources(tmp_path: Path) -> None:
 def test_mapping_has_no_place_there(tmp_path: Path) -> None:
     write_split(tmp_path / "tr", "a")
     with pytest.raises(ConfigError, match="a mapping is for folders of stems, this has numbered"):
-        prepare_dataset(tmp_path, tmp_path / "out", stem_map=["vocals=s1"])
+        prepare_dataset(
+            PreparationRequest(source=tmp_path, out=tmp_path / "out", stem_map=["vocals=s1"])
+        )
 
 
 def test_tracks_of_two_kinds_are_refused(tmp_path: Path) -> None:
     for sources in (2, 3):
         write_split(tmp_path / f"{sources}/tr", f"of {sources}", sources=sources)
-        prepare_dataset(tmp_path / f"{sources}", tmp_path / "out")
+        prepare_dataset(PreparationRequest(source=tmp_path / f"{sources}", out=tmp_path / "out"))
     message = r"expected tracks of one kind, got s1, s2 in of 2 and s1, s2, s3 in of 3: prepare"
     with pytest.raises(DatasetError, match=message):
         StemDataset(tmp_path / "out", split="train", excerpt_seconds=None)

@@ -14,7 +14,8 @@ from sfisep_core.audio.files import read_audio
 from sfisep_core.data.exclusions import parse_exclusions
 from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.manifest import MANIFEST_NAME, PreparedTrack, read_manifest
-from sfisep_core.data.prepare import PrepareProgress, prepare_dataset
+from sfisep_core.data.preparation import PreparationRequest, PrepareProgress
+from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import ConfigError, DatasetError
 
 RATE = 8000
@@ -51,7 +52,7 @@ def touch_stems(folder: Path, *file_names: str) -> None:
 def test_samples_and_manifest(tmp_path: Path) -> None:
     write_track(tmp_path / "in/train/song", seed=1)
     write_track(tmp_path / "in/test/song", seed=2, frames=2 * RATE + 1)
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert result.skipped == []
     assert result.folder == tmp_path / "out"
     assert read_manifest(tmp_path / "out") == result.tracks
@@ -74,7 +75,9 @@ def test_activity_is_the_rms_of_every_whole_second(tmp_path: Path) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 440 * time) * (time >= 1)
     for stem in STEMS:
         soundfile.write(tmp_path / f"in/song/{stem}.wav", tone, RATE, subtype="FLOAT")
-    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    (track,) = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).tracks
     assert track.channels == 1
     for stem in STEMS:
         assert track.activity[stem] == [0.0, pytest.approx(0.5 / math.sqrt(2), abs=1e-5)]
@@ -89,7 +92,7 @@ def test_formats_may_be_mixed(last: str, tmp_path: Path) -> None:
     for number, (stem, suffix) in enumerate(kinds.items()):
         opus = {"format": "OGG", "subtype": "OPUS"} if suffix == ".opus" else {}
         soundfile.write(folder / f"{stem}{suffix}", noise(number), sample_rate, **opus)
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert result.skipped == []
     (track,) = result.tracks
     for number, stem in enumerate(STEMS):
@@ -107,7 +110,9 @@ def test_resampling_keeps_tone_and_length(target: int, frames: int, tmp_path: Pa
     for stem in STEMS:
         tone = 0.5 * np.sin(2 * np.pi * 440 * time)
         soundfile.write(tmp_path / f"in/song/{stem}.wav", tone, RATE, subtype="FLOAT")
-    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out", sample_rate=target).tracks
+    (track,) = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", sample_rate=target)
+    ).tracks
     assert (track.sample_rate, track.frames) == (target, frames)
     written, rate = read_audio(tmp_path / "out" / track.stems["bass"])
     assert (rate, written.shape) == (target, (1, frames))
@@ -136,7 +141,9 @@ def test_exclusions_cut_at_exact_frames(
     write_track(tmp_path / "in/song", frames=4 * RATE)
     write_track(tmp_path / "in/untouched", seed=5, frames=4 * RATE)
     exclude = [f"song:{text}" for text in ranges]
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out", exclude=exclude)
+    result = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", exclude=exclude)
+    )
     expected = [f"train/song.{number}" for number in range(1, len(spans) + 1)]
     assert names(result.tracks) == [*expected, "valid/untouched"]
     assert result.skipped == []
@@ -158,7 +165,9 @@ def test_other_exclusions_cut_a_track_anew(tmp_path: Path) -> None:
         "song:0-3": [("other", 16000), ("song.1", 8000)],
     }
     for exclusion in [*cuts, ""]:
-        result = prepare_dataset(source, out, exclude=[exclusion] if exclusion else [])
+        result = prepare_dataset(
+            PreparationRequest(source=source, out=out, exclude=[exclusion] if exclusion else [])
+        )
         assert sorted((track.name, track.frames) for track in result.tracks) == cuts[exclusion]
         assert read_manifest(out) == result.tracks
     written, _ = soundfile.read(out / "train/song/vocals.wav", dtype="int16")
@@ -176,7 +185,9 @@ def test_second_call_writes_nothing(tmp_path: Path) -> None:
 
     def prepare() -> list[PreparedTrack]:
         return prepare_dataset(
-            tmp_path / "in", tmp_path / "out", sample_rate=11025, exclude=["b:0.5-1"]
+            PreparationRequest(
+                source=tmp_path / "in", out=tmp_path / "out", sample_rate=11025, exclude=["b:0.5-1"]
+            )
         ).tracks
 
     first, before = prepare(), state_of(tmp_path / "out")
@@ -190,11 +201,13 @@ def test_what_is_missing_is_done(tmp_path: Path) -> None:
     write_track(tmp_path / "in/train/a")
     write_track(tmp_path / "in/train/b", seed=1)
     write_track(tmp_path / "in/valid/v", seed=3)
-    tracks = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    tracks = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).tracks
     before = state_of(tmp_path / "out/train/a")
     (tmp_path / "out/train/b/bass.wav").unlink()
     write_track(tmp_path / "in/train/c", seed=2)
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert sorted(names(result.tracks)) == ["train/a", "train/b", "train/c", "valid/v"]
     assert all(track in result.tracks for track in tracks)
     assert state_of(tmp_path / "out/train/a") == before
@@ -203,8 +216,10 @@ def test_what_is_missing_is_done(tmp_path: Path) -> None:
 
 def test_other_rate_prepares_anew(tmp_path: Path) -> None:
     write_track(tmp_path / "in/a")
-    prepare_dataset(tmp_path / "in", tmp_path / "out")
-    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out", sample_rate=4000).tracks
+    prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
+    (track,) = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", sample_rate=4000)
+    ).tracks
     assert (track.sample_rate, track.frames) == (4000, 8000)
 
 
@@ -212,11 +227,11 @@ def test_two_sources_into_one_folder(tmp_path: Path) -> None:
     write_track(tmp_path / "one/a")
     write_track(tmp_path / "one/b", seed=1)
     write_track(tmp_path / "two/valid/a", seed=2)
-    prepare_dataset(tmp_path / "one", tmp_path / "out")
-    result = prepare_dataset(tmp_path / "two", tmp_path / "out")
+    prepare_dataset(PreparationRequest(source=tmp_path / "one", out=tmp_path / "out"))
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "two", out=tmp_path / "out"))
     assert names(result.tracks) == ["train/a", "valid/a", "valid/b"]
     before = state_of(tmp_path / "out")
-    again = prepare_dataset(tmp_path / "one", tmp_path / "out")
+    again = prepare_dataset(PreparationRequest(source=tmp_path / "one", out=tmp_path / "out"))
     assert again == replace(result, written=0)
     assert state_of(tmp_path / "out") == before
 
@@ -225,9 +240,9 @@ def test_two_recordings_of_one_name_are_not_taken_for_each_other(tmp_path: Path)
     write_track(tmp_path / "one/song")
     write_track(tmp_path / "two/song", seed=1)  # same length, other music
     write_track(tmp_path / "two/tune", seed=2)
-    prepare_dataset(tmp_path / "one", tmp_path / "out")
+    prepare_dataset(PreparationRequest(source=tmp_path / "one", out=tmp_path / "out"))
     before = state_of(tmp_path / "out/train/song")
-    result = prepare_dataset(tmp_path / "two", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "two", out=tmp_path / "out"))
     assert names(result.tracks) == ["train/song", "valid/tune"]
     assert result.skipped == [
         (
@@ -243,7 +258,11 @@ def test_two_recordings_of_one_name_are_not_taken_for_each_other(tmp_path: Path)
 def test_unknown_track_in_an_exclusion(tmp_path: Path) -> None:
     write_track(tmp_path / "in/song")
     with pytest.raises(DatasetError, match=r"^exclusion of 'sung': no such track in "):
-        prepare_dataset(tmp_path / "in", tmp_path / "out", exclude=["song:0-1", "sung:0-1"])
+        prepare_dataset(
+            PreparationRequest(
+                source=tmp_path / "in", out=tmp_path / "out", exclude=["song:0-1", "sung:0-1"]
+            )
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -281,7 +300,7 @@ def test_corrupt_manifest_is_refused_and_left_alone(
     manifest = tmp_path / "out" / MANIFEST_NAME
     manifest.write_bytes(content)
     with pytest.raises(DatasetError, match=f"^{re.escape(str(manifest))}: {re.escape(message)}"):
-        prepare_dataset(tmp_path / "in", tmp_path / "out")
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert state_of(tmp_path / "out").keys() == {manifest}
     assert manifest.read_bytes() == content
 
@@ -298,7 +317,7 @@ def test_folder_that_cannot_be_made(name: str, reason: str, tmp_path: Path) -> N
     write_track(tmp_path / "in/song")
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError) as raised:
-        prepare_dataset(tmp_path / "in", tmp_path / name)
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / name))
     assert str(raised.value) == (
         f"data set {tmp_path / name}: cannot be made: {reason}; choose another --out"
     )
@@ -308,14 +327,16 @@ def test_progress_after_every_track(tmp_path: Path) -> None:
     write_track(tmp_path / "in/a")
     touch_stems(tmp_path / "in/b", "vocals.wav")
     reports: list[PrepareProgress] = []
-    prepare_dataset(tmp_path / "in", tmp_path / "out", progress=reports.append)
+    prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"), progress=reports.append
+    )
     # What names alone show to be unusable counts as done from the start.
     assert reports == [PrepareProgress("", 1, 2), PrepareProgress("a", 2, 2)]
 
 
 def test_manifest_is_readable_json_without_absolute_paths(tmp_path: Path) -> None:
     write_track(tmp_path / "in/song")
-    prepare_dataset(tmp_path / "in", tmp_path / "out")
+    prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     text = (tmp_path / "out" / MANIFEST_NAME).read_text(encoding="utf-8")
     assert json.loads(text)["version"] == 2
     assert str(tmp_path) not in text
@@ -326,7 +347,7 @@ def test_unusable_validation_tracks_do_not_count(tmp_path: Path) -> None:
         write_track(tmp_path / "in/train" / name)
     write_track(tmp_path / "in/valid/broken")
     (tmp_path / "in/valid/broken/drums.wav").unlink()
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert sorted(track.split for track in result.tracks) == ["train", "valid"]
     assert [name for name, _ in result.skipped] == ["valid/broken"]
 
@@ -335,10 +356,16 @@ def test_tracks_with_exclusions_are_not_held_out(tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_track(tmp_path / "in" / name, frames=4 * RATE)
     drawn = [
-        t for t in prepare_dataset(tmp_path / "in", tmp_path / "1").tracks if t.split == "valid"
+        t
+        for t in prepare_dataset(
+            PreparationRequest(source=tmp_path / "in", out=tmp_path / "1")
+        ).tracks
+        if t.split == "valid"
     ]
     exclude = [f"{drawn[0].name}:0-1"]
-    tracks = prepare_dataset(tmp_path / "in", tmp_path / "2", exclude=exclude).tracks
+    tracks = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "2", exclude=exclude)
+    ).tracks
     held_out = [track.name for track in tracks if track.split == "valid"]
     assert len(held_out) == 1
     assert held_out[0] != drawn[0].name
@@ -346,7 +373,7 @@ def test_tracks_with_exclusions_are_not_held_out(tmp_path: Path) -> None:
 
 def test_manifest_of_other_types_is_refused(tmp_path: Path) -> None:
     write_track(tmp_path / "in/a")
-    prepare_dataset(tmp_path / "in", tmp_path / "out")
+    prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     path = tmp_path / "out/manifest.json"
     text = path.read_text(encoding="utf-8")
     bass = '"bass": "train/a/bass.wav"'
@@ -373,7 +400,9 @@ def test_manifest_of_other_types_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["/abs/x", "../../x", "..", ".", "", "a/b", "a\0b"])
 def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
     write_track(tmp_path / "in/song")
-    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    (track,) = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).tracks
     path = tmp_path / "out" / MANIFEST_NAME
     content = json.loads(path.read_text())
     bass = track.stems["bass"]

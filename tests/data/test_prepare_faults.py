@@ -11,6 +11,7 @@ import soundfile
 
 from sfisep_core.data.layouts import STEMS, SourceFile, SourceTrack
 from sfisep_core.data.manifest import read_manifest
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.data.track_plan import TrackJob
 from sfisep_core.data.track_preparation import prepare_track
@@ -129,7 +130,7 @@ def test_faulty_track(spoil: Callable[[Path], None], tmp_path: Path) -> None:
         write_track(source / name)
     spoil(source / "train/song")
 
-    result = prepare_dataset(source, out)
+    result = prepare_dataset(PreparationRequest(source=source, out=out))
     assert [track.name for track in result.tracks] == ["a good one", "v"]
     assert read_manifest(out) == result.tracks
     ((name, reason),) = result.skipped
@@ -139,7 +140,7 @@ def test_faulty_track(spoil: Callable[[Path], None], tmp_path: Path) -> None:
     assert not list(out.glob("train/song/*"))
 
     with pytest.raises(DatasetError) as raised:
-        prepare_dataset(source, tmp_path / "strict", strict=True)
+        prepare_dataset(PreparationRequest(source=source, out=tmp_path / "strict", strict=True))
     assert str(raised.value) == (
         f"train/song: {reason}; nothing further is prepared, as --strict asks"
     )
@@ -163,7 +164,9 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return read(path)
 
     monkeypatch.setattr(Path, "is_file", is_file)
-    ((name, reason),) = prepare_dataset(tmp_path / "in", tmp_path / "out").skipped
+    ((name, reason),) = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).skipped
     assert name == "train/song"
     assert "drums.wav'" in reason
     assert "Permission denied" in reason
@@ -171,9 +174,11 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_fault_of_a_track_that_is_prepared_leaves_what_is_there(tmp_path: Path) -> None:
     write_track(tmp_path / "in/song")
-    (track,) = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    (track,) = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).tracks
     shorten(tmp_path / "in/song")
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert [name for name, _ in result.skipped] == ["train/song"]
     assert result.tracks == [track]
     assert (tmp_path / "out" / track.stems["drums"]).is_file()
@@ -187,7 +192,7 @@ def test_source_files_that_are_devices_or_pipes_are_faults(tmp_path: Path) -> No
     (tmp_path / "in/device/bass.wav").symlink_to("/dev/zero")
     (tmp_path / "in/pipe/bass.wav").unlink()
     os.mkfifo(tmp_path / "in/pipe/bass.wav")
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    result = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert [track.name for track in result.tracks] == ["good"]
     assert len(result.skipped) == 2
     assert all("found no regular file" in reason for _, reason in result.skipped)
@@ -218,7 +223,9 @@ def test_two_tracks_that_would_get_one_name(tmp_path: Path) -> None:
     for path in ("train/a", "train/b", "train/b.2", "valid/c", "val/c"):
         write_track(tmp_path / "in" / path)
     exclude = ["b:0.5-1"]
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out", exclude=exclude, jobs=2)
+    result = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", exclude=exclude, jobs=2)
+    )
     names = [f"{track.split}/{track.name}" for track in result.tracks]
     assert names == ["train/a", "train/b.1", "train/b.2", "valid/c"]
     assert [name for name, _ in result.skipped] == ["train/b.2", "valid/c"]
@@ -229,7 +236,7 @@ def test_two_tracks_that_would_get_one_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"jobs": 0}, "expected --jobs of 1 or more, got 0"),
+        ({"jobs": 0}, "jobs: expected 1 or more at the same time, got 0"),
         ({"shard": "3/2"}, "expected I/N"),
         ({"stem_map": ["x=y"]}, "expected STEM=NAME"),
         ({"container": "flac", "encoding": "float32"}, "expected int16 or int24 in FLAC"),
@@ -241,14 +248,16 @@ def test_settings_are_checked_before_any_work(
 ) -> None:
     write_track(tmp_path / "in/song")
     with pytest.raises(ConfigError, match=message):
-        prepare_dataset(tmp_path / "in", tmp_path / "out", **settings)  # type: ignore[arg-type]
+        prepare_dataset(
+            PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", **settings)
+        )  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
 def test_source_is_never_written_over(tmp_path: Path) -> None:
     write_track(tmp_path / "in/train/song")
     with pytest.raises(ConfigError, match="--out would write over the source files"):
-        prepare_dataset(tmp_path / "in", tmp_path / "in/train/..")
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "in/train/.."))
     assert {path.name for path in (tmp_path / "in").iterdir()} == {"train"}
 
 
@@ -257,7 +266,7 @@ def test_source_inside_the_prepared_splits_is_never_written_over(tmp_path: Path)
     write_track(out / "train/song")
     before = (out / "train/song/vocals.wav").read_bytes()
     with pytest.raises(ConfigError, match="would write over the source files"):
-        prepare_dataset(out / "train", out)
+        prepare_dataset(PreparationRequest(source=out / "train", out=out))
     assert (out / "train/song/vocals.wav").read_bytes() == before
 
 
@@ -265,7 +274,7 @@ def test_folder_with_files_of_others_is_not_written_to(tmp_path: Path) -> None:
     write_track(tmp_path / "in/song")
     write_track(tmp_path / "out/train/song")
     with pytest.raises(DatasetError, match="expected an empty folder or a prepared data set, fo"):
-        prepare_dataset(tmp_path / "in", tmp_path / "out")
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["train"]
 
 
@@ -275,10 +284,10 @@ def test_tracks_that_are_gone_from_the_source_are_named(
     source, out = tmp_path / "in", tmp_path / "out"
     for name in ("train/a", "train/b", "valid/c"):
         write_track(source / name)
-    prepare_dataset(source, out)
+    prepare_dataset(PreparationRequest(source=source, out=out))
     (source / "train/b").rename(source / "train/b2")
     with caplog.at_level("WARNING"):
-        prepare_dataset(source, out)
+        prepare_dataset(PreparationRequest(source=source, out=out))
     assert any("no longer there, or renamed: b; what was prepared" in m for m in caplog.messages)
 
 
@@ -287,15 +296,15 @@ def test_data_set_without_validation_is_warned_of(
 ) -> None:
     write_track(tmp_path / "in/song")
     with caplog.at_level("WARNING"):
-        prepare_dataset(tmp_path / "in", tmp_path / "out")
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert any("no track is left to validate on" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize("content", ['{"a": {"origin": 1}}', '{"a": 5}', "[]", "null"])
 def test_damaged_memory_of_sources_only_costs_time(content: str, tmp_path: Path) -> None:
     write_track(tmp_path / "in/song")
-    first = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    first = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     (tmp_path / "out/.sources.json").write_text(content)
-    again = prepare_dataset(tmp_path / "in", tmp_path / "out")
+    again = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert again.tracks == first.tracks
     assert not again.skipped

@@ -12,6 +12,7 @@ import soundfile
 
 from sfisep_core.audio.files import read_audio
 from sfisep_core.data.layouts import STEMS
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 
 RATE = 8000
@@ -42,7 +43,9 @@ def test_mapped_files_are_summed(tmp_path: Path) -> None:
     write(tmp_path / "in/a", lead=1, backing=2, choir=3, drums=4, bass=5, guitar=6, piano=7)
     write(tmp_path / "in/b", lead=11, drums=14, bass=15, other=18, piano=17)
     stem_map = ["vocals=lead,backing,choir", "other=guitar,piano,other"]
-    tracks = prepare_dataset(tmp_path / "in", tmp_path / "out", stem_map=stem_map).tracks
+    tracks = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", stem_map=stem_map)
+    ).tracks
     expected = {
         "a": {"vocals": (1, 2, 3), "drums": (4,), "bass": (5,), "other": (6, 7)},
         "b": {"vocals": (11,), "drums": (14,), "bass": (15,), "other": (17, 18)},
@@ -57,8 +60,14 @@ def test_mapped_files_are_summed(tmp_path: Path) -> None:
 
 def test_another_mapping_prepares_anew(tmp_path: Path) -> None:
     write(tmp_path / "in/a", vocals=1, backing=2, drums=3, bass=4, other=5)
-    (first,) = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out", stem_map=["vocals=vocals,backing"])
+    (first,) = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).tracks
+    result = prepare_dataset(
+        PreparationRequest(
+            source=tmp_path / "in", out=tmp_path / "out", stem_map=["vocals=vocals,backing"]
+        )
+    )
     assert (result.written, result.skipped, len(result.tracks)) == (1, [], 1)
     (second,) = result.tracks
     changed = [stem for stem in STEMS if first.sha256[stem] != second.sha256[stem]]
@@ -70,7 +79,9 @@ def test_given_mixture_is_kept_for_what_is_not_trained_on(tmp_path: Path) -> Non
         write_track(tmp_path / "in" / path)
         write(tmp_path / "in" / path, mixture=9)
     write_track(tmp_path / "in/test/d")
-    tracks = prepare_dataset(tmp_path / "in", tmp_path / "out").tracks
+    tracks = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out")
+    ).tracks
     assert [track.mixture for track in tracks] == [
         None,
         "valid/b/mixture.wav",
@@ -94,7 +105,9 @@ def test_given_mixture_follows_cuts_and_rate(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "in/test/c/mixture.wav", tone, RATE, subtype="FLOAT")
     exclude = ["c:0.25-0.5"]
     tracks = prepare_dataset(
-        tmp_path / "in", tmp_path / "out", sample_rate=2 * RATE, exclude=exclude
+        PreparationRequest(
+            source=tmp_path / "in", out=tmp_path / "out", sample_rate=2 * RATE, exclude=exclude
+        )
     ).tracks
     assert [(track.name, track.frames) for track in tracks] == [
         ("c.1", RATE // 2),
@@ -122,7 +135,7 @@ def test_mixture_that_is_not_the_sum_is_told(
         path = tmp_path / "in/train" / name / "mixture.wav"
         soundfile.write(path, mixture, RATE, subtype="FLOAT")
     with caplog.at_level(logging.WARNING):
-        prepare_dataset(tmp_path / "in", tmp_path / "out")
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     if level is None:
         assert caplog.messages == []
         return
@@ -132,7 +145,7 @@ def test_mixture_that_is_not_the_sum_is_told(
         "given mixture"
     ]
     caplog.clear()
-    prepare_dataset(tmp_path / "in", tmp_path / "out")
+    prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert caplog.messages == []
 
 
@@ -154,7 +167,9 @@ def test_formats(container: str, encoding: str, subtype: str, step: float, tmp_p
         exact *= 4  # which only this format can hold
     soundfile.write(tmp_path / "in/song/bass.wav", exact, RATE, subtype="FLOAT")
     settings = {"container": container, "encoding": encoding}
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out", **settings)  # type: ignore[arg-type]
+    result = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", **settings)
+    )  # type: ignore[arg-type]
     (track,) = result.tracks
     assert track.encoding == encoding
     assert track.stems["bass"] == f"train/song/bass.{container}"
@@ -165,13 +180,17 @@ def test_formats(container: str, encoding: str, subtype: str, step: float, tmp_p
     np.testing.assert_array_equal(
         read_audio(tmp_path / "out" / track.stems["drums"])[0].T * 32768, noise(2)
     )
-    again = prepare_dataset(tmp_path / "in", tmp_path / "out", **settings)  # type: ignore[arg-type]
+    again = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", **settings)
+    )  # type: ignore[arg-type]
     assert again.written == 0
 
 
 def test_other_encoding_prepares_anew(tmp_path: Path) -> None:
     write_track(tmp_path / "in/song")
-    prepare_dataset(tmp_path / "in", tmp_path / "out")
-    result = prepare_dataset(tmp_path / "in", tmp_path / "out", encoding="int24")
+    prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
+    result = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", encoding="int24")
+    )
     assert (result.written, result.tracks[0].encoding) == (1, "int24")
     assert soundfile.info(tmp_path / "out/train/song/bass.wav").subtype == "PCM_24"

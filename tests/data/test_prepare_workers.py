@@ -18,9 +18,9 @@ import soundfile
 
 from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.manifest import MANIFEST_NAME, read_existing, read_manifest
-from sfisep_core.data.prepare import PrepareProgress, prepare_dataset
-from sfisep_core.errors import ConfigError, DatasetError
-from sfisep_core.foundation.workers import run_in_workers
+from sfisep_core.data.preparation import PreparationRequest, PrepareProgress
+from sfisep_core.data.prepare import prepare_dataset
+from sfisep_core.errors import DatasetError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RATE = 8000
@@ -45,7 +45,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed")
-    assert prepare_dataset(source, out, **SETTINGS).written == len(TRACKS)
+    assert prepare_dataset(PreparationRequest(source=source, out=out, **SETTINGS)).written == len(
+        TRACKS
+    )
     return contents(out)
 
 
@@ -59,13 +61,18 @@ def test_jobs_make_what_one_makes(
     source: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
     reports: list[PrepareProgress] = []
-    result = prepare_dataset(source, tmp_path, jobs=3, progress=reports.append, **SETTINGS)
+    result = prepare_dataset(
+        PreparationRequest(source=source, out=tmp_path, jobs=3, **SETTINGS), progress=reports.append
+    )
     assert (result.written, result.skipped) == (len(TRACKS), [])
     assert contents(tmp_path) == undisturbed
     assert [(report.done, report.total) for report in reports] == [(n, 6) for n in range(7)]
     names = sorted(path.partition("/")[2] for path in TRACKS)
     assert sorted(report.track for report in reports[1:]) == names
-    assert prepare_dataset(source, tmp_path, jobs=3, **SETTINGS).written == 0
+    assert (
+        prepare_dataset(PreparationRequest(source=source, out=tmp_path, jobs=3, **SETTINGS)).written
+        == 0
+    )
 
 
 def test_shards_at_the_same_time_make_what_one_run_makes(
@@ -74,7 +81,9 @@ def test_shards_at_the_same_time_make_what_one_run_makes(
     written: dict[str, int] = {}
 
     def prepare(shard: str) -> None:
-        written[shard] = prepare_dataset(source, tmp_path, shard=shard, **SETTINGS).written
+        written[shard] = prepare_dataset(
+            PreparationRequest(source=source, out=tmp_path, shard=shard, **SETTINGS)
+        ).written
 
     threads = [threading.Thread(target=prepare, args=(f"{n}/4",)) for n in (4, 3, 2, 1)]
     for thread in threads:
@@ -83,7 +92,7 @@ def test_shards_at_the_same_time_make_what_one_run_makes(
         thread.join()
     assert written == {"1/4": 2, "2/4": 2, "3/4": 1, "4/4": 1}
     assert contents(tmp_path) == undisturbed
-    assert prepare_dataset(source, tmp_path, **SETTINGS).written == 0
+    assert prepare_dataset(PreparationRequest(source=source, out=tmp_path, **SETTINGS)).written == 0
 
 
 def test_held_out_tracks_do_not_depend_on_the_shard(tmp_path: Path) -> None:
@@ -92,9 +101,13 @@ def test_held_out_tracks_do_not_depend_on_the_shard(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         for stem in STEMS:
             soundfile.write(folder / f"{stem}.wav", np.full(100, 0.1 * number), RATE)
-    whole = prepare_dataset(tmp_path / "in", tmp_path / "whole").tracks
+    whole = prepare_dataset(
+        PreparationRequest(source=tmp_path / "in", out=tmp_path / "whole")
+    ).tracks
     for shard in ("2/3", "1/3", "3/3"):
-        shards = prepare_dataset(tmp_path / "in", tmp_path / "shards", shard=shard).tracks
+        shards = prepare_dataset(
+            PreparationRequest(source=tmp_path / "in", out=tmp_path / "shards", shard=shard)
+        ).tracks
     assert shards == whole
     assert {track.split for track in whole} == {"train", "valid"}
 
@@ -108,7 +121,7 @@ def test_warnings_of_the_processes_are_shown_by_the_main_one(
         for stem in STEMS:
             soundfile.write(folder / f"{stem}.wav", np.full(RATE, 1.5), RATE, subtype="FLOAT")
     with caplog.at_level(logging.WARNING):
-        prepare_dataset(tmp_path / "in", tmp_path / "out", jobs=2)
+        prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out", jobs=2))
     starts = sorted(message.partition(" and is clipped")[0] for message in caplog.messages)
     assert starts == [f"track {name} exceeds full scale (1.0)" for name in ("a", "b")]
     assert capfd.readouterr().err == ""
@@ -123,44 +136,13 @@ def test_strict_ends_the_processes(source: Path, tmp_path: Path) -> None:
     for stem in STEMS:
         (broken / f"{stem}.wav").write_text("no audio")
     with pytest.raises(DatasetError, match=r"^train/0 broken: .*; nothing further is prepared"):
-        prepare_dataset(tmp_path / "in", tmp_path / "out", strict=True, jobs=2, **SETTINGS)
+        prepare_dataset(
+            PreparationRequest(
+                source=tmp_path / "in", out=tmp_path / "out", strict=True, jobs=2, **SETTINGS
+            )
+        )
     assert len(read_existing(tmp_path / "out")) < len(TRACKS)
     assert [name for name in contents(tmp_path / "out") if ".part" in name] == []
-
-
-def square_or_fail(number: int) -> int:
-    if number < 0:
-        msg = f"expected 0 or more, got {number}"
-        raise ConfigError(msg)
-    return number**2
-
-
-def die(number: int) -> int:
-    if number == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-@pytest.mark.parametrize(("jobs", "items"), [(1, 3), (2, 5), (9, 2)])
-def test_every_item_is_worked_on_once(jobs: int, items: int) -> None:
-    found = list(run_in_workers(square_or_fail, range(items), jobs=jobs))
-    assert sorted(found) == [(n, n**2) for n in range(items)]
-    assert list(run_in_workers(square_or_fail, [], jobs=jobs)) == []
-
-
-def test_exception_of_a_process_arrives() -> None:
-    with pytest.raises(ConfigError, match="expected 0 or more, got -3"):
-        list(run_in_workers(square_or_fail, [-3, -3], jobs=2))
-
-
-def test_process_that_is_killed_is_told() -> None:
-    with pytest.raises(DatasetError, match="a worker process was killed, as happens where memory"):
-        list(run_in_workers(die, [1, 2, 3], jobs=2))
-
-
-def test_others_go_on_where_one_is_killed() -> None:
-    found = run_in_workers(die, range(6), jobs=2, killed=lambda number: -number)
-    assert sorted(found) == [(n, -n if n == 1 else n) for n in range(6)]
 
 
 def start(source: Path, out: Path, *options: str) -> subprocess.Popen[str]:
@@ -274,7 +256,7 @@ def test_tracks_are_known_as_soon_as_they_are_done(source: Path, tmp_path: Path)
         sizes.append(len(read_existing(tmp_path)))
         assert not (tmp_path / MANIFEST_NAME).exists()  # written once, at the end
 
-    prepare_dataset(source, tmp_path, progress=look, **SETTINGS)
+    prepare_dataset(PreparationRequest(source=source, out=tmp_path, **SETTINGS), progress=look)
     assert sizes == [0, 1, 3, 4, 5, 6, 7]
     assert (tmp_path / MANIFEST_NAME).is_file()
     assert not list(tmp_path.glob(".*.jsonl"))
@@ -286,11 +268,13 @@ def test_finished_tracks_of_a_killed_run_are_neither_lost_nor_made_again(
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
+        "from sfisep_core.data.preparation import PreparationRequest\n"
         "from sfisep_core.data.prepare import prepare_dataset\n"
         "def die(progress):\n"
         "    if progress.done == 4: os._exit(9)\n"
         "source, out = map(Path, sys.argv[1:])\n"
-        f"prepare_dataset(source, out, progress=die, **{SETTINGS!r})\n"
+        f"request = PreparationRequest(source=source, out=out, **{SETTINGS!r})\n"
+        "prepare_dataset(request, progress=die)\n"
     )
     arguments = [sys.executable, "-c", program, str(source), str(tmp_path)]
     assert subprocess.run(arguments, cwd=REPOSITORY, check=False).returncode == 9
@@ -298,6 +282,6 @@ def test_finished_tracks_of_a_killed_run_are_neither_lost_nor_made_again(
     known = read_manifest(tmp_path)
     assert len(known) == 5
     before = [(tmp_path / file).stat().st_ino for t in known for file in t.files.values()]
-    assert prepare_dataset(source, tmp_path, **SETTINGS).written == 2
+    assert prepare_dataset(PreparationRequest(source=source, out=tmp_path, **SETTINGS)).written == 2
     assert [(tmp_path / file).stat().st_ino for t in known for file in t.files.values()] == before
     assert contents(tmp_path) == undisturbed

@@ -9,6 +9,7 @@ import torch
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.layouts import STEMS
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.native import save_model
@@ -35,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place.mkdir(parents=True)
         for name, stem in zip(STEMS, stems_of(track), strict=True):
             soundfile.write(place / f"{name}.wav", stem.T, SAMPLE_RATE, subtype="PCM_16")
-    return prepare_dataset(folder / "in", folder / "data").folder
+    return prepare_dataset(PreparationRequest(source=folder / "in", out=folder / "data")).folder
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.study import ScoreKey
 from sfisep_core.evaluation.systems import System, load
 from sfisep_core.evaluation.tables import collect
+from sfisep_core.foundation.jobs import Execution
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.native import load_model, save_model
@@ -46,7 +47,7 @@ def run(dataset: StemDataset, tmp_path: Path) -> Evaluate:
             sources=SOURCES,
             out=tmp_path / "out",
             settings=Settings(**settings),
-            jobs=jobs,
+            execution=Execution(jobs=jobs),
         )
 
     return run

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.evaluation.improvement import filtered_sdr, improvement_scores, si_snr
 from sfisep_core.evaluation.metrics import IMPROVEMENT_METRICS
@@ -103,7 +104,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> StemDataset:
         path = folder / f"in/tt/{name}/sentence {track}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, samples_of(track)[number], RATE, subtype="PCM_16")
-    prepared = prepare_dataset(folder / "in", folder / "data").folder
+    prepared = prepare_dataset(PreparationRequest(source=folder / "in", out=folder / "data")).folder
     return StemDataset(prepared, split="test", excerpt_seconds=None)
 
 

@@ -7,6 +7,7 @@ import soundfile
 from sfisep_core.audio.resample import resample
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.layouts import STEMS
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import DatasetError
 from sfisep_core.evaluation.signals import read_signals
@@ -38,7 +39,7 @@ def with_mixture(tmp_path: Path) -> StemDataset:
     folder.mkdir(parents=True)
     for number, name in enumerate((*STEMS, "mixture")):
         soundfile.write(folder / f"{name}.wav", np.full((800, 2), (number + 1) / 16), 8000)
-    data = prepare_dataset(tmp_path / "in", tmp_path / "data").folder
+    data = prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "data")).folder
     return StemDataset(data, split="test", excerpt_seconds=None)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.mixing import MixingConfig
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from sfisep_core.models.registry import build_model
@@ -70,7 +71,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sample_rate=RATE,
         seed=0,
     )
-    return prepare_dataset(folder / "demo", folder / "prepared").folder
+    return prepare_dataset(
+        PreparationRequest(source=folder / "demo", out=folder / "prepared")
+    ).folder
 
 
 def events(out: Path, kind: str) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import soundfile
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sfisep_core.data.demo_corpus import generate_demo_corpus
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import ConfigError
 from sfisep_core.foundation.interrupts import StoppedBySignal
@@ -27,7 +28,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_demo_corpus(
         folder / "demo", num_train=1, num_valid=2, num_test=0, seconds=2, sample_rate=8000, seed=0
     )
-    return prepare_dataset(folder / "demo", folder / "prepared").folder
+    return prepare_dataset(
+        PreparationRequest(source=folder / "demo", out=folder / "prepared")
+    ).folder
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sfisep_core.data.demo_corpus import generate_demo_corpus
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.training.config import TrainingConfig, load_config
 from sfisep_core.training.config_files import PRESETS
@@ -32,7 +33,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sample_rate=8000,
         seed=3,
     )
-    return prepare_dataset(folder / "demo", folder / "prepared").folder
+    return prepare_dataset(
+        PreparationRequest(source=folder / "demo", out=folder / "prepared")
+    ).folder
 
 
 def one_batch(config: TrainingConfig, **changes: Any) -> TrainingConfig:

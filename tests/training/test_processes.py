@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from sfisep_core.data.demo_corpus import generate_demo_corpus
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.training.checkpoint import load_checkpoint
 
@@ -65,7 +66,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate_demo_corpus(
         folder / "demo", num_train=2, num_valid=1, num_test=0, seconds=3, sample_rate=8000, seed=0
     )
-    return prepare_dataset(folder / "demo", folder / "prepared").folder
+    return prepare_dataset(
+        PreparationRequest(source=folder / "demo", out=folder / "prepared")
+    ).folder
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """From the inputs that a user names to files, and to places for what becomes of them."""
 
-import errno
 import glob
 import logging
 import os
@@ -178,36 +177,6 @@ def check_outputs(paths: Sequence[Path], *, folder: Path, filename: str, suffix:
         if path.suffix.lower() == suffix and places & written:
             msg = f"{path} lies where stems are to be written and may be replaced: change --out"
             raise ConfigError(msg)
-
-
-@contextmanager
-def temporary_folder(*, wanted: bool) -> Iterator[Path | None]:
-    """Give a folder that is gone afterwards, if it is wanted."""
-    if not wanted:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
-        yield Path(folder)
-
-
-def write_to_stdout(path: Path) -> None:
-    """Copy a file to standard output.
-
-    Raises:
-        AudioFileError: It takes no more.
-    """
-    try:
-        if sys.stdout is None:
-            raise OSError(errno.EBADF, "it is closed")
-        with path.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    except OSError as error:
-        msg = (
-            f"standard output: expected it to take a stem, got {error.strerror}: name a folder "
-            "with --out instead"
-        )
-        raise AudioFileError(msg) from error
 
 
 @contextmanager

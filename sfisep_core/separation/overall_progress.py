@@ -1,29 +1,28 @@
-"""One progress bar for several files, with a time left that is right for all of them together."""
+"""One progress for several files, with a time left that is right for all of them together."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from sfisep_cli.inputs import STANDARD_STREAM
-from sfisep_cli.render import ShowProgress, has_progress_bar, progress_bar
+from sfisep_core.separation.inputs import STANDARD_STREAM
+from sfisep_core.separation.plan import expected_seconds
+
+ShowProgress = Callable[[float, float, str], None]
+"""Called with what is done, what there is to do, and what is being done."""
 
 
-@contextmanager
-def overall_progress(paths: Sequence[Path], *, quiet: bool) -> Iterator["OverallProgress"]:
-    """Show the progress of work on files while the block runs.
+def overall_progress(paths: Sequence[Path], show: ShowProgress | None) -> "OverallProgress":
+    """Make the progress of work on files.
 
     Args:
         paths: The files.
-        quiet: True for no bar.
+        show: Shows it; None shows nothing, and looks into no file.
     """
-    lengths: list[float | None] = [None] * len(paths)
-    if has_progress_bar(quiet=quiet):
-        from sfisep_core.separation.plan import expected_seconds
-
-        lengths = [None if path == STANDARD_STREAM else expected_seconds(path) for path in paths]
-    with progress_bar(quiet=quiet) as show:
-        yield OverallProgress(dict(zip(paths, lengths, strict=True)), show)
+    if show is None:
+        return OverallProgress(dict.fromkeys(paths), lambda *_: None)
+    return OverallProgress(
+        {path: None if path == STANDARD_STREAM else expected_seconds(path) for path in paths}, show
+    )
 
 
 class OverallProgress:

@@ -1,11 +1,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import soundfile
 
-from sfisep_cli import overall_progress as module
-from sfisep_cli.overall_progress import OverallProgress, overall_progress
+from sfisep_core.separation.overall_progress import OverallProgress, overall_progress
 from sfisep_core.separation.plan import expected_seconds
 
 SHOWN = list[tuple[float, float, str]]
@@ -48,15 +46,13 @@ def test_one_file_is_not_counted() -> None:
     assert shown == [(0.0, 1.0, "a.wav")]
 
 
-def test_lengths_come_from_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lengths_come_from_headers(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(12000), 8000)
     (tmp_path / "text.wav").write_text("no audio")
     paths = [path, tmp_path / "text.wav", tmp_path / "missing.wav", tmp_path]
     assert [expected_seconds(path) for path in paths] == [1.5, None, None, None]
     shown: SHOWN = []
-    monkeypatch.setattr(module, "has_progress_bar", lambda *, quiet: not quiet)
-    with overall_progress([path, Path("-")], quiet=False) as progress:
-        progress._show_bar = lambda *values: shown.append(values)
-        progress.begin(Path("-"))
+    progress = overall_progress([path, Path("-")], lambda *values: shown.append(values))
+    progress.begin(Path("-"))
     assert shown == [(0.0, 3.0, "1 of 2: -")]

@@ -1,0 +1,28 @@
+"""One stem of one file, on standard output."""
+
+import errno
+import shutil
+import sys
+from pathlib import Path
+
+from sfisep_core.errors import AudioFileError
+
+
+def write_to_stdout(path: Path) -> None:
+    """Copy a file to standard output.
+
+    Raises:
+        AudioFileError: It takes no more.
+    """
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        msg = (
+            f"standard output: expected it to take a stem, got {error.strerror}: name a folder "
+            "with --out instead"
+        )
+        raise AudioFileError(msg) from error

@@ -1,0 +1,92 @@
+"""What a run of `prepare_dataset` is asked for, and what comes out of it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfisep_core.audio.file_writer import Encoding, check_output_format
+from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
+from sfisep_core.data.layouts import Layout
+from sfisep_core.data.manifest import PreparedTrack
+from sfisep_core.data.track_plan import Container
+from sfisep_core.errors import ConfigError
+from sfisep_core.foundation.jobs import Execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationRequest(Execution):
+    """What `prepare_dataset` is asked for; see `Execution` for jobs, engine and shard.
+
+    Attributes:
+        source: Folder laid out as `find_tracks` knows it. Without tracks for validation, some of
+            the training ones are held out: those of MUSDB18, or see `hold_out_tracks`.
+        out: Folder to write.
+        layout: How `source` is laid out; "auto" finds out.
+        stem_map: Stems whose files have other names, as `parse_stem_map` reads them.
+        sample_rate: Rate to resample to in Hz, 4000 to 384000; None keeps each track's own.
+        container: File format.
+        encoding: Sample format; the integers clip at full scale, with a warning.
+        exclude: Time ranges `TRACK:START-END` in seconds to leave out; what is before and after
+            becomes tracks of their own.
+        strict: Whether the first fault ends the work.
+        verify: Whether to compare the content of files that are there with their digests.
+
+    Raises:
+        ConfigError: A setting out of range or of another form.
+    """
+
+    source: Path
+    out: Path
+    layout: Layout = "auto"
+    stem_map: Sequence[str] = ()
+    sample_rate: int | None = None
+    container: Container = "wav"
+    encoding: Encoding = "int16"
+    exclude: Sequence[str] = ()
+    strict: bool = False
+    verify: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        super().__post_init__()
+        rate = self.sample_rate
+        if rate is not None and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
+            msg = (
+                f"preparing {self.source}: expected a sample rate of {MIN_SAMPLE_RATE} to "
+                f"{MAX_SAMPLE_RATE} Hz, got {rate} Hz: choose another --sr"
+            )
+            raise ConfigError(msg)
+        if os.path.realpath(self.out) == os.path.realpath(self.source):
+            msg = (
+                f"preparing {self.source}: --out would write over the source files: choose another "
+                "--out"
+            )
+            raise ConfigError(msg)
+        check_output_format(self.container, self.encoding, 1, rate or MIN_SAMPLE_RATE)
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """What `prepare_dataset` did.
+
+    Attributes:
+        folder: The prepared data set.
+        tracks: All tracks of its manifest.
+        skipped: Name and reason of those of the source that could not be prepared.
+        written: How many tracks of the source were prepared by this call.
+    """
+
+    folder: Path
+    tracks: list[PreparedTrack]
+    skipped: list[tuple[str, str]]
+    written: int
+
+
+@dataclass(frozen=True)
+class PrepareProgress:
+    """How far the preparation is: `track` is done, `done` of `total`."""
+
+    track: str
+    done: int
+    total: int

@@ -1,0 +1,205 @@
+"""Apply a function to independent items on the machines of a Ray cluster."""
+
+import logging
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sfisep_core.errors import ConfigError, DeviceError, WorkerError
+from sfisep_core.foundation.interrupts import signal_handlers_kept
+from sfisep_core.foundation.workers import Reply, Worker, result_of, result_of_killed
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+# An item whose worker dies is tried once more: the machine may have gone, or the item may kill it.
+_TRIES = 2
+_CONNECT_SECONDS = 10.0
+# The first version that asks for a token: without one, whoever reaches a port runs programs here.
+_FIRST_VERSION = (2, 52)
+# On all systems, in spite of its name: with "0" a cluster has this machine only, and listens on the
+# loopback address.
+_CLUSTERS_ALLOWED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+def run_on_ray(
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    *,
+    workers: int,
+    on_gpu: bool,
+    killed: Callable[[_Item], _Result] | None = None,
+) -> Generator[tuple[_Item, _Result], None, None]:
+    """Apply a function to every item with Ray, see `jobs.run_jobs`.
+
+    Files are read and written by the workers: paths have to mean the same on all machines. The
+    cluster is that of the environment variable RAY_ADDRESS; without it, one is started on this
+    machine that listens to this machine only, and is ended afterwards.
+
+    Args:
+        function: Of a module that the machines have.
+        items: Values that can be pickled.
+        workers: How many work at the same time. A worker takes a CPU, or a GPU as well.
+        on_gpu: Whether each takes a GPU, which is the only one it sees.
+        killed: Makes the result of an item that twice ended its worker; None raises an error.
+
+    Yields:
+        An item and its result.
+
+    Raises:
+        ConfigError: Ray is not installed, or too old.
+        DeviceError: There is no such cluster, or it has no GPU.
+        WorkerError: A worker was killed, or does not have the working directory.
+        Exception: Whatever the function raised.
+    """
+    with _cluster(workers) as ray:
+        from ray.exceptions import RayActorError
+
+        # Workers that the cluster has no room for would wait for ever for those that are there.
+        workers = min(workers, _room(ray, "GPU" if on_gpu else "CPU"))
+        actor = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=0)(_RayWorker)
+        waiting = [(item, 1) for item in reversed(items)]
+        busy: dict[Any, tuple[Any, _Item, int]] = {}
+        idle = [actor.remote() for _ in range(workers)]
+        folder = os.getcwd()
+        try:
+            while waiting or busy:
+                while waiting and idle:
+                    worker, (item, tries) = idle.pop(), waiting.pop()
+                    busy[worker.run.remote(folder, function, item)] = (worker, item, tries)
+                (done,), _ = ray.wait(list(busy), num_returns=1)
+                worker, item, tries = busy.pop(done)
+                try:
+                    reply = ray.get(done)
+                except RayActorError as error:
+                    idle.append(actor.remote())
+                    if tries < _TRIES:
+                        waiting.append((item, tries + 1))
+                        continue
+                    result = result_of_killed(item, killed, error)
+                else:
+                    idle.append(worker)
+                    result = result_of(reply)
+                yield item, result
+        finally:
+            for worker in [*idle, *(worker for worker, _, _ in busy.values())]:
+                ray.kill(worker)
+
+
+@contextmanager
+def _cluster(workers: int) -> Iterator[Any]:
+    """Connect to the cluster while the block runs, and yield the module `ray`.
+
+    A program that has called `ray.init` itself keeps its cluster, and its connection.
+    """
+    _check_version()
+    address = os.environ.get("RAY_ADDRESS") or None
+    if address is None and "ray" not in sys.modules:
+        _keep_to_this_machine()
+    import ray
+    from ray.exceptions import RayError
+
+    if ray.is_initialized():
+        yield ray
+        return
+    if address is None and os.environ.get(_CLUSTERS_ALLOWED) != "0":
+        msg = (
+            "engine ray: this program has imported Ray before, and a cluster that is started here "
+            "would listen to other machines: call ray.init() first, or set RAY_ADDRESS"
+        )
+        raise ConfigError(msg)
+    # Ray would end the process at SIGTERM with other exit codes, and a trace of its own.
+    with signal_handlers_kept():
+        try:
+            if address:
+                _check_address(address)
+            ray.init(
+                address=address,
+                num_cpus=None if address else workers,
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
+        except (ConnectionError, OSError, ValueError, RuntimeError, RayError) as error:
+            where = f"at RAY_ADDRESS={address}" if address else "to start on this machine"
+            msg = f"engine ray: expected a Ray cluster {where}, got {error}"
+            raise DeviceError(msg) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_version() -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("ray")
+    except PackageNotFoundError as error:
+        msg = "engine ray: Ray is not installed: pip install 'sfisep[ray]', or leave --engine out"
+        raise ConfigError(msg) from error
+    numbers = tuple(int(number) for number in re.findall(r"\d+", installed)[:2])
+    if numbers < _FIRST_VERSION:
+        first = ".".join(map(str, _FIRST_VERSION))
+        msg = (
+            f"engine ray: expected Ray {first} or later, which lets nobody in without a token, got "
+            f"{installed}: pip install --upgrade 'sfisep[ray]'"
+        )
+        raise ConfigError(msg)
+
+
+def _keep_to_this_machine() -> None:
+    """Let a cluster that is started here listen on the loopback address, to those with a token.
+
+    Ray reads these variables once, when it is imported.
+    """
+    os.environ[_CLUSTERS_ALLOWED] = "0"
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _check_address(address: str) -> None:
+    """Raise an OSError where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+
+
+def _room(ray: Any, kind: str) -> int:
+    """Count the workers that the cluster has room for.
+
+    Raises:
+        DeviceError: There is none.
+    """
+    room = int(ray.cluster_resources().get(kind, 0))
+    if room < 1:
+        name = "GPUs" if kind == "GPU" else "processors"
+        msg = f"engine ray: expected a cluster with {name}, found none: choose another --device"
+        raise DeviceError(msg)
+    return room
+
+
+class _RayWorker:
+    """A worker in a process of Ray's."""
+
+    def __init__(self) -> None:
+        self._worker = Worker()
+
+    def run(self, folder: str, function: Callable[[Any], Any], item: object) -> Reply:
+        """Apply a function to an item in the working directory of who asks."""
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            msg = (
+                f"engine ray: expected the folder {folder} on {socket.gethostname()}, got "
+                f"{error.strerror}: work in one that all machines of the cluster share"
+            )
+            return WorkerError(msg), []
+        return self._worker.work(function, item)

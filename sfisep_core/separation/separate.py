@@ -1,0 +1,233 @@
+"""Separate audio files: one request, one call, one result."""
+
+import json
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sfisep_core.errors import ConfigError
+from sfisep_core.foundation.jobs import Execution, run_jobs
+from sfisep_core.pretrained.address import folder_name, shown_name
+from sfisep_core.separation.inputs import (
+    STANDARD_STREAM,
+    check_outputs,
+    find_files,
+    on_disk,
+    track_name,
+)
+from sfisep_core.separation.output import Output
+from sfisep_core.separation.overall_progress import ShowProgress, overall_progress
+from sfisep_core.separation.plan import Job, Outcome, SeparatorSetup, check_plan, is_done
+from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
+
+SCHEMA = "sfisep-separation-1"
+"""Changes whenever a field of the JSON changes its meaning or is no longer there."""
+
+FILENAME = "{track}/{stem}.{ext}"
+"""Of every stem, below OUT/MODEL."""
+
+_OUTPUT = Output(filename=FILENAME)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeparationRequest(Execution):
+    """What `separate_files` is asked for; see `Execution` for jobs, engine and shard.
+
+    Attributes:
+        inputs: Audio files, folders, patterns with `*`, `?` or `[...]`, and "-" for standard input.
+        out: Folder for the stems, OUT/MODEL/TRACK/STEM.wav; made where it does not exist.
+        model: Name, path or address.
+        sample_rate: Rate in Hz to separate and write at; None = each file's own.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        compiled: Whether to compile the network first, see `Separator`.
+        settings: How all files are separated.
+        output: What is written, and how.
+        skip_existing: Leave files alone where everything is there that would be written.
+    """
+
+    inputs: tuple[Path, ...]
+    out: Path = Path("separated")
+    model: str = "default"
+    sample_rate: int | None = None
+    device: str = "auto"
+    compiled: bool = False
+    settings: SeparationSettings = DEFAULT_SETTINGS
+    output: Output = _OUTPUT
+    skip_existing: bool = False
+
+
+@dataclass(frozen=True)
+class SeparationResult:
+    """What came of a request.
+
+    Attributes:
+        request: What was asked for.
+        outcomes: Of each file in the order of the inputs, then of inputs that stand for no file.
+    """
+
+    request: SeparationRequest
+    outcomes: list[Outcome]
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything failed."""
+        return any(outcome.error is not None for outcome in self.outcomes)
+
+    def to_json(self) -> str:
+        """Describe the result as strict JSON.
+
+        Raises:
+            CheckpointError: The model's file is no longer there.
+        """
+        from importlib.metadata import version
+
+        sha256 = None  # of the model's file, where a model was needed
+        if any(not outcome.skipped for outcome in self.outcomes if outcome.device is not None):
+            from sfisep_core.pretrained.identity import identify_model
+
+            sha256 = identify_model(self.request.model).sha256
+        report = {
+            "schema": SCHEMA,
+            "version": version("sfisep"),
+            "model": {"name": shown_name(self.request.model), "sha256": sha256},
+            "files": [_described(outcome) for outcome in self.outcomes],
+            "failed": sum(outcome.error is not None for outcome in self.outcomes),
+        }
+        return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def separate_files(
+    request: SeparationRequest,
+    *,
+    progress: ShowProgress | None = None,
+    finished: Callable[[Outcome], None] | None = None,
+) -> SeparationResult:
+    """Separate audio files. One that fails does not stop the others.
+
+    Everything that can be known before the first file is checked before, and what needs no model
+    is checked before PyTorch is loaded.
+
+    Args:
+        request: What to separate, and how.
+        progress: Called with seconds of music that are done, seconds in all, and a label.
+        finished: Called with what came of each input as soon as it is known.
+
+    Returns:
+        What came of each input.
+
+    Raises:
+        CheckpointError: The model cannot be found or read.
+        ConfigError: An option, or a combination of options, that cannot be used; a stem that would
+            replace an input or another's stem.
+        DeviceError: There is no Ray cluster.
+    """
+    tell = finished or (lambda _: None)
+    jobs, failures = _plan(request)
+    for failure in failures:
+        tell(failure)
+    outcomes: dict[Path, Outcome] = {}
+    sources = _check_early(request, jobs)
+    for job in jobs:
+        if sources is not None and is_done(job, sources):
+            outcomes[job.path] = Outcome(job.path, None, None, device=job.setup.device)
+    rest = [job for job in jobs if job.path not in outcomes]
+    if rest:  # only now is PyTorch loaded
+        with closing(_run(rest, request, progress)) as work:
+            for outcome in work:
+                outcomes[outcome.path] = outcome
+                tell(outcome)
+    return SeparationResult(request, [*(outcomes[job.path] for job in jobs), *failures])
+
+
+def _plan(request: SeparationRequest) -> tuple[list[Job], list[Outcome]]:
+    """Turn inputs into jobs, and those that stand for no file into failures."""
+    if os.path.exists(request.out) and not os.path.isdir(request.out):
+        msg = f"--out {request.out}: expected a folder, got a file: choose another"
+        raise ConfigError(msg)
+    folder = request.out / folder_name(request.model)
+    paths, failures = find_files(request.inputs, outputs=(request.out, folder))
+    output = request.output
+    check_outputs(paths, folder=folder, filename=output.filename, suffix=f".{output.container}")
+    setup = SeparatorSetup(request.model, request.device, request.compiled, request.settings)
+    rate, skip = request.sample_rate, request.skip_existing
+    jobs = [
+        Job(path, setup, folder, track_name(path), rate, output, skip)
+        for path in request.share(paths)
+    ]
+    return jobs, [Outcome(path, None, message) for path, message in failures.items()]
+
+
+def _check_early(request: SeparationRequest, jobs: Sequence[Job]) -> Sequence[str] | None:
+    """Refuse what can be refused without the model; return its stems, None where only it tells."""
+    from sfisep_core.pretrained.registry import known_sources
+
+    if not jobs:
+        return None
+    sources = known_sources(request.model)
+    if request.settings.options.network:
+        known_sources(request.settings.options.network)
+    if sources is not None:
+        check_plan(jobs, sources)
+    return sources
+
+
+def _run(
+    jobs: Sequence[Job], request: SeparationRequest, progress: ShowProgress | None
+) -> Generator[Outcome, None, None]:
+    """Separate files, and yield what came of each as soon as it is known."""
+    from sfisep_core.separation.jobs import check_jobs, killed, run_job
+
+    jobs = check_jobs(jobs, request)
+    bar = overall_progress([job.path for job in jobs], progress)
+
+    def run_here(job: Job) -> Outcome:
+        bar.begin(job.path)
+        with on_disk(job.path) as path:
+            outcome = run_job(replace(job, path=path), bar.report)
+        error = outcome.error and outcome.error.replace(str(path), str(job.path))
+        return replace(outcome, path=job.path, error=error)
+
+    # Only this process has the standard input.
+    others = [job for job in jobs if job.path != STANDARD_STREAM]
+    here = [job for job in jobs if job not in others]
+    if request.workers(len(jobs)) == 0:
+        here, others = list(jobs), []
+    for job, outcome in run_jobs(run_here, here, Execution()):
+        yield outcome
+        bar.finish(job.path)
+    if not others:
+        return
+    bar.begin_together()
+    on_gpu = others[0].setup.device.startswith("cuda")
+    with closing(run_jobs(run_job, others, request, on_gpu=on_gpu, killed=killed)) as work:
+        for job, outcome in work:
+            yield outcome
+            bar.finish(job.path)
+
+
+def _described(outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result
+    described: dict[str, Any] = {
+        "path": str(outcome.path),
+        "status": "failed" if outcome.error else "separated" if result else "skipped",
+        "error": outcome.error,
+        "warnings": list(outcome.warnings),
+    }
+    if outcome.device is not None:
+        described["device"] = outcome.device
+    if result is None:
+        return described
+    return described | {
+        "stems": {name: str(file) for name, file in result.stems.items()},
+        "sample_rate": result.sample_rate,
+        "channels": result.channels,
+        "frames": result.frames,
+        "seconds": result.seconds,
+        "elapsed_seconds": round(result.elapsed, 3),
+        # Seconds of music for each second of work.
+        "real_time_factor": round(result.seconds / max(result.elapsed, 1e-9), 3),
+        "gain_db": result.gain_db,
+    }
