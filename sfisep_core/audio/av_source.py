@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import av
@@ -11,7 +10,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from sfisep_core.audio.container_sizes import SampleData
-from sfisep_core.audio.source_files import unreadable
+from sfisep_core.audio.source_files import FileView, unreadable
 from sfisep_core.errors import AudioFileError
 
 # Formats that hold the samples themselves. Playlists, scripts and other formats that name further
@@ -44,7 +43,9 @@ def open_container(path: Path, raw: io.FileIO, sizes: SampleData | None) -> Inpu
     kind = "mp3" if head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 6 else None
     # A WAV that announces nothing is read to its end.
     unread = sizes.start - 4 if sizes is not None and sizes.real_bytes() else None
-    source = _Source(path, raw, zeros_at=unread)
+    # The name helps to recognise formats that begin with no mark.
+    name = f"audio{path.suffix}".encode("ascii", "replace").decode()
+    source = FileView(raw, name=name, zeros_at=unread)
     try:
         return av.open(
             source, "r", format=kind, options=options, metadata_errors="backslashreplace"
@@ -92,38 +93,3 @@ def undecodable(path: Path, raw: io.FileIO, reason: str) -> AudioFileError:
     found = f"data that begin with {head!r} (ffmpeg: {reason})"
     advice = "copy or download it again, or export it anew"
     return unreadable(path, "audio", found, advice)
-
-
-class _Source:
-    """A file as PyAV reads it, with a position of its own; four bytes may be read as zeros."""
-
-    def __init__(self, path: Path, raw: io.FileIO, *, zeros_at: int | None) -> None:
-        # Nothing is opened by this name: it helps to recognise formats that begin with no mark.
-        self.name = f"audio{path.suffix}".encode("ascii", "replace").decode()
-        self._raw = raw
-        self._zeros = range(0) if zeros_at is None else range(zeros_at, zeros_at + 4)
-        self._position = 0
-
-    def read(self, count: int) -> bytes:
-        # ffmpeg goes where a header tells it to, and file systems refuse to seek beyond their
-        # largest file.
-        if self._position >= os.fstat(self._raw.fileno()).st_size:
-            return b""
-        self._raw.seek(self._position)
-        content = bytearray(self._raw.read(count) or b"")
-        for place in self._zeros:
-            if 0 <= place - self._position < len(content):
-                content[place - self._position] = 0
-        self._position += len(content)
-        return bytes(content)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_CUR:
-            offset += self._position
-        elif whence == io.SEEK_END:
-            offset += self._raw.seek(0, io.SEEK_END)
-        self._position = max(offset, 0)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position

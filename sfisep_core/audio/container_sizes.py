@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 # Programs that write WAV to a pipe announce the largest length they can.
 _STREAMED_WAV_BYTES = 2**31 - 2**16
@@ -13,11 +14,11 @@ _UNKNOWN_32 = 2**32 - 1
 _W64_GUID_BYTES = 16
 _W64_CHUNK_HEADER = _W64_GUID_BYTES + 8
 # Behind the samples of any file there may be some bytes of a program's own.
-_SHORT_TAIL = 4096
+SHORT_TAIL = 4096
 _MAX_CHUNKS = 10_000
-_FLAC_MARK = b"fLaC"
-# What libsndfile may have read beyond what it has decoded.
-_READ_AHEAD_BYTES = 1 << 16
+# Recordings end to end in one file that are looked at.
+_MAX_RECORDINGS = 1_000
+_FIRST_BYTES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b"riff", b".snd", b"dns.")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class SampleData:
         format_tag: Number of the encoding in a WAV; 0 in others.
         block_bytes: Of a sample in all channels in a WAV; 0 in others.
         channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
+        big_endian: Whether the numbers of a WAV have their first byte first.
+        more_chunks: First bytes and lengths of further chunks of samples in the same WAV.
+        file_start: First byte of the recording; above 0 for one that follows another.
+        next_start: First byte of a recording that follows; None where none does.
+        following: The recordings behind the first one of a file, in order.
     """
 
     start: int
@@ -42,10 +48,21 @@ class SampleData:
     format_tag: int = 0
     block_bytes: int = 0
     channel_mask: int = 0
+    big_endian: bool = False
+    more_chunks: tuple[tuple[int, int], ...] = ()
+    file_start: int = 0
+    next_start: int | None = None
+    following: tuple[SampleData, ...] = ()
 
     def is_cut(self) -> bool:
         """Return whether the file holds less than its header announces."""
         return self.announced is not None and self.announced > self.present
+
+    def end_of_first(self) -> int | None:
+        """Return the byte behind the first chunk of samples if more of them follow; else None."""
+        if self.more_chunks and self.announced is not None:
+            return self.start + self.announced
+        return self.next_start
 
     def real_bytes(self) -> int:
         """Return the bytes of samples of a WAV whose header does not tell them.
@@ -58,27 +75,9 @@ class SampleData:
             return 0
         if self.announced == 0:
             return self.behind
-        turns = (self.behind + _SHORT_TAIL) >> 32
+        turns = (self.behind + SHORT_TAIL) >> 32
         tail = self.behind - (turns << 32)
-        return (
-            self.announced + min(turns << 32, self.behind) if turns and tail <= _SHORT_TAIL else 0
-        )
-
-
-def flac_behind(raw: io.FileIO) -> bool:
-    """Tell whether there may be more FLAC behind what libsndfile has read to its end.
-
-    Args:
-        raw: The file, at the position where libsndfile left it.
-
-    Returns:
-        True if another file begins there, or if there is more than a few bytes.
-    """
-    position = raw.tell()
-    if os.fstat(raw.fileno()).st_size - position > _SHORT_TAIL:
-        return True
-    raw.seek(max(position - _READ_AHEAD_BYTES, len(_FLAC_MARK)))
-    return _FLAC_MARK in raw.read()
+        return self.announced + min(turns << 32, self.behind) if turns and tail <= SHORT_TAIL else 0
 
 
 def measure(raw: io.FileIO) -> SampleData | None:
@@ -92,23 +91,38 @@ def measure(raw: io.FileIO) -> SampleData | None:
         without samples.
     """
     size = os.fstat(raw.fileno()).st_size
-    head = _read(raw, 0, 40)
+    first = _measure_from(raw, 0, size)
+    if first is None:
+        return None
+    following: list[SampleData] = []
+    last: SampleData | None = first
+    while last is not None and last.next_start is not None and len(following) < _MAX_RECORDINGS:
+        last = _measure_from(raw, last.next_start, size)
+        following += [] if last is None else [last]
+    return replace(first, following=tuple(following))
+
+
+def _measure_from(raw: io.FileIO, file_start: int, size: int) -> SampleData | None:
+    head = _read(raw, file_start, 40)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        return _measure_wav(raw, size, ">" if head[:4] == b"RIFX" else "<")
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        return _measure_aiff(raw, size)
-    if head[:4] == b"caff":
-        return _measure_caf(raw, size)
-    if head[:4] == b"riff" and head[24:28] == b"wave":
-        return _measure_w64(raw, size)
-    if head[:4] in (b".snd", b"dns."):
+        data = _measure_wav(raw, file_start, size, ">" if head[:4] == b"RIFX" else "<")
+    elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        data = _measure_aiff(raw, file_start, size)
+    elif head[:4] == b"caff":
+        data = _measure_caf(raw, file_start, size)
+    elif head[:4] == b"riff" and head[24:28] == b"wave":
+        data = _measure_w64(raw, file_start, size)
+    elif head[:4] in (b".snd", b"dns.") and len(head) >= 12:
         start, length = struct.unpack(">II" if head[:4] == b".snd" else "<II", head[4:12])
-        return _sample_data(start, None if length == _UNKNOWN_32 else length, size)
-    return None
+        announced = None if length == _UNKNOWN_32 else length
+        data = _sample_data(raw, file_start + start, announced, size)
+    else:
+        return None
+    return None if data is None else replace(data, file_start=file_start)
 
 
-def _measure_wav(raw: io.FileIO, size: int, order: str) -> SampleData | None:
-    position, long_length, tag, block, mask = 12, None, 0, 0, 0
+def _measure_wav(raw: io.FileIO, file_start: int, size: int, order: str) -> SampleData | None:
+    position, long_length, tag, block, mask = file_start + 12, None, 0, 0, 0
     for _ in range(_MAX_CHUNKS):
         header = _read(raw, position, 8)
         if len(header) < 8:
@@ -131,31 +145,53 @@ def _measure_wav(raw: io.FileIO, size: int, order: str) -> SampleData | None:
             if announced is None:
                 return SampleData(body, None, size - body, 0, tag, block, mask)
             end = body + announced
-            behind = _bytes_behind_wav(raw, end + announced % 2, size, order)
+            # Not every program pads what is at the end of a file.
+            padded = end if _read(raw, end, 4) in _FIRST_BYTES else end + announced % 2
+            more, next_start, rest = _look_behind_wav(raw, padded, size, order)
             present = max(min(announced, size - body), 0)
-            return SampleData(body, announced, present, behind, tag, block, mask)
+            return SampleData(
+                body,
+                announced,
+                present,
+                sum(length for _, length in more) + rest,
+                format_tag=tag,
+                block_bytes=block,
+                channel_mask=mask,
+                big_endian=order == ">",
+                more_chunks=more,
+                next_start=next_start,
+            )
         position = body + length + length % 2
     return None
 
 
-def _bytes_behind_wav(raw: io.FileIO, position: int, size: int, order: str) -> int:
-    samples = 0
+def _look_behind_wav(
+    raw: io.FileIO, position: int, size: int, order: str
+) -> tuple[tuple[tuple[int, int], ...], int | None, int]:
+    """Return further chunks of samples, where a recording follows, and bytes that are neither."""
+    chunks: list[tuple[int, int]] = []
     for _ in range(_MAX_CHUNKS):
         header = _read(raw, position, 8)
         if len(header) < 8:
-            return samples
+            break
         name, length = header[:4], struct.unpack(f"{order}I", header[4:])[0]
-        if name in (b"RIFF", b"RF64") or not (name.isascii() and name.decode().isprintable()):
-            behind = size - position
-            return samples + (behind if behind > _SHORT_TAIL else 0)
+        behind = size - position
+        if name in _FIRST_BYTES:
+            return tuple(chunks), position, behind
+        if not (name.isascii() and name.decode().isprintable()):
+            return tuple(chunks), None, behind if behind > SHORT_TAIL else 0
         if name == b"data":
-            samples += min(length, size - position - 8)
+            chunks.append((position + 8, min(length, behind - 8)))
         position += 8 + length + length % 2
-    return samples
+    return tuple(chunks), None, 0
 
 
-def _measure_aiff(raw: io.FileIO, size: int) -> SampleData | None:
-    position = 12
+def _measure_aiff(raw: io.FileIO, file_start: int, size: int) -> SampleData | None:
+    def behind(position: int) -> int:
+        length = _read(raw, position + 4, 4)
+        return position + 8 + _number(length, ">") + _number(length, ">") % 2
+
+    position = file_start + 12
     for _ in range(_MAX_CHUNKS):
         header = _read(raw, position, 16)
         if len(header) < 16:
@@ -163,60 +199,91 @@ def _measure_aiff(raw: io.FileIO, size: int) -> SampleData | None:
         length, offset = struct.unpack(">II", header[4:12])
         if header[:4] == b"SSND":
             # The chunk begins with an offset and a block size of 4 bytes each.
-            data = _sample_data(position + 16 + offset, max(length - 8 - offset, 0), size)
-            tail = _read(raw, position + 8 + length + length % 2, 4)
-            chunk = len(tail) == 4 and tail != b"FORM" and tail.isalnum()
-            return _without_tail(data) if chunk else data
-        position += 8 + length + length % 2
+            start = position + 16 + offset
+            return _sample_data(
+                raw, start, max(length - 8 - offset, 0), size, behind(position), behind
+            )
+        position = behind(position)
     return None
 
 
-def _measure_caf(raw: io.FileIO, size: int) -> SampleData | None:
-    position = 8
+def _measure_caf(raw: io.FileIO, file_start: int, size: int) -> SampleData | None:
+    def behind(position: int) -> int:
+        length = _number(_read(raw, position + 4, 8), ">")
+        return position + 12 + length if length < 1 << 63 else size  # -1: up to the end of the file
+
+    position = file_start + 8
     for _ in range(_MAX_CHUNKS):
         header = _read(raw, position, 12)
         if len(header) < 12:
             return None
-        length = struct.unpack(">q", header[4:])[0]
         if header[:4] == b"data":
-            # The chunk begins with a counter of 4 bytes; -1: up to the end of the file.
-            data = _sample_data(position + 16, None if length < 0 else max(length - 4, 0), size)
-            tail = _read(raw, position + 12 + length, 4) if length >= 0 else b""
-            return _without_tail(data) if tail != b"caff" and tail.isalpha() else data
-        if length < 0:
-            return None
-        position += 12 + length
+            # The chunk begins with a counter of 4 bytes.
+            length = struct.unpack(">q", header[4:])[0]
+            announced = None if length < 0 else max(length - 4, 0)
+            return _sample_data(raw, position + 16, announced, size, behind(position), behind)
+        position = behind(position)
     return None
 
 
-def _measure_w64(raw: io.FileIO, size: int) -> SampleData | None:
-    position = 40
+def _measure_w64(raw: io.FileIO, file_start: int, size: int) -> SampleData | None:
+    def behind(position: int) -> int:
+        # The length counts the header, and chunks begin at multiples of 8 bytes.
+        length = max(_number(_read(raw, position + _W64_GUID_BYTES, 8), "<"), _W64_CHUNK_HEADER)
+        return position + (length + 7) // 8 * 8
+
+    position = file_start + 40
     for _ in range(_MAX_CHUNKS):
         header = _read(raw, position, _W64_CHUNK_HEADER)
         if len(header) < _W64_CHUNK_HEADER:
             return None
-        length = struct.unpack("<Q", header[_W64_GUID_BYTES:])[0]
         if header[:4] == b"data":
+            length = max(_number(header[_W64_GUID_BYTES:], "<") - _W64_CHUNK_HEADER, 0)
             start = position + _W64_CHUNK_HEADER
-            data = _sample_data(start, max(length - _W64_CHUNK_HEADER, 0), size)
-            tail = _read(raw, position + (length + 7) // 8 * 8, 4)
-            return _without_tail(data) if tail != b"riff" and tail.isalpha() else data
-        if length < _W64_CHUNK_HEADER:
-            return None
-        position += (length + 7) // 8 * 8
+            return _sample_data(raw, start, length, size, behind(position), behind)
+        position = behind(position)
     return None
 
 
-def _sample_data(start: int, announced: int | None, size: int) -> SampleData:
+def _sample_data(
+    raw: io.FileIO,
+    start: int,
+    announced: int | None,
+    size: int,
+    end: int | None = None,
+    next_chunk: Callable[[int], int] | None = None,
+) -> SampleData:
+    """Compare what is announced with what is there, and look at what is behind it.
+
+    Args:
+        raw: The file.
+        start: First byte of the samples.
+        announced: Their bytes; None = unknown.
+        size: Bytes of the file.
+        end: Where the next chunk should begin; None = behind the samples.
+        next_chunk: From the first byte of a chunk to that behind it; None = there are no chunks.
+    """
     held = max(size - start, 0)
     if announced is None:
         return SampleData(start, None, held, 0)
-    behind = held - announced
-    return SampleData(start, announced, min(announced, held), behind if behind > _SHORT_TAIL else 0)
+    data = SampleData(start, announced, min(announced, held), 0)
+    # Not every program pads what is at the end of a file.
+    padded = end is not None and _read(raw, start + announced, 4) not in _FIRST_BYTES
+    position = end if end is not None and padded else start + announced
+    for _ in range(_MAX_CHUNKS):
+        name = _read(raw, position, 4)
+        if name in _FIRST_BYTES:
+            return replace(data, behind=size - position, next_start=position)
+        is_chunk = len(name) == 4 and name.replace(b" ", b"").isalnum()
+        if next_chunk is None or not is_chunk:
+            break
+        position = next_chunk(position)
+    unknown = size - position
+    return replace(data, behind=unknown if unknown > SHORT_TAIL else 0)
 
 
-def _without_tail(data: SampleData) -> SampleData:
-    return SampleData(data.start, data.announced, data.present, 0)
+def _number(content: bytes, order: str) -> int:
+    return int.from_bytes(content, "big" if order == ">" else "little")
 
 
 def _read(raw: io.FileIO, position: int, count: int) -> bytes:

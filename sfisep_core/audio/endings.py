@@ -6,6 +6,7 @@ import io
 import os
 from dataclasses import dataclass
 
+from sfisep_core.audio.container_sizes import SHORT_TAIL
 from sfisep_core.audio.mending import ogg_checksum
 
 _TAIL_BYTES = 2 * 65_307  # of Ogg: two pages of the largest size
@@ -15,6 +16,9 @@ _ID3_HEADER = 10
 _MP3_HEAD = 512
 _TINY_MP3_BYTES = 8192
 _BUFFER_BYTES = 1 << 18
+_FLAC_MARK = b"fLaC"
+# What libsndfile may have read beyond what it has decoded.
+_READ_AHEAD_BYTES = 1 << 16
 # The largest packet there is.
 _MP3_PACKET = 2880
 
@@ -110,6 +114,22 @@ def tiny_mp3_frames(raw: io.FileIO) -> int | None:
     samples = 1152 if tag.head[1] & 0x08 else 576
     frames = tag.packets * samples - (added >> 12) - (added & 0xFFF)
     return frames if 0 <= frames < samples else None
+
+
+def flac_behind(raw: io.FileIO) -> bool:
+    """Tell whether there may be more FLAC behind what libsndfile has read to its end.
+
+    Args:
+        raw: The file, at the position where libsndfile left it.
+
+    Returns:
+        True if another file begins there, or if there is more than a few bytes.
+    """
+    position = raw.tell()
+    if os.fstat(raw.fileno()).st_size - position > SHORT_TAIL:
+        return True
+    raw.seek(max(position - _READ_AHEAD_BYTES, len(_FLAC_MARK)))
+    return _FLAC_MARK in raw.read()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from sfisep_core.audio.container_sizes import measure
 from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
-from sfisep_core.audio.sample_decoder import SampleDecoder, StoppedError
+from sfisep_core.audio.sample_decoder import SampleDecoder
+from sfisep_core.audio.sequential_file import StoppedError
 from sfisep_core.audio.source_files import open_regular_file, unreadable
 
 BLOCK_FRAMES = 65536
@@ -93,7 +94,8 @@ class AudioReader:
             self._raw = stack.enter_context(open_regular_file(self._path))
             self._sizes = measure(self._raw)
             try:
-                self._decoder = SampleDecoder(self._raw, self._sizes)
+                decoder = SampleDecoder(self._raw, self._sizes)
+                self._decoder, self._sizes = decoder, decoder.sizes
             except StoppedError:
                 self._decoder = self._av_decoder()
             stack.callback(lambda: self._decoder.__exit__(None, None, None))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from sfisep_core.audio.container_sizes import SampleData, flac_behind
-from sfisep_core.audio.endings import is_whole_vorbis
+from sfisep_core.audio.container_sizes import SampleData
+from sfisep_core.audio.endings import flac_behind, is_whole_vorbis
 from sfisep_core.audio.formats import OGG_ORDER
+from sfisep_core.audio.sequential_file import StoppedError, open_sequential
+from sfisep_core.audio.source_files import FileView
 
 _CONTAINERS = {"WAVEX": "wav", "RF64": "wav"}
 _LINEAR_ENCODINGS = {
@@ -48,10 +52,6 @@ _HEADS = (b"OggS", b"ID3", b"Creative Voice File")
 _FLAC_MASKS = {3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
 
 
-class StoppedError(Exception):
-    """libsndfile does not go on, or does not read this file at all."""
-
-
 class SampleDecoder:
     """Read samples that stand in a file as they are, FLAC and whole Vorbis.
 
@@ -64,6 +64,7 @@ class SampleDecoder:
         position: Samples that were read or skipped.
         frame_bytes: Of a sample in all channels; 0 = not a whole number.
         remarks: What a user should know although nothing is wrong.
+        sizes: What the chunks of all recordings that are read say together.
         reads_all: Whether what lies behind the announced samples is read as well.
     """
 
@@ -84,8 +85,10 @@ class SampleDecoder:
         foreign = mpeg or (sizes and (sizes.format_tag in _MPEG_TAGS or sizes.real_bytes()))
         if foreign or (head.startswith(_HEADS) and not vorbis):
             raise StoppedError
-        self._raw, self._sizes = raw, sizes
-        self._file = _open(raw)
+        self._raw, self.sizes = raw, sizes
+        # libsndfile may refuse a file in which it meets another, or read the last of its chunks.
+        stop = sizes.end_of_first() if sizes else None
+        self._file = open_sequential(FileView(raw, stop=stop) if stop is not None else raw)
         self.position = 0
         self.remarks: list[str] = []
         self.reads_all = False
@@ -93,7 +96,7 @@ class SampleDecoder:
         self.channels: int = self._file.channels
         name, kind = self._file.format, self._file.subtype
         self.container: str = _CONTAINERS.get(name, name.lower())
-        self.encoding: str = _LINEAR_ENCODINGS.get(kind, kind.lower())
+        self.encoding = _encoding(kind)
         self.channel_mask = sizes.channel_mask if sizes else 0
         if self.container == "flac":
             self.channel_mask = _FLAC_MASKS.get(self.channels, 0)
@@ -104,6 +107,11 @@ class SampleDecoder:
         if sizes is not None and sizes.announced is not None and self._plain:
             # libsndfile takes all that follows in a W64 for samples.
             self._frames = min(self._frames, sizes.announced // self.frame_bytes)
+        self._first_frame, self._end_frame = 0, self._frames  # of the recording at hand
+        self._following: list[_Part] = []
+        if sizes is not None and stop is not None and self._plain:
+            self._add_chunks(sizes)
+            self._join(sizes)
 
     def __enter__(self) -> Self:
         """Return the decoder itself."""
@@ -129,10 +137,15 @@ class SampleDecoder:
         buffer = np.empty((frames, self.channels), dtype=np.float32)
         filled = 0
         while filled < frames:
+            room = self._end_frame - self.position - filled
             try:
-                count = len(self._file.read(out=buffer[filled : filled + _READ_FRAMES]))
+                block = buffer[filled : filled + min(_READ_FRAMES, room)]
+                count = len(self._file.read(out=block)) if room else 0
             except soundfile.LibsndfileError as error:
                 raise StoppedError(error.error_string) from error
+            if count == 0 and self._following:
+                self._open_next()
+                continue
             if count == 0:
                 # Of plain samples no other decoder finds more.
                 if self._frames < _UNKNOWN_FRAMES and not self._plain:
@@ -151,9 +164,12 @@ class SampleDecoder:
             StoppedError: At a fault.
         """
         target = min(self.position + frames, self._frames)
+        while self._following and target >= self._end_frame:
+            self.position = self._end_frame
+            self._open_next()
         if self.encoding in _LINEAR_ENCODINGS.values() and target < self._frames < _UNKNOWN_FRAMES:
             try:
-                self._file.seek(target)
+                self._file.seek(target - self._first_frame)
             except soundfile.LibsndfileError as error:
                 raise StoppedError(error.error_string) from error
             self.position = target
@@ -169,7 +185,7 @@ class SampleDecoder:
         """
         if self._frames < _UNKNOWN_FRAMES:
             return self._frames
-        with SampleDecoder(self._raw, self._sizes) as other:
+        with SampleDecoder(self._raw, self.sizes) as other:
             other.skip(_UNKNOWN_FRAMES)
             return other.position
 
@@ -177,22 +193,86 @@ class SampleDecoder:
         """Return nothing: what is wrong with a container of samples, its sizes tell."""
         return ""
 
+    def _add_chunks(self, sizes: SampleData) -> None:
+        """Go on with further chunks of samples of the same WAV."""
+        for start, length in sizes.more_chunks:
+            view = FileView(self._raw, start=start, stop=start + length)
+            form = {
+                "format": "RAW",
+                "samplerate": self.sample_rate,
+                "channels": self.channels,
+                "subtype": self._file.subtype,
+                "endian": "BIG" if sizes.big_endian else "LITTLE",
+            }
+            self._add(_Part(view, length // self.frame_bytes, form))
 
-class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
-    """A SoundFile that is read forward to wherever the data end.
+    def _join(self, sizes: SampleData) -> None:
+        """Go on with the recordings behind the first one, as far as they have its format."""
+        second = self._frames
+        chunks = sum(length for _, length in sizes.more_chunks)
+        announced, present = sizes.announced, sizes.present + chunks
+        behind = sizes.behind - chunks
+        announced = None if announced is None else announced + chunks
+        recordings = 1
+        for part in sizes.following:
+            view = FileView(self._raw, start=part.file_start, stop=part.end_of_first())
+            try:
+                with open_sequential(view) as file:
+                    frames, found = file.frames, (file.samplerate, file.channels, file.subtype)
+            except StoppedError:
+                break  # its bytes are counted with those that are not read
+            if found != (self.sample_rate, self.channels, self._file.subtype):
+                self.remarks.append(
+                    f"is followed, after {self._frames / self.sample_rate:.3f} s, by a recording "
+                    f"of {found[0]} Hz, {found[1]} channels and {_encoding(found[2])}, where the "
+                    f"first has {self.sample_rate} Hz, {self.channels} and {self.encoding}: the "
+                    f"{behind} bytes from there are not read; split the file to use them"
+                )
+                behind = 0
+                break
+            chunks = sum(length for _, length in part.more_chunks)
+            if part.announced is None or announced is None:
+                announced = None
+            else:
+                frames = min(frames, part.announced // self.frame_bytes)
+                announced += part.announced + chunks
+            self._add(_Part(view, frames))
+            self._add_chunks(part)
+            recordings += 1
+            present, behind = present + part.present + chunks, part.behind - chunks
+        if recordings > 1:
+            self.remarks.append(
+                f"holds {recordings} recordings end to end, the second from "
+                f"{second / self.sample_rate:.3f} s on: all of them are read"
+            )
+        self.sizes = replace(sizes, announced=announced, present=present, behind=behind)
 
-    soundfile seeks after every read of a seekable file, which fails at the end of damaged files and
-    takes what was just decoded with it.
+    def _add(self, part: _Part) -> None:
+        self._following.append(part)
+        self._frames += part.frames
+
+    def _open_next(self) -> None:
+        self._file.close()
+        part = self._following.pop(0)
+        self._file = open_sequential(part.view, part.form)
+        self._first_frame = self._end_frame
+        self._end_frame += part.frames
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Samples behind the first ones of a file.
+
+    Attributes:
+        view: Where they are.
+        frames: Their number per channel.
+        form: What soundfile is to be told of samples without a header; None = there is one.
     """
 
-    def seekable(self) -> bool:
-        return False
+    view: FileView
+    frames: int
+    form: Mapping[str, Any] | None = None
 
 
-def _open(raw: io.FileIO) -> Any:
-    raw.seek(0)
-    try:
-        # libsndfile gets the descriptor: it then judges the content and never the name.
-        return _SequentialFile(raw.fileno(), closefd=False)
-    except soundfile.LibsndfileError as error:
-        raise StoppedError(error.error_string) from error
+def _encoding(kind: str) -> str:
+    return _LINEAR_ENCODINGS.get(kind, kind.lower())

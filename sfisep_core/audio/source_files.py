@@ -38,6 +38,61 @@ def open_regular_file(path: Path) -> io.FileIO:
     raise unreadable(path, "an audio file", found, advice)
 
 
+class FileView:
+    """A part of a file, read from a position of its own; four bytes of it may be read as zeros."""
+
+    def __init__(
+        self,
+        raw: io.FileIO,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        name: str = "",
+        zeros_at: int | None = None,
+    ) -> None:
+        """View a file.
+
+        Args:
+            raw: The file, open; its position changes.
+            start: First byte of the part.
+            stop: The byte behind its last; None = the end of the file.
+            name: What to call it; nothing is opened by this name.
+            zeros_at: The first of the four bytes, counted from the beginning of the part.
+        """
+        self.name = name
+        self._raw, self._start = raw, start
+        self._stop = os.fstat(raw.fileno()).st_size if stop is None else stop
+        self._zeros = range(0) if zeros_at is None else range(zeros_at, zeros_at + 4)
+        self._position = 0
+
+    def read(self, count: int = -1) -> bytes:
+        """Return the next bytes, fewer at the end of the part."""
+        # Headers send readers anywhere, and file systems refuse to seek beyond their largest file.
+        room = max(self._stop - self._start - self._position, 0)
+        if room == 0:
+            return b""
+        self._raw.seek(self._start + self._position)
+        content = bytearray(self._raw.read(room if count < 0 else min(count, room)) or b"")
+        for place in self._zeros:
+            if 0 <= place - self._position < len(content):
+                content[place - self._position] = 0
+        self._position += len(content)
+        return bytes(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to another position, and return it."""
+        if whence == io.SEEK_CUR:
+            offset += self._position
+        elif whence == io.SEEK_END:
+            offset += self._stop - self._start
+        self._position = max(offset, 0)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+
 def unreadable(path: Path, expected: str, found: str, advice: str) -> AudioFileError:
     """Build the error for a file that cannot be read.
 

@@ -797,19 +797,117 @@ def test_joined_files_are_read_to_the_end(
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("suffix", [".wav", ".au", ".aiff", ".caf", ".w64"])
-def test_what_is_behind_the_announced_samples_is_told(
+SAMPLE_CONTAINERS = [".wav", ".rf64", ".au", ".aiff", ".caf", ".w64"]
+
+
+@pytest.mark.parametrize("suffix", SAMPLE_CONTAINERS)
+def test_recordings_end_to_end_are_read_as_one(
+    suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = encode(tmp_path / f"a{suffix}", music(), 48000, "PCM_16")
+    second = encode(tmp_path / f"b{suffix}", 0.5 * music(10_007), 48000, "PCM_16")
+    audio = np.concatenate([read_audio(path)[0] for path in (first, second, first)], axis=1)
+    assert caplog.messages == []
+    joined = tmp_path / f"joined{suffix}"
+    joined.write_bytes(first.read_bytes() + second.read_bytes() + first.read_bytes())
+    assert read_info(joined).frames == 96_000 + 10_007 + 96_000
+    read, _ = read_audio(joined)
+    np.testing.assert_array_equal(read, audio)
+    (message,) = caplog.messages
+    assert message.endswith(
+        "holds 3 recordings end to end, the second from 2.000 s on: all of them are read"
+    )
+    for start in (5, 95_999, 96_000, 100_000, 106_007, 150_000, 202_006):
+        with AudioReader(joined) as reader:
+            reader.skip(7)
+            reader.skip(start - 7) if start > 7 else None
+            place = max(start, 7)
+            np.testing.assert_array_equal(reader.read(20_000), audio[:, place : place + 20_000])
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".rf64", ".au", ".aiff", ".w64"])
+def test_a_second_recording_that_is_cut(
     suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = encode(tmp_path / f"x{suffix}", music(), 48000, "PCM_16")
     one = path.read_bytes()
-    assert read_audio(path)[0].shape[1] == 96000
-    assert caplog.messages == []
-    path.write_bytes(one + one)
+    path.write_bytes(one + one[:-48_000])
+    read, _ = read_audio(path)
+    frames = read.shape[1]
+    assert 96_000 + 84_000 <= frames <= 96_000 + 84_100  # the headers count as well
+    end_to_end, damage = caplog.messages
+    assert "holds 2 recordings end to end" in end_to_end
+    assert f"its header announces 192000 frames, {frames} could be decoded" in damage
+
+
+def test_a_second_recording_that_cannot_be_opened_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = encode(tmp_path / "x.caf", music(), 48000, "PCM_16")
+    one = path.read_bytes()
+    path.write_bytes(one + one[:-48_000])
+    assert read_audio(path)[0].shape[1] == 96_000
+    (message,) = caplog.messages
+    assert re.search(rf"after 2\.000 s .* {len(one) - 48_000} bytes follow that are not", message)
+
+
+@pytest.mark.parametrize("suffix", SAMPLE_CONTAINERS)
+@pytest.mark.parametrize(
+    ("rate", "encoding", "named"),
+    [
+        (44_100, "PCM_16", "44100 Hz, 2 channels and int16"),
+        (48_000, "PCM_24", "48000 Hz, 2.*int24"),
+    ],
+)
+def test_a_second_recording_of_another_format_is_named(
+    suffix: str,
+    rate: int,
+    encoding: str,
+    named: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first = encode(tmp_path / f"a{suffix}", music(), 48000, "PCM_16")
+    second = encode(tmp_path / f"b{suffix}", music(), rate, encoding)
+    audio, _ = read_audio(first)
+    joined = tmp_path / f"joined{suffix}"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    np.testing.assert_array_equal(read_audio(joined)[0], audio)
+    (message,) = caplog.messages
+    size = second.stat().st_size
+    assert re.search(
+        rf"is followed, after 2\.000 s, by a recording of {named}.*: the {size} bytes from there "
+        "are not read; split the file",
+        message,
+    )
+
+
+@pytest.mark.parametrize("suffix", SAMPLE_CONTAINERS)
+def test_what_is_behind_the_announced_samples_is_told(
+    suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = encode(tmp_path / f"x{suffix}", music(), 48000, "PCM_16")
+    path.write_bytes(path.read_bytes() + b"\1\2\3\4" * 25_000)
     read, _ = read_audio(path)
     assert read.shape[1] == 96000
     (message,) = caplog.messages
-    assert re.search(r"ends after 2\.000 s by its header, and 38\d{4} bytes follow", message)
+    assert re.search(r"ends after 2\.000 s by its header, and 100000 bytes follow", message)
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_second_chunk_of_samples_is_read(
+    copies: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = encode(tmp_path / "x.wav", music(), 48000, "PCM_16")
+    audio, _ = read_audio(path)
+    more = np.round(audio[:, :30_000].T * 32_768).astype("<i2").tobytes()
+    chunks = b"LIST" + struct.pack("<I", 4) + b"INFO" + b"data" + struct.pack("<I", len(more))
+    path.write_bytes((path.read_bytes() + chunks + more) * copies)
+    read, _ = read_audio(path)
+    expected = np.concatenate([audio, audio[:, :30_000]] * copies, axis=1)
+    np.testing.assert_array_equal(read, expected)
+    assert read_info(path).frames == 126_000 * copies
+    assert len(caplog.messages) == copies - 1
 
 
 @needs_mp3
