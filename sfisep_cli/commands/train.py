@@ -57,6 +57,13 @@ def train(
             "--resume", help="Go on with the run in --out, and its settings, where it stopped."
         ),
     ] = False,
+    change_data: Annotated[
+        bool,
+        typer.Option(
+            "--change-data",
+            help="With --resume: go on although --data is not what the run was trained with.",
+        ),
+    ] = False,
     init: Annotated[
         str | None,
         typer.Option(
@@ -142,8 +149,9 @@ def train(
     """
     from sfisep_core.data.remembered import find_dataset
 
-    # Before PyTorch is loaded; whoever looks at settings needs no data.
-    dataset = Path() if show_config else find_dataset(data)
+    # Before PyTorch is loaded. Whoever looks at settings needs no data, and a run has its own.
+    needs_none = show_config or (resume and data is None)
+    dataset = None if needs_none else find_dataset(data)
     check_models(init)
     from sfisep_core.training.config import DEFAULT_PRESET, load_config, resumed_config
     from sfisep_core.training.config import show_config as describe
@@ -174,6 +182,7 @@ def train(
             data=dataset,
             out=out,
             resume=resume,
+            change_data=change_data,
             init=init,
             device=device,
             loader_workers=loader_workers,
@@ -186,9 +195,10 @@ def train(
 def _train(
     config: "TrainingConfig",
     *,
-    data: Path,
+    data: Path | None,
     out: Path,
     resume: bool,
+    change_data: bool,
     init: str | None,
     device: str,
     loader_workers: int,
@@ -227,6 +237,7 @@ def _train(
                 data=data,
                 out=out,
                 resume=resume,
+                change_data=change_data,
                 init=init,
                 device=device,
                 loader_workers=loader_workers,

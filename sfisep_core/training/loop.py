@@ -1,12 +1,11 @@
 """The training loop, to be read from top to bottom."""
 
-import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +26,11 @@ from sfisep_core.training.distributed import Processes, join_processes, launched
 from sfisep_core.training.losses import source_losses, source_weights, staged_losses
 from sfisep_core.training.milestones import Milestones
 from sfisep_core.training.optimizers import learning_rate_at
+from sfisep_core.training.run_data import RunData, check_same_data, find_folder
 from sfisep_core.training.run_log import RunLog
+from sfisep_core.training.run_start import log_start
 from sfisep_core.training.state import RunState
 from sfisep_core.training.trial import check_model
-from sfisep_core.wording import counted
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,10 @@ ProgressCallback = Callable[[TrainingProgress], None]
 def train(
     config: TrainingConfig,
     *,
-    data: Path,
+    data: Path | None,
     out: Path,
     resume: bool = False,
+    change_data: bool = False,
     init: str | None = None,
     device: str = "auto",
     loader_workers: int = 0,
@@ -85,10 +84,12 @@ def train(
 
     Args:
         config: Settings of the run.
-        data: Prepared data set with splits "train" and "valid".
+        data: Prepared data set with splits "train" and "valid"; None goes on with that of the run.
         out: Folder of the run: checkpoint.pt, last.safetensors and best.safetensors (averaged
             weights), log.jsonl.
         resume: Go on from the checkpoint in `out`.
+        change_data: Go on although `data` is not what the run was trained with. The best score
+            is then forgotten if the split "valid" has changed.
         init: Model file or name whose weights to start from; None for fresh ones. Not with
             `resume`.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
@@ -101,8 +102,8 @@ def train(
         Files and best score.
 
     Raises:
-        ConfigError: `out` already holds a run and `resume` is not set, settings do not fit, or
-            `out` cannot be written to.
+        ConfigError: `out` already holds a run and `resume` is not set, settings do not fit, the
+            data are not those of the run, or `out` cannot be written to.
         DatasetError: The data set is not usable.
         CheckpointError: The run cannot be resumed, or `init` does not fit.
         StoppedBySignal: A signal came; the checkpoint holds every step that was done.
@@ -127,10 +128,16 @@ def train(
         state = RunState(config, processes, init=init)
         if resume:
             state.restore(checkpoint)
-        dataset = StemDataset(data, split="train", excerpt_seconds=config.mixing.stored_seconds)
-        validation = StemDataset(data, split="valid", excerpt_seconds=None)
+        folder = find_folder(data, state.data, out)
+        dataset = StemDataset(folder, split="train", excerpt_seconds=config.mixing.stored_seconds)
+        validation = StemDataset(folder, split="valid", excerpt_seconds=None)
         for split in (dataset, validation):
             check_sources_fit(state.model.sources, split.stems, where="setting model.sources")
+        previous = state.data
+        current = RunData.of(train=dataset, valid=validation)
+        if previous is not None and not change_data:
+            check_same_data(previous, current, out)
+        state.use_data(current)
         check_model(state.model, config.mixing.sample_rates, dataset.stems)
         mixed = dataset.mixed_with(state.model.sources)
         loader = ExampleLoader(
@@ -154,6 +161,7 @@ def train(
             milestones = Milestones(state, validation, processes, log, out)
             report = progress if progress is not None and processes.is_first else None
             try:
+                log_start(state, log, previous_data=previous, processes=processes)
                 _run(state, loader, processes, interrupts, milestones, log, report)
             finally:
                 loader.close()
@@ -171,24 +179,6 @@ def _run(
 ) -> None:
     """Train until the last step, or until the validation scores have long stopped rising."""
     config, on_cpu = state.config, processes.device.type == "cpu"
-    parameters = sum(parameter.numel() for parameter in state.model.parameters())
-    log.write(
-        event="start",
-        step=state.step,
-        config=asdict(config),
-        parameters=parameters,
-        processes=processes.world_size,
-    )
-    each = config.batch_size // (processes.world_size * config.accumulation)
-    if processes.is_first:
-        _logger.info(
-            "%s; batches of %s = %s x %s x %s",
-            counted(parameters, "parameter"),
-            counted(config.batch_size, "example"),
-            f"{processes.world_size} process{'es' if processes.world_size > 1 else ''}",
-            f"{config.accumulation} micro-batch{'es' if config.accumulation > 1 else ''}",
-            counted(each, "example"),
-        )
     batches = iter(loader)
     told = TrainingProgress(state.step, config.steps)
     if report is not None:

@@ -103,7 +103,11 @@ class Milestones:
                 si_sdr_improvement=scores.si_sdr,
                 snr=scores.snr,
             )
-            about = {"steps": state.step, "validation_si_sdr_improvement_db": round(score, 3)}
+            about = {
+                "steps": state.step,
+                "validation_si_sdr_improvement_db": round(score, 3),
+                "data": None if state.data is None else state.data.public_record(),
+            }
             save_model(model, self.last, training=about)
             if improved:
                 save_model(model, self.best, training=about)

@@ -19,6 +19,7 @@ from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.distributed import Processes
 from sfisep_core.training.losses import check_losses
 from sfisep_core.training.optimizers import make_optimizer
+from sfisep_core.training.run_data import RunData
 from sfisep_core.training.update import Update
 
 
@@ -90,6 +91,7 @@ class RunState:
         validated_step: The step of the last validation.
         best_score: Best validation score in dB.
         stale_validations: Validations since then.
+        data: What it is trained on; None before that is known.
 
     Raises:
         ConfigError: The model cannot be trained here.
@@ -111,6 +113,13 @@ class RunState:
         self.statistics = StepStatistics(processes.device)
         self.step = self.validated_step = self.stale_validations = 0
         self.best_score = -math.inf
+        self.data: RunData | None = None
+
+    def use_data(self, data: RunData) -> None:
+        """Go on with these data; scores on another validation set do not compare with theirs."""
+        if self.data is not None and "valid" in self.data.differences(data):
+            self.best_score, self.stale_validations = -math.inf, 0
+        self.data = data
 
     def save(self, path: Path) -> None:
         """Write a checkpoint.
@@ -130,6 +139,7 @@ class RunState:
             "average": self.average.weights,
             "average_updates": self.average.updates,
             "statistics": self.statistics.state(),
+            "data": None if self.data is None else self.data.record(),
         }
         save_checkpoint(path, state)
 
@@ -154,6 +164,7 @@ class RunState:
         ) as error:
             msg = f"{where}: {first_line(error)}"
             raise CheckpointError(msg) from error
+        self.data = RunData.from_checkpoint(state.get("data"), path)
         if self.config.steps < self.step:
             msg = (
                 f"training setting steps: the run in {path.parent} has done {self.step} steps "

@@ -32,7 +32,8 @@ OPTIONS = {
     "--batch-size --precision --compile --jobs --engine --shard --json --quiet",
     "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "
     "--jobs --engine --shard --verify --demo --tracks --seconds --seed --quiet",
-    "sfisep train": "--data --out --config --set --show-config --resume --init --precision "
+    "sfisep train": "--data --out --config --set --show-config --resume --change-data --init "
+    "--precision "
     "--compile --loader-workers --tensorboard --device --threads --gpus --workers --max-restarts "
     "--quiet",
     "sfisep evaluate": "--data --split --track --sr --out --model --baseline --no-native "

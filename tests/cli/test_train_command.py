@@ -62,6 +62,7 @@ def test_defaults(
         "data": tmp_path,
         "out": Path("run"),
         "resume": False,
+        "change_data": False,
         "init": None,
         "device": "auto",
         "loader_workers": 2,
@@ -88,7 +89,7 @@ def test_every_option_arrives(
     config_file = tmp_path / "c.toml"
     config_file.touch()
     options = (
-        "--set steps=9 --set model.bias=false --resume --init default -d cpu --threads 3 -q "
+        "--set steps=9 --set model.bias=false --resume --change-data --init default -d cpu --threads 3 -q "
         "--precision bf16 --compile --loader-workers 0 --tensorboard"
     )
     arguments = ["--data", tmp_path, "--out", "run", "--config", config_file, *options.split()]
@@ -97,6 +98,7 @@ def test_every_option_arrives(
         "data": tmp_path,
         "out": Path("run"),
         "resume": True,
+        "change_data": True,
         "init": "default",
         "device": "cpu",
         "loader_workers": 0,
@@ -110,6 +112,19 @@ def test_every_option_arrives(
     assert threads == [3]
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_a_run_goes_on_with_its_own_data(
+    run_sfisep: Run,
+    calls: list[tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("SFISEP_DATA", str(tmp_path / "another"))
+    assert run_sfisep("train", "--out", "run", "--resume", "-q") == 0
+    _, settings = calls[-1][1:]
+    assert isinstance(settings, dict)
+    assert settings["data"] is None  # the run knows
 
 
 def test_show_config_needs_no_data(

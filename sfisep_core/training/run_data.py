@@ -1,0 +1,142 @@
+"""The data of a run: what it was trained and validated on, to be recognised when it goes on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.manifest import MANIFEST_NAME
+from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
+from sfisep_core.wording import counted
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """What one split of a data set holds.
+
+    Attributes:
+        tracks: Number of tracks that are long enough to be used.
+        seconds: Their length together.
+        sha256: Digest of what the manifest says of them: names, order, lengths, rates, and the
+            digests of their files.
+    """
+
+    tracks: int
+    seconds: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The data of a run.
+
+    Attributes:
+        folder: The prepared data set, as an absolute path.
+        splits: "train" and "valid".
+    """
+
+    folder: Path
+    splits: Mapping[str, SplitData]
+
+    @classmethod
+    def of(cls, **datasets: StemDataset) -> "RunData":
+        """Describe the splits of a data set, each under its name."""
+        folder = next(iter(datasets.values())).folder.resolve()
+        return cls(folder, {name: _describe(dataset) for name, dataset in datasets.items()})
+
+    @classmethod
+    def from_checkpoint(cls, stored: object, where: Path) -> "RunData | None":
+        """Read what a checkpoint holds.
+
+        Args:
+            stored: Its record; None in checkpoints of versions that had none.
+            where: The checkpoint.
+
+        Raises:
+            CheckpointError: The record is damaged.
+        """
+        if stored is None:
+            return None
+        try:
+            assert isinstance(stored, dict)
+            splits = {name: SplitData(**split) for name, split in stored["splits"].items()}
+            return cls(Path(stored["folder"]), splits)
+        except (AssertionError, LookupError, TypeError, AttributeError) as error:
+            msg = f"checkpoint {where}: its record of the data is damaged: take the one before"
+            raise CheckpointError(msg) from error
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it as plain values, for the checkpoint and the log."""
+        return {"folder": str(self.folder), **self._splits()}
+
+    def public_record(self) -> dict[str, Any]:
+        """Return it for model files, which are passed on: of the folder, only the name."""
+        return {"name": self.folder.name, **self._splits()}
+
+    def _splits(self) -> dict[str, Any]:
+        return {"splits": {name: asdict(split) for name, split in self.splits.items()}}
+
+    def differences(self, other: "RunData") -> list[str]:
+        """Return the names of the splits that are not the same."""
+        return [name for name in self.splits if self.splits[name] != other.splits.get(name)]
+
+    def __str__(self) -> str:
+        """Return the folder, and what its splits hold."""
+        parts = (f"{name} {counted(s.tracks, 'track')}" for name, s in self.splits.items())
+        return f"{self.folder} ({', '.join(parts)})"
+
+
+def find_folder(named: Path | None, stored: RunData | None, out: Path) -> Path:
+    """Find the data with which a run goes on.
+
+    Args:
+        named: The data set that the user names, if any.
+        stored: The data of the run so far, if known.
+        out: Folder of the run.
+
+    Raises:
+        ConfigError: None is named, and the run does not tell.
+        DatasetError: The run's own data are no longer where they were.
+    """
+    if named is not None:
+        return named
+    if stored is None:
+        msg = f"run folder {out}: does not tell which data it was trained with: name them by --data"
+        raise ConfigError(msg)
+    if not (stored.folder / MANIFEST_NAME).is_file():
+        msg = (
+            f"run folder {out}: was trained with {stored}, and there is no {MANIFEST_NAME} any "
+            "more: name by --data where these data are now"
+        )
+        raise DatasetError(msg)
+    return stored.folder
+
+
+def check_same_data(stored: RunData, current: RunData, out: Path) -> None:
+    """Refuse to go on with other data.
+
+    Raises:
+        ConfigError: A split is not what it was.
+    """
+    changed = stored.differences(current)
+    if changed:
+        msg = (
+            f"run folder {out}: was trained with {stored}, and {current} differs from it in "
+            f"{' and '.join(changed)}: name the run's own data by --data, or pass --change-data to "
+            "go on with others"
+        )
+        raise ConfigError(msg)
+
+
+def _describe(dataset: StemDataset) -> SplitData:
+    facts = [
+        [t.name, t.sample_rate, t.channels, t.frames, sorted(t.sha256.items())]
+        for t in dataset.tracks
+    ]
+    text = json.dumps([dataset.stems, facts])
+    seconds = sum(track.frames / track.sample_rate for track in dataset.tracks)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return SplitData(len(dataset.tracks), round(seconds, 3), digest)
