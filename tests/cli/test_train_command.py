@@ -89,8 +89,8 @@ def test_every_option_arrives(
     config_file = tmp_path / "c.toml"
     config_file.touch()
     options = (
-        "--set steps=9 --set model.bias=false --resume --change-data --init default -d cpu --threads 3 -q "
-        "--precision bf16 --compile --loader-workers 0 --tensorboard"
+        "--set steps=9 --set model.bias=false --resume --change-data --init default -d cpu "
+        "--threads 3 -q --precision bf16 --compile --loader-workers 0 --tensorboard"
     )
     arguments = ["--data", tmp_path, "--out", "run", "--config", config_file, *options.split()]
     assert run_sfisep("train", *arguments) == 0

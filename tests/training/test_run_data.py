@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sfisep_core.data.demo_corpus import generate_demo_corpus
+from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
 from sfisep_core.pretrained.description import read_description
@@ -34,7 +35,8 @@ def prepared(folder: Path, *, valid_seed: int, train_seed: int = 0) -> Path:
             seed=seed,
         )
         shutil.copytree(folder / split / split, folder / "all" / split)
-    return prepare_dataset(folder / "all", folder / "prepared").folder
+    request = PreparationRequest(source=folder / "all", out=folder / "prepared")
+    return prepare_dataset(request).folder
 
 
 @pytest.fixture(scope="module")
