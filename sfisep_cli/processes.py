@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
 
 import typer
 
@@ -38,10 +37,10 @@ def count_processes(gpus: int | None, workers: int, device: str) -> int:
     return gpus or workers
 
 
-def start_processes(
-    arguments: Sequence[str] | None, *, processes: int, max_restarts: int
-) -> NoReturn:
+def start_processes(arguments: Sequence[str] | None, *, processes: int, max_restarts: int) -> None:
     """Run the same command line in several processes, and exit as they do.
+
+    For one process, and in one of several, this does nothing.
 
     Args:
         arguments: What follows the command's name; None takes them from the process.
@@ -49,9 +48,13 @@ def start_processes(
         max_restarts: How often to start all again after one has died.
 
     Raises:
-        Exit: Always, with an exit code.
+        Exit: They have ended.
     """
+    from sfisep_core.training.distributed import launched
     from sfisep_core.training.launch import LaunchError, launch
+
+    if processes == 1 or launched():
+        return
 
     arguments = sys.argv[1:] if arguments is None else arguments
     try:

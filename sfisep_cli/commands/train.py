@@ -1,17 +1,13 @@
 """`sfisep train`: a separation model from a prepared data set."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sfisep_cli.options import Data, Device, Quiet, check_models
 from sfisep_cli.processes import count_processes, errors_for_the_launcher, start_processes
-from sfisep_cli.render import progress_bar, show_message
-
-if TYPE_CHECKING:
-    from sfisep_core.training.config import TrainingConfig
-    from sfisep_core.training.loop import TrainingProgress
+from sfisep_cli.training import check_settings, run
 
 _PROCESSES = "Several processes"
 
@@ -150,106 +146,33 @@ def train(
     from sfisep_core.data.remembered import find_dataset
 
     # Before PyTorch is loaded. Whoever looks at settings needs no data, and a run has its own.
-    needs_none = show_config or (resume and data is None)
-    dataset = None if needs_none else find_dataset(data)
+    if not show_config and (data is not None or not resume):
+        data = find_dataset(data)
     check_models(init)
-    from sfisep_core.training.config import DEFAULT_PRESET, load_config, resumed_config
-    from sfisep_core.training.config import show_config as describe
+    from sfisep_core.training.requests import TrainingRequest
 
-    overrides = list(settings or [])
-    overrides += [f"precision={precision}"] if precision is not None else []
-    overrides += ["compile=true"] if compile_network else []
-    if out is None:
-        out = Path("runs") / (DEFAULT_PRESET if config_file is None else config_file.stem)
-    if resume:
-        config = resumed_config(out, file=config_file, overrides=overrides)
-    else:
-        config = load_config(config_file, overrides=overrides, init=init)
-    if show_config:
-        typer.echo(describe(config))
-        return
-    from sfisep_core.training.distributed import launched
-
-    processes = count_processes(gpus, workers, device)
-    if processes > 1 and not launched():
-        start_processes(context.obj, processes=processes, max_restarts=max_restarts)
-        return
-    if gpus is not None:
-        device = "cuda" if gpus else "cpu"
+    request = TrainingRequest(
+        data=data,
+        out=out,
+        config_file=config_file,
+        overrides=_overrides(settings, precision, compiled=compile_network),
+        resume=resume,
+        change_data=change_data,
+        init=init,
+        device={None: device, 0: "cpu"}.get(gpus, "cuda"),
+        loader_workers=loader_workers,
+        tensorboard=tensorboard,
+        threads=threads,
+    )
+    check_settings(request, show=show_config)
+    start_processes(context.obj, count_processes(gpus, workers, device), max_restarts)
     with errors_for_the_launcher():
-        _train(
-            config,
-            data=dataset,
-            out=out,
-            resume=resume,
-            change_data=change_data,
-            init=init,
-            device=device,
-            loader_workers=loader_workers,
-            tensorboard=tensorboard,
-            threads=threads,
-            quiet=quiet,
-        )
+        run(request, quiet=quiet)
 
 
-def _train(
-    config: "TrainingConfig",
-    *,
-    data: Path | None,
-    out: Path,
-    resume: bool,
-    change_data: bool,
-    init: str | None,
-    device: str,
-    loader_workers: int,
-    tensorboard: bool,
-    threads: int | None,
-    quiet: bool,
-) -> None:
-    import torch
-
-    from sfisep_core.foundation.interrupts import StoppedBySignal
-    from sfisep_core.training.checkpoint import CHECKPOINT_NAME
-    from sfisep_core.training.distributed import rank, restarts
-    from sfisep_core.training.loop import train as run
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    if restarts() and (out / CHECKPOINT_NAME).exists():
-        resume, init = True, None  # a process has died: go on with what it had done
-    with progress_bar(quiet=quiet) as show_progress:
-
-        def report(progress: "TrainingProgress") -> None:
-            if progress.message:
-                if not quiet:
-                    show_message(progress.message)
-                return
-            parts = [f"step {progress.step} of {progress.steps}"]
-            if progress.loss is not None:
-                parts.append(f"loss {progress.loss:.4f}")
-            if progress.learning_rate is not None:
-                parts.append(f"learning rate {progress.learning_rate:.1e}")
-            show_progress(progress.step, progress.steps, ", ".join(parts))
-
-        try:
-            result = run(
-                config,
-                data=data,
-                out=out,
-                resume=resume,
-                change_data=change_data,
-                init=init,
-                device=device,
-                loader_workers=loader_workers,
-                tensorboard=tensorboard,
-                progress=report,
-            )
-        except StoppedBySignal as error:
-            if rank() == 0:
-                show_message(str(error))
-            raise typer.Exit(128 + error.signal_number) from error
-    if not quiet and rank() == 0:
-        show_message(
-            f"best model: {result.best}, SI-SDR {result.best_score:+.2f} dB over the mixture on "
-            f"the validation tracks; to use it: `sfisep separate SONG --model {result.best}`"
-        )
+def _overrides(
+    settings: list[str] | None, precision: str | None, *, compiled: bool
+) -> tuple[str, ...]:
+    """Return the changes of settings, those that have options of their own included."""
+    chosen = () if precision is None else (f"precision={precision}",)
+    return (*(settings or ()), *chosen, *(("compile=true",) if compiled else ()))
