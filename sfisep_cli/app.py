@@ -24,8 +24,8 @@ from sfisep_cli.commands import (
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.flags import Command, Group
 from sfisep_cli.render import show_error
-from sfisep_cli.signals import cleaned_up_after_signals
 from sfisep_core.errors import AudioFileError, ConfigError, SfisepError
+from sfisep_core.foundation.exit_signals import cleaned_up_after_signals
 
 app = typer.Typer(
     name="sfisep",

@@ -9,7 +9,10 @@ from types import FrameType
 
 from sfisep_core.errors import SfisepError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP.
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 class StoppedBySignal(SfisepError):
@@ -111,15 +114,25 @@ def ctrl_c_blocked() -> Iterator[None]:
 
 
 @contextmanager
-def signal_handlers_kept() -> Iterator[None]:
-    """Call in this block what sets handlers of its own; those from before hold again afterwards."""
+def signals_deferred() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP wait for the end of the block, which is short.
+
+    For calls into a library that sets handlers of its own, or changes what a handler raises. The
+    handlers from before hold again afterwards.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number))
+        for number in _SIGNALS
+        if signal.getsignal(number) is not None  # one that is not Python's cannot be put back
+    }
     try:
         yield
     finally:
         for number, handler in before.items():
-            if handler is not None:  # of Python's
-                signal.signal(number, handler)
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sfisep_core.errors import ConfigError, DeviceError, WorkerError
-from sfisep_core.foundation.interrupts import signal_handlers_kept
+from sfisep_core.foundation.interrupts import signals_deferred
 from sfisep_core.foundation.workers import Reply, Worker, result_of, result_of_killed
 
 _Item = TypeVar("_Item")
@@ -20,6 +21,8 @@ _Result = TypeVar("_Result")
 # An item whose worker dies is tried once more: the machine may have gone, or the item may kill it.
 _TRIES = 2
 _CONNECT_SECONDS = 10.0
+# How long a signal may have to wait.
+_LOOK_AGAIN_SECONDS = 0.2
 # The first version that asks for a token: without one, whoever reaches a port runs programs here.
 _FIRST_VERSION = (2, 52)
 # On all systems, in spite of its name: with "0" a cluster has this machine only, and listens on the
@@ -72,10 +75,15 @@ def run_on_ray(
                 while waiting and idle:
                     worker, (item, tries) = idle.pop(), waiting.pop()
                     busy[worker.run.remote(folder, function, item)] = (worker, item, tries)
-                (done,), _ = ray.wait(list(busy), num_returns=1)
+                with signals_deferred():  # Ray would lose their exit codes
+                    ready, _ = ray.wait(list(busy), num_returns=1, timeout=_LOOK_AGAIN_SECONDS)
+                if not ready:
+                    continue
+                (done,) = ready
                 worker, item, tries = busy.pop(done)
                 try:
-                    reply = ray.get(done)
+                    with signals_deferred():
+                        reply = ray.get(done)
                 except RayActorError as error:
                     idle.append(actor.remote())
                     if tries < _TRIES:
@@ -113,8 +121,8 @@ def _cluster(workers: int) -> Iterator[Any]:
             "would listen to other machines: call ray.init() first, or set RAY_ADDRESS"
         )
         raise ConfigError(msg)
-    # Ray would end the process at SIGTERM with other exit codes, and a trace of its own.
-    with signal_handlers_kept():
+    # Ray sets a handler for SIGTERM that ends the process in its own way.
+    with signals_deferred():
         try:
             if address:
                 _check_address(address)
@@ -126,6 +134,8 @@ def _cluster(workers: int) -> Iterator[Any]:
                 logging_level=logging.ERROR,
                 configure_logging=False,
             )
+        except SystemExit as error:
+            raise SystemExit(128 + signal.SIGTERM) from error
         except (ConnectionError, OSError, ValueError, RuntimeError, RayError) as error:
             where = f"at RAY_ADDRESS={address}" if address else "to start on this machine"
             msg = f"engine ray: expected a Ray cluster {where}, got {error}"

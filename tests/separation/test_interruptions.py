@@ -140,6 +140,7 @@ def test_several_processes_share_the_files(folder: Path) -> None:
     assert left == ["song", "song 0", "song 1", "song 2"]
 
 
+@pytest.mark.slow
 def test_ray_workers_share_the_files(folder: Path) -> None:
     pytest.importorskip("ray")
     for copy in range(3):
@@ -154,6 +155,22 @@ def test_ray_workers_share_the_files(folder: Path) -> None:
     assert b"bad.wav" in errors
     left = sorted(path.parent.name for path in (folder / "separated").rglob("*.wav"))
     assert left == ["song", "song 0", "song 1", "song 2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_cluster_and_say_nothing(
+    number: signal.Signals, code: int, folder: Path
+) -> None:
+    pytest.importorskip("ray")
+    for copy in range(40):
+        (folder / f"song {copy}.wav").hardlink_to(folder / "song.wav")
+    process = start(folder, "--engine", "ray", "--jobs", "2", inputs=".")
+    while not list(folder.glob("separated/*/*/*.wav")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (code, b"")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds processes in /proc")

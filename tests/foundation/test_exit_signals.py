@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sfisep_cli.signals import cleaned_up_after_signals
+from sfisep_core.foundation.exit_signals import cleaned_up_after_signals
 
 
 class Finalized:
