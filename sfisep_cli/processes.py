@@ -37,7 +37,7 @@ def count_processes(gpus: int | None, workers: int, device: str) -> int:
     return gpus or workers
 
 
-def start_processes(arguments: Sequence[str] | None, *, processes: int, max_restarts: int) -> None:
+def start_processes(arguments: Sequence[str] | None, processes: int, max_restarts: int) -> None:
     """Run the same command line in several processes, and exit as they do.
 
     For one process, and in one of several, this does nothing.

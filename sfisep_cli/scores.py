@@ -1,6 +1,6 @@
 """What the commands share that score: settings of methods, running, and showing what came out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from sfisep_cli.exit_codes import ExitCode
+from sfisep_cli.options import check_low_rate, check_models
 from sfisep_cli.render import output, progress_bar, show_error, show_message
 from sfisep_cli.score_table import score_lines
 from sfisep_core.errors import ConfigError
@@ -18,15 +19,26 @@ if TYPE_CHECKING:
     from sfisep_core.separation.settings import MethodOptions
 
 
-def check_output(*, as_json: bool, quiet: bool) -> None:
-    """Refuse to print tables and nothing.
+def check_options(
+    methods: Sequence[str],
+    low_rate: int,
+    network: str,
+    model: str | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Refuse what can be refused while PyTorch is not yet loaded.
 
     Raises:
-        ConfigError: Both are asked for.
+        CheckpointError: There is no such model.
+        ConfigError: Tables and nothing are to be printed, or an option has no effect.
     """
     if as_json and quiet:
         msg = "--json and --quiet exclude each other: give one of them"
         raise ConfigError(msg)
+    check_models(model, network)
+    check_low_rate(methods, low_rate, network)
 
 
 def method_options(

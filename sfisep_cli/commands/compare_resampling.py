@@ -24,10 +24,8 @@ from sfisep_cli.options import (
     ShardOption,
     Split,
     Tracks,
-    check_low_rate,
-    check_models,
 )
-from sfisep_cli.scores import check_output, method_options, run
+from sfisep_cli.scores import check_options, method_options, run
 
 _REPORT = "Report"
 
@@ -106,11 +104,9 @@ def compare_resampling(
     evaluate` keeps them, so that calling the command again does only what is missing.
     OUT/report.html shows figures, statistics and excerpts to listen to; it needs no network.
     """
-    check_output(as_json=as_json, quiet=quiet)
-    check_models(model, network)
+    check_options(method or (), low_rate, network, model, as_json=as_json, quiet=quiet)
     from sfisep_core.evaluation import resampling_study as core
 
-    check_low_rate(method or core.METHODS, low_rate, network)
     request = core.ResamplingRequest(
         data=data,
         split=split,

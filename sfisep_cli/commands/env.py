@@ -1,7 +1,7 @@
 """`sfisep env`: what it runs on."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,8 +19,16 @@ def env(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
+    rows = _rows(found)
+    width = max(len(what) for what, _ in rows)
+    for what, value in rows:
+        show_output(f"{what:{width}}  {value}")
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name each thing and what it is."""
     cpu, models, ffmpeg = found["cpu"], found["models"], found["ffmpeg"]
-    rows = [
+    return [
         *((name, version or "not installed") for name, version in found["packages"].items()),
         ("libsndfile", found["libsndfile"]),
         ("Python", found["python"]),
@@ -39,6 +47,3 @@ def env(
         ("models", f"{models['folder']}: {', '.join(models['available'])}"),
         *found["variables"].items(),
     ]
-    width = max(len(what) for what, _ in rows)
-    for what, value in rows:
-        show_output(f"{what:{width}}  {value}")

@@ -24,10 +24,8 @@ from sfisep_cli.options import (
     ShardOption,
     Split,
     Tracks,
-    check_low_rate,
-    check_models,
 )
-from sfisep_cli.scores import check_output, method_options, run
+from sfisep_cli.scores import check_options, method_options, run
 
 _BASELINES = "Baselines"
 
@@ -103,11 +101,9 @@ def evaluate(
     layout of museval's files; calling the command again does only what is missing. Tables over all
     tracks are in OUT/HZ. What cannot be scored does not stop the rest; the exit code is 1 then.
     """
-    check_output(as_json=as_json, quiet=quiet)
-    check_models(model, network)
+    check_options(baseline or (), low_rate, network, model, as_json=as_json, quiet=quiet)
     from sfisep_core.evaluation import evaluate as core
 
-    check_low_rate(baseline or [], low_rate, network)
     request = core.EvaluationRequest(
         data=data,
         split=split,
