@@ -55,8 +55,8 @@ class BssEval:
         silent_estimates: Other sources whose estimate is silent throughout: not scored.
         leakage_db: Of each of `silent_sources`, the level of its estimate in dB relative to the sum
             of all references: -inf is right, NaN without any reference.
-        condition: Condition number of the references' Gram matrix. inf: too large to tell, from
-            about 1e11 on. NaN: no filters were needed.
+        condition: Condition number of the references' Gram matrix. inf: too large to tell.
+            NaN: no filters were needed.
     """
 
     sources: tuple[str, ...]
@@ -106,7 +106,7 @@ def bss_eval(
     ISR, SIR and SAR rest on a least-squares fit of filters. Where references hold nothing in a part
     of the band (32 kHz audio stored at 48 kHz) or a stereo source comes from one point, the fit has
     no single solution, and what `museval` gives then follows rounding. The measure of this is the
-    ratio of the extreme eigenvalues of the references' Gram matrix; above 1e10 the fit gets a ridge
+    ratio of the extreme eigenvalues of the references' Gram matrix; above 1e12 the fit gets a ridge
     of 1e-11 of the largest, and `BssEval.ill_conditioned` is set: these values are stable, but not
     those of `museval`, and SDR is not concerned. And 512 taps are 64 ms at 8 kHz but 12 ms at
     44.1 kHz: ISR, SIR and SAR do not compare across sample rates; SDR does.

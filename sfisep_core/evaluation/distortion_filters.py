@@ -31,7 +31,7 @@ class DistortionFilters:
 
     Attributes:
         condition: Ratio of the extreme eigenvalues of the Gram matrix G of all references; inf
-            where it is too large to tell, from about 1e11 on.
+            where it is too large to tell.
     """
 
     condition: float

@@ -67,17 +67,19 @@ def collect(tracks: Iterable[TrackScores]) -> Scores:
 def track_values(scores: TrackScores) -> _Values:
     """Reduce the scores of a track to numbers: of framewise ones the median over frames.
 
-    Ill-conditioned ISR, SIR and SAR are left out. The mean over sources is over those that sound in
+    Ill-conditioned ISR, SIR and SAR are left out, unless museval's own values were asked for: these
+    are shown as they are. The mean over sources is over those that sound in
     the track, and exists only if all of these have the score.
 
     Returns:
         By source and metric; scores that do not exist are left out.
     """
     metrics: dict[str, dict[str, float]] = defaultdict(dict)
+    left_out = scores.ill_conditioned and scores.settings["metrics"] != "museval"
     for source, of_source in scores.sources.items():
         if source not in scores.silent_sources:
             for metric, frames in of_source.frames.items():
-                if not (metric in _FILTERED and scores.ill_conditioned):
+                if not (metric in _FILTERED and left_out):
                     metrics[metric][source] = over_frames(frames)
         for metric, value in of_source.whole.items():
             metrics[metric][source] = value

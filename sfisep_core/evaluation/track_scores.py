@@ -26,7 +26,7 @@ from sfisep_core.separation.permutation import are_unnamed
 
 MetricSet = Literal["all", "sdr", "museval"]
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raised whenever scores change: those of another version are computed again."""
 
 _SECONDS = 1.0  # of a frame, and from one to the next

@@ -24,15 +24,14 @@ class TimeDomainConfig(CheckedConfig):
         sources: Names in the order of the source axis.
         native_rate: Hz, the only rate that the filters work at.
         num_filters: <N>
-        kernel_size: Samples of a filter <L>, even; frames are half of that apart.
+        kernel_size: Samples of a filter <L>; frames are half of that apart, rounded down.
         gain_rule: See `SeparationModel`; "mixture-consistent" shares out what stems lack.
         normalizes_level: See `SeparationModel`.
         segment_seconds: Of long signals.
         context_seconds: On either side of a segment.
 
     Raises:
-        ConfigError: Sources are no different plain words, there are no filters, or their size is
-            not even.
+        ConfigError: Sources are no different plain words, or there are no filters.
     """
 
     section = "model setting "
@@ -40,7 +39,7 @@ class TimeDomainConfig(CheckedConfig):
     sources: tuple[str, ...] = DEFAULT_SOURCES
     native_rate: SampleRate = 8000
     num_filters: Annotated[int, Range(1, 4096)] = 512
-    kernel_size: Annotated[int, Range(2, 8192, parity="even")] = 16
+    kernel_size: Annotated[int, Range(2, 8192)] = 16
     gain_rule: GainRule = "least-squares"
     normalizes_level: bool = True
     segment_seconds: Annotated[int, Range(0, 3600)] = 20
@@ -123,11 +122,12 @@ class TimeDomainModel(MaskModel):
         Returns:
             Latent, shape (batch, filter, frames).
         """
-        length, stride = signals.shape[-1], self._stride
+        length, stride, size = signals.shape[-1], self._stride, self.config.kernel_size
         if self._padded:
-            margins = (stride, stride + -length % stride)
+            # An odd filter is centred on a sample: the last one ends a stride behind that.
+            margins = (stride, stride + (size % 2 - length) % stride)
         else:
-            margins = (0, max(0, 2 * stride - length))
+            margins = (0, max(0, size - length))
         latent: Tensor = self.encoder(functional.pad(signals, margins))
         return torch.relu(latent) if self._rectified else latent
 

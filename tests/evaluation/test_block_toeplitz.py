@@ -43,7 +43,7 @@ def test_solution_and_condition_are_those_of_the_dense_matrix(channels: int, pol
     assert float(condition) == pytest.approx(eigenvalues[-1] / eigenvalues[0], rel=0.02)
 
 
-@pytest.mark.parametrize("level", [1e-2, 1e-3, 5e-4])
+@pytest.mark.parametrize("level", [1e-2, 1e-3, 5e-4, 1e-4, 5e-5, 3.1e-5])
 def test_nearly_singular_system_is_solved(level: float) -> None:
     signal = coloured(1, pole=0.9)
     noise = np.random.default_rng(2).standard_normal(signal.shape)
@@ -56,6 +56,18 @@ def test_nearly_singular_system_is_solved(level: float) -> None:
     assert float(condition) == pytest.approx(eigenvalues[-1] / eigenvalues[0], rel=0.02)
     error = np.abs(x.numpy().reshape(-1, 1) - expected).max()
     assert error < 1e-15 * condition * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("level", [2e-5, 1e-5])
+def test_condition_is_told_beyond_the_limit(level: float) -> None:
+    signal = coloured(1, pole=0.9)
+    noise = np.random.default_rng(2).standard_normal(signal.shape)
+    lags = lags_of(np.concatenate([signal, signal + level * noise]))
+    x, (condition,) = block_toeplitz.solve(lags[None], lags[None, :, :, :1])
+    eigenvalues = np.linalg.eigvalsh(dense(lags))
+    assert float(condition) == pytest.approx(eigenvalues[-1] / eigenvalues[0], rel=0.02)
+    assert float(condition) > block_toeplitz.CONDITION_LIMIT
+    assert bool(x.isfinite().all())
 
 
 def test_systems_are_independent_of_each_other() -> None:

@@ -14,6 +14,7 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation import museval_reference
 from sfisep_core.evaluation.bss_eval import CONDITION_LIMIT, METRICS, BssEval, bss_eval
 from sfisep_core.evaluation.museval_reference import museval_scores
+from tests.benchmarks.bss_eval_condition import band_limited
 
 RATE = 8000
 FRAMES = 3
@@ -378,6 +379,33 @@ def test_same_as_museval_for_sources_that_are_nearly_the_same(difference: float)
     assert 10 / difference**2 < found.condition < CONDITION_LIMIT
     for metric in METRICS:
         _assert_close(getattr(found, metric), getattr(expected, metric), metric)
+
+
+@needs_museval
+@pytest.mark.parametrize(
+    ("level", "condition", "tolerance"),
+    # museval's own values move by 2e-5 and 2e-4 dB where noise of 1e-16 is added.
+    [(7e-6, 5e10, 2e-4), (2e-6, 7e11, 2e-3)],
+)
+def test_same_as_museval_for_references_with_little_in_half_of_the_band(
+    level: float, condition: float, tolerance: float
+) -> None:
+    references, estimates = band_limited(level, seconds=1)
+    found = bss_eval(references, estimates, sample_rate=RATE)
+    expected = museval_scores(references, estimates, sample_rate=RATE)
+    assert found.condition == pytest.approx(condition, rel=0.5)
+    assert not found.ill_conditioned
+    np.testing.assert_allclose(found.sdr, expected.sdr, rtol=0, atol=1e-9)
+    for metric in ("isr", "sir", "sar"):
+        np.testing.assert_allclose(
+            getattr(found, metric), getattr(expected, metric), rtol=0, atol=tolerance
+        )
+
+
+def test_condition_beyond_the_limit_is_flagged() -> None:
+    found = bss_eval(*band_limited(3e-7, seconds=1), sample_rate=RATE)
+    assert found.condition == pytest.approx(3e13, rel=0.5)
+    assert found.ill_conditioned
 
 
 @needs_museval

@@ -264,6 +264,9 @@ def test_museval_flags_what_references_leave_open(run: Evaluate, tmp_path: Path)
     assert [scores.ill_conditioned for scores in found.scores] == [True, True]
     assert [failure.track for failure in found.failures] == ["noise 1"]  # a silent source
     metrics = {key.metric for key in collect(found.scores)}
+    # What museval gives is what was asked for.
+    assert {"sdr", "isr", "sir", "sar"} <= metrics
+    metrics = {key.metric for key in collect(run(systems, sample_rates=(5000,)).scores)}
     assert "sdr" in metrics
     assert not metrics & {"isr", "sir", "sar"}
     write_estimates(tmp_path / "mine", 0, skip="bass")

@@ -42,6 +42,7 @@ def scores(
     ill_conditioned: bool = False,
     equivariance_db: float | None = None,
     sources: list[str] | None = None,
+    metrics: str = "all",
 ) -> TrackScores:
     whole = {name: {"si_sdr": value} for name, value in (si_sdr or {}).items()}
     whole |= {name: {"leakage_db": value} for name, value in (leakage or {}).items()}
@@ -52,7 +53,10 @@ def scores(
         split="test",
         system=system,
         sample_rate=8000,
-        settings={"sources": ["drums", "bass"] if sources is None else sources},
+        settings={
+            "sources": ["drums", "bass"] if sources is None else sources,
+            "metrics": metrics,
+        },
         sources={
             name: SourceScores({"sdr": of_source, **filtered}, whole.get(name, {}))
             for name, of_source in sdr.items()
@@ -60,7 +64,7 @@ def scores(
         silent_sources=list(leakage or {}),
         silent_estimates=[],
         num_silent_frames=2,
-        condition=1e12 if ill_conditioned else 10.0,
+        condition=1e13 if ill_conditioned else 10.0,
         ill_conditioned=ill_conditioned,
         equivariance_db=equivariance_db,
     )
@@ -103,6 +107,17 @@ def test_ill_conditioned_scores_are_left_out() -> None:
     assert set(found[key("drums")]) == {"track 0", "track 1"}
     (row,) = tables_of(Evaluation([good, bad], [], 0), ["a"])["notes"]
     assert (row["tracks"], row["ill_conditioned"], row["silent_frames"]) == (2, 1, 4)
+
+
+def test_ill_conditioned_scores_of_museval_are_shown_and_counted() -> None:
+    bad = scores(
+        0, sdr={"drums": [4.0]}, ill_conditioned=True, sources=["drums"], metrics="museval"
+    )
+    found = collect([bad])
+    for metric in ("isr", "sir", "sar"):
+        assert found[key("drums", metric)] == {"track 0": 1}
+    (row,) = tables_of(Evaluation([bad], [], 0), ["a"])["notes"]
+    assert row["ill_conditioned"] == 1
 
 
 def test_mean_over_sources_needs_an_estimate_of_each() -> None:

@@ -76,6 +76,18 @@ def test_same_numbers_as_the_original(shared_dir: Path) -> None:
         assert difference(stems.transpose(1, 2), fixture.tensor(f"output/{length}")) < 5e-5
 
 
+def test_feed_forward_parts_may_differ() -> None:
+    config = DualPathConfig(10, 2, 1, 1, 2, hidden_features=6, inter_hidden_features=20)
+    model = SepFormer(SepFormerConfig(num_filters=8, kernel_size=7, network=config)).eval()
+    widths = {
+        name.split(".")[3]: len(weight)
+        for name, weight in model.state_dict().items()
+        if name.endswith("feed_forward.0.weight")
+    }
+    assert widths == {"intra": 6, "inter": 20}
+    assert model(noise(1, 1, 501), sample_rate=8000).shape == (1, 4, 1, 501)
+
+
 def test_sinusoids_are_the_published_ones(shared_dir: Path) -> None:
     expected = Fixture(shared_dir, "sepformer").tensor("mid/pe_first_32")
     assert difference(sinusoids(noise(1, 32, 64)), expected) < 1e-6

@@ -37,6 +37,8 @@ class DualPathConfig(CheckedConfig):
     inter_layers: Annotated[int, Range(1, 64)] = 8  # from chunk to chunk
     num_heads: Annotated[int, Range(1, 256)] = 8
     hidden_features: Annotated[int, Range(1, 65536)] = 1024  # inside a feed-forward part
+    # the same from chunk to chunk; None = as many
+    inter_hidden_features: Annotated[int, Range(1, 65536)] | None = None
 
 
 class DualPathNetwork(nn.Module):
@@ -93,9 +95,11 @@ class DualPathBlock(nn.Module):
 
     def __init__(self, config: DualPathConfig, num_features: int) -> None:
         super().__init__()
-        self.intra = Transformer(config, num_features, config.intra_layers)
+        within = config.hidden_features
+        across = within if config.inter_hidden_features is None else config.inter_hidden_features
+        self.intra = Transformer(config, num_features, config.intra_layers, within)
         self.intra_norm = GlobalNorm(1, num_features, eps=_NORM_EPS)
-        self.inter = Transformer(config, num_features, config.inter_layers)
+        self.inter = Transformer(config, num_features, config.inter_layers, across)
         self.inter_norm = GlobalNorm(1, num_features, eps=_NORM_EPS)
 
     def forward(self, chunks: Tensor) -> Tensor:
@@ -113,10 +117,12 @@ class Transformer(nn.Module):
         - Input and output: (sequence, time, num_features)
     """
 
-    def __init__(self, config: DualPathConfig, num_features: int, num_layers: int) -> None:
+    def __init__(
+        self, config: DualPathConfig, num_features: int, num_layers: int, hidden_features: int
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            TransformerLayer(config, num_features) for _ in range(num_layers)
+            TransformerLayer(config, num_features, hidden_features) for _ in range(num_layers)
         )
         self.norm = nn.LayerNorm(num_features, eps=_LAYER_NORM_EPS)
 
@@ -136,15 +142,15 @@ class TransformerLayer(nn.Module):
         - Input and output: (sequence, time, num_features)
     """
 
-    def __init__(self, config: DualPathConfig, num_features: int) -> None:
+    def __init__(self, config: DualPathConfig, num_features: int, hidden_features: int) -> None:
         super().__init__()
         self.norm_1 = nn.LayerNorm(num_features, eps=_LAYER_NORM_EPS)
         self.attention = SelfAttention(num_features, config.num_heads)
         self.norm_2 = nn.LayerNorm(num_features, eps=_LAYER_NORM_EPS)
         self.feed_forward = nn.Sequential(
-            nn.Linear(num_features, config.hidden_features),
+            nn.Linear(num_features, hidden_features),
             nn.ReLU(),
-            nn.Linear(config.hidden_features, num_features),
+            nn.Linear(hidden_features, num_features),
         )
 
     def forward(self, sequences: Tensor) -> Tensor:
