@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.context import BaseContext
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -16,12 +17,20 @@ from sfisep_core.audio.resample import sinc_fits
 from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.mixing import MixingConfig, RawBatch, draw_example
+from sfisep_core.data.shared_memory import (
+    SHARED_MEMORY,
+    SHARED_MEMORY_ADVICE,
+    check_shared_memory,
+    share_batch,
+)
 from sfisep_core.errors import ConfigError, SfisepError, TrainingError
 from sfisep_core.foundation.interrupts import ctrl_c_blocked
 from sfisep_core.foundation.parents import when_parent_ends
 
 # Micro-batches that each worker reads ahead of the one that is trained on.
 _PREFETCH = 2
+# That one, and the one that is handed over.
+_IN_USE = 2
 
 
 class MicroBatches(Dataset[RawBatch | SfisepError]):
@@ -155,6 +164,13 @@ class ExampleLoader:
                 )
                 raise ConfigError(msg)
         self.dataset, self.sources = dataset, tuple(sources)
+        if workers:
+            size = batch_size // (world_size * accumulation)
+            check_shared_memory(
+                size * self._example_bytes(config),
+                batches=workers * _PREFETCH + _IN_USE,
+                workers=workers,
+            )
         self._micro_batches = MicroBatches(
             dataset,
             self.sources,
@@ -191,6 +207,12 @@ class ExampleLoader:
         finally:
             self.close()
 
+    def _example_bytes(self, config: MixingConfig) -> int:
+        """Return the bytes of the samples of an example."""
+        frames = round(config.stored_seconds * self.dataset.sample_rate)
+        channels = max(track.channels for track in self.dataset.tracks)
+        return len(self.sources) * channels * frames * np.dtype(np.float32).itemsize
+
     def close(self) -> None:
         """End the workers; what they have read is lost."""
         atexit.unregister(self.close)
@@ -211,7 +233,7 @@ class ExampleLoader:
         loader = DataLoader(
             self._micro_batches,
             batch_size=None,
-            collate_fn=_unchanged,
+            collate_fn=share_batch,
             num_workers=self._workers,
             pin_memory=self._pin_memory,
             prefetch_factor=_PREFETCH,
@@ -231,15 +253,11 @@ class ExampleLoader:
                 raise
             reason = str(error) or type(error).__name__
             msg = (
-                f"training: a process that reads examples has died ({reason}): perhaps memory does "
-                f"not suffice for {self._workers} workers; start again with --resume, and fewer "
-                "of them"
+                f"training: a process that reads examples has died ({reason}): perhaps memory, or "
+                f"{SHARED_MEMORY}, does not suffice for {self._workers} workers; go on with "
+                f"--resume and fewer of them; {SHARED_MEMORY_ADVICE}"
             )
             raise TrainingError(msg) from error
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch
 
 
 def _worker_context() -> BaseContext:

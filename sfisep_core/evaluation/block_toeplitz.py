@@ -35,9 +35,9 @@ _MAX_REFINEMENTS = 20
 _TOLERANCE = 1e-9
 _MAX_LANCZOS_STEPS = 40
 # Of the matrix whose inverse guides conjugate gradients, relative to the largest eigenvalue: what
-# the recursion still inverts. At `CONDITION_LIMIT` some 100 steps are then enough.
+# the recursion still inverts. At `CONDITION_LIMIT` so many steps are then enough.
 _GUIDE_RIDGE = 1e-10
-_MAX_GRADIENT_STEPS = 400
+_MAX_GRADIENT_STEPS = 150
 _GRADIENT_TOLERANCE = 1e-6
 
 
@@ -54,23 +54,28 @@ def solve(lags: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.
 
     Returns:
         x, shape (system, delay, channel, column), and the condition numbers of the matrices, shape
-        (system,): ratios of their extreme eigenvalues, to about one percent. inf: too large to
-        tell, somewhere above `CONDITION_LIMIT`.
+        (system,): ratios of their extreme eigenvalues, to about one percent up to
+        `CONDITION_LIMIT`. inf: too large to tell.
     """
     everywhere = torch.ones(len(lags), dtype=torch.bool, device=lags.device)
     largest = _largest_eigenvalue(_product(lags), lags, everywhere)
     # What museval adds; it matters to signals whose energy is of this order.
     shift = torch.full_like(largest, torch.finfo(lags.dtype).eps)
     x, is_solved, product, inverse = _attempt(lags, right, shift)
-    if not bool(is_solved.all()):
-        guide = _inverse(_shifted(lags, shift + _GUIDE_RIDGE * largest))[0]
-        inverse = _guided(product, guide)
-        again, residual = _refine(product, inverse, right)
-        is_solved_now = _is_small(residual, right)
-        x = torch.where((is_solved_now & ~is_solved)[:, None, None, None], again, x)
-        is_solved |= is_solved_now
     smallest_inverse = _largest_eigenvalue(_exact(product, inverse), lags, is_solved)
     condition = torch.where(is_solved, largest * smallest_inverse, math.inf)
+    if not bool(is_solved.all()):
+        added = _GUIDE_RIDGE * largest
+        guide = _inverse(_shifted(lags, shift + added))[0]
+        smallest = _smallest_eigenvalue(product, guide, added, lags)
+        condition = torch.where(is_solved, condition, largest / smallest)
+        if bool((~is_solved & (condition <= CONDITION_LIMIT)).any()):
+            again, residual = _refine(product, _guided(product, guide), right)
+            is_solved_now = _is_small(residual, right) & ~is_solved
+            x = torch.where(is_solved_now[:, None, None, None], again, x)
+            is_solved |= is_solved_now
+            unknown = ~is_solved & (condition <= CONDITION_LIMIT)
+            condition = torch.where(unknown, math.inf, condition)
     is_solved &= condition <= CONDITION_LIMIT
     for ridge in _RIDGES:
         if bool(is_solved.all()):
@@ -113,30 +118,71 @@ def _guided(product: _Product, guide: _Product) -> _Product:
         product: The product with G.
         guide: The product with the inverse of a matrix near G.
     """
+    return lambda right: _conjugate_gradients(product, guide, right)[0]
+
+
+def _conjugate_gradients(
+    product: _Product, guide: _Product, right: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Solve G x = right to some digits; give x, and of every step its length and its growth.
+
+    Returns:
+        x; lengths and growths, shape (step, system, 1, 1, column).
+    """
 
     def inner(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         return (first * second).sum((1, 2), keepdim=True)
 
-    def solve_roughly(right: torch.Tensor) -> torch.Tensor:
-        x, residual = torch.zeros_like(right), right
-        direction = guided = guide(residual)
-        slope = inner(residual, guided)
-        goal = _GRADIENT_TOLERANCE**2 * inner(right, right)
-        for _ in range(_MAX_GRADIENT_STEPS):
-            if bool((inner(residual, residual) <= goal).all()):
-                break
-            along = product(direction)
-            # A column that is solved exactly has no direction left.
-            step = torch.nan_to_num(slope / inner(direction, along), posinf=0.0, neginf=0.0)
-            x = x + step * direction
-            residual = residual - step * along
-            guided = guide(residual)
-            next_slope = inner(residual, guided)
-            growth = torch.nan_to_num(next_slope / slope, posinf=0.0, neginf=0.0)
-            direction, slope = guided + growth * direction, next_slope
-        return x
+    x, residual = torch.zeros_like(right), right
+    direction = guided = guide(residual)
+    slope = inner(residual, guided)
+    goal = _GRADIENT_TOLERANCE**2 * inner(right, right)
+    lengths, growths = [], []
+    for _ in range(_MAX_GRADIENT_STEPS):
+        along = product(direction)
+        # A column that is solved exactly has no direction left.
+        length = torch.nan_to_num(slope / inner(direction, along), posinf=0.0, neginf=0.0)
+        x = x + length * direction
+        residual = residual - length * along
+        guided = guide(residual)
+        next_slope = inner(residual, guided)
+        growth = torch.nan_to_num(next_slope / slope, posinf=0.0, neginf=0.0)
+        direction, slope = guided + growth * direction, next_slope
+        lengths.append(length)
+        growths.append(growth)
+        if bool((inner(residual, residual) <= goal).all()):
+            break
+    return x, torch.stack(lengths), torch.stack(growths)
 
-    return solve_roughly
+
+def _smallest_eigenvalue(
+    product: _Product, guide: _Product, ridge: torch.Tensor, lags: torch.Tensor
+) -> torch.Tensor:
+    """Find the smallest eigenvalues of G; 0 where they are too small to tell.
+
+    With the inverse of G + ridge as its guide, conjugate gradients are Lanczos' method for the
+    product of both, whose eigenvalues are e / (e + ridge) for the eigenvalues e of G. The lengths
+    a and growths b of the steps give its tridiagonal matrix: 1 / a[k] + b[k - 1] / a[k - 1] on the
+    diagonal, sqrt(b[k]) / a[k] beside it.
+    """
+    systems, length, channels, _ = lags.shape
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randn((1, length, channels, 1), generator=generator, dtype=lags.dtype)
+    right = right.to(lags.device).repeat(systems, 1, 1, 1)
+    _, lengths, growths = (t.flatten(1) for t in _conjugate_gradients(product, guide, right))
+    smallest = lags.new_zeros(systems)
+    for number, (a, b) in enumerate(zip(lengths.T, growths.T, strict=True)):
+        steps = int((a > 0).long().cumprod(0).sum())  # up to where rounding takes over
+        a, b = a[:steps], b[:steps].clamp_min(0)
+        if steps == 0:
+            continue
+        diagonal = 1 / a
+        diagonal[1:] += b[:-1] / a[:-1]
+        beside = (b.sqrt() / a)[:-1]
+        matrix = torch.diag(diagonal) + torch.diag(beside, 1) + torch.diag(beside, -1)
+        share = torch.linalg.eigvalsh(matrix)[0].clamp(0, 1 - 1e-9)
+        smallest[number] = ridge[number] * share / (1 - share)
+    return smallest
 
 
 def _refine(
