@@ -3,10 +3,8 @@
 The command modules import the core inside their functions, so that `--help` never waits for torch.
 """
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import errno
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -24,7 +22,8 @@ from sfisep_cli.commands import (
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.flags import Command, Group
 from sfisep_cli.render import show_error
-from sfisep_core.errors import AudioFileError, ConfigError, SfisepError
+from sfisep_cli.standard_streams import lenient_standard_error, told_standard_output
+from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.foundation.exit_signals import cleaned_up_after_signals
 
 app = typer.Typer(
@@ -66,32 +65,36 @@ def sfisep(
     """Separate music into vocals, drums, bass and other, at whatever sampling frequency it has."""
 
 
-@contextmanager
-def _standard_output_told() -> Iterator[None]:
-    """Turn what a full disk does to standard output into an error message."""
-    try:
-        try:
-            yield
-        finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        _drop_standard_output()
-        raise SystemExit(ExitCode.FAILED) from None
-    except OSError as error:
-        if error.filename is not None:  # another file: not expected here
-            raise
-        _drop_standard_output()
-        msg = (
-            f"standard output: expected it to take the result, got {error.strerror}: make room, or "
-            "write elsewhere"
-        )
-        raise AudioFileError(msg) from error
+_ADVICE = {
+    errno.EMFILE: "raise the limit of open files (`ulimit -n 1024`)",
+    errno.ENFILE: "end other programs: the system can open no more files",
+    errno.ENOLCK: "the file system has no locks, as some network file systems: use another folder",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "use a folder that can be written to",
+    errno.EIO: "check the disk",
+    errno.ENOMEM: "free memory, or raise the limit (`ulimit -v`)",
+}
+"""What to do about errors of the system that may come from any file."""
 
 
-def _drop_standard_output() -> None:
-    """Keep Python from writing once more at exit what could not be written."""
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+def _system_error(error: BaseException) -> str | None:
+    """Say what the system lacks; None if it is a defect of the program."""
+    if isinstance(error, MemoryError):
+        return f"memory ran out: {_ADVICE[errno.ENOMEM]}"
+    if isinstance(error, ImportError):
+        # The loader of shared libraries says so in text alone.
+        missing = ("failed to map", "cannot allocate memory", "cannot map")
+        lacks_memory = any(text in str(error).lower() for text in missing)
+        return f"memory ran out: {error}: {_ADVICE[errno.ENOMEM]}" if lacks_memory else None
+    if not isinstance(error, OSError):
+        return None
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "the working folder no longer exists: change to another one"
+    if error.errno not in _ADVICE:
+        return None
+    where = "" if error.filename is None else f"{error.filename}: "
+    return f"{where}{error.strerror}: {_ADVICE[error.errno]}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -103,14 +106,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always, with one of `ExitCode`.
     """
-    try:
-        with cleaned_up_after_signals(), _standard_output_told():
-            app(args=arguments, prog_name="sfisep", obj=arguments)
-    except ConfigError as error:
-        show_error(str(error))
-        raise SystemExit(ExitCode.USAGE) from error
-    except SfisepError as error:
-        show_error(str(error))
-        raise SystemExit(ExitCode.FAILED) from error
-    except KeyboardInterrupt as error:
-        raise SystemExit(ExitCode.INTERRUPTED) from error
+    with lenient_standard_error():
+        try:
+            with cleaned_up_after_signals(), told_standard_output():
+                app(args=arguments, prog_name="sfisep", obj=arguments)
+        except ConfigError as error:
+            show_error(str(error))
+            raise SystemExit(ExitCode.USAGE) from error
+        except SfisepError as error:
+            show_error(str(error))
+            raise SystemExit(ExitCode.FAILED) from error
+        except KeyboardInterrupt as error:
+            raise SystemExit(ExitCode.INTERRUPTED) from error
+        except (OSError, MemoryError, ImportError) as error:
+            message = _system_error(error)
+            if message is None:
+                raise
+            show_error(message)
+            raise SystemExit(ExitCode.FAILED) from error

@@ -11,6 +11,7 @@ from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.options import check_low_rate, check_models
 from sfisep_cli.render import output, progress_bar, show_error, show_message
 from sfisep_cli.score_table import score_lines
+from sfisep_cli.standard_streams import show_json
 from sfisep_core.errors import ConfigError
 from sfisep_core.wording import counted
 
@@ -77,7 +78,7 @@ def run(
         where = f"{failure.track}, {failure.system} at {failure.sample_rate} Hz"
         show_error(f"{where}: {failure.message}")
     if as_json:
-        output.print(result.to_json(), markup=False, soft_wrap=True)
+        show_json(result.to_json())
     elif not quiet:
         for line in score_lines(result, width=output.width):
             output.print(Text(line), soft_wrap=True)

@@ -9,6 +9,7 @@ import typer
 
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import has_progress_bar, progress_bar, show_error, show_message
+from sfisep_cli.standard_streams import show_json
 from sfisep_cli.stdout import write_to_stdout
 from sfisep_core.errors import ConfigError
 from sfisep_core.separation.inputs import STANDARD_STREAM, find_files
@@ -35,7 +36,7 @@ def run(request: SeparationRequest, *, as_json: bool, quiet: bool) -> None:
     else:
         result = _separate(request, quiet=quiet)
     if as_json:
-        typer.echo(result.to_json())
+        show_json(result.to_json())
     elif not quiet:
         for line in _summary_lines(result.outcomes, to_stdout=to_stdout):
             show_message(line)
@@ -61,6 +62,11 @@ def _to_stdout(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
         result = _separate(replace(request, out=Path(folder)), quiet=quiet)
         if result.outcomes and result.outcomes[0].result is not None:
             write_to_stdout(next(iter(result.outcomes[0].result.stems.values())))
+    if any(folder in (outcome.error or "") for outcome in result.outcomes):
+        show_error(
+            f"--out - keeps the stem below {Path(folder).parent} until it is whole: set TMPDIR to "
+            "a folder with more room"
+        )
     return result
 
 

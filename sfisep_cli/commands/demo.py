@@ -12,6 +12,7 @@ import typer
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.options import AsJson, Model, Out, Quiet, check_models
 from sfisep_cli.render import output, progress_bar, show_error, show_table
+from sfisep_cli.standard_streams import show_json
 
 if TYPE_CHECKING:
     from sfisep_core.evaluation.demo import DemoResult, StemScore
@@ -52,7 +53,7 @@ def demo(
     with progress_bar(quiet=quiet) as show_progress:
         result = run_demo(request, progress=show_progress)
     if as_json:
-        typer.echo(_json_report(result))
+        show_json(_json_report(result))
     elif not quiet:
         _show(result)
     if result.failures:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sfisep_cli.render import show_output
+from sfisep_cli.standard_streams import show_json
 from sfisep_core.wording import counted
 
 
@@ -17,7 +18,7 @@ def env(
 
     found = describe_environment()
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        show_json(json.dumps(found, indent=2, ensure_ascii=False))
         return
     rows = _rows(found)
     width = max(len(what) for what, _ in rows)

@@ -12,6 +12,7 @@ from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.flags import Command, Group
 from sfisep_cli.options import AsJson, Quiet
 from sfisep_cli.render import progress_bar, show_entries, show_error, show_message
+from sfisep_cli.standard_streams import show_json
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.wording import counted
 
@@ -51,7 +52,11 @@ def list_(
 
     entries = list_models()
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+        show_json(
+            json.dumps(
+                [dataclasses.asdict(entry) for entry in entries], indent=2, ensure_ascii=False
+            )
+        )
         return
     rows = (
         (
@@ -74,7 +79,11 @@ def _list_families(*, as_json: bool) -> None:
 
     found = list_families()
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(family) for family in found], indent=2))
+        show_json(
+            json.dumps(
+                [dataclasses.asdict(family) for family in found], indent=2, ensure_ascii=False
+            )
+        )
         return
     rows = (
         ((family.name,), f"{family.description} Presets: {', '.join(family.presets)}")
@@ -96,7 +105,7 @@ def show(
     details = dataclasses.asdict(show_model(name))
     facts = {**details.pop("entry"), **details}
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        show_json(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     for key, value in facts.items():
         if value:

@@ -271,7 +271,7 @@ def write_tables(out: Path, tables: Mapping[str, Any], scores: Scores) -> None:
 
 def to_json(content: Mapping[str, Any]) -> str:
     """Give strict JSON, for any reader: what is NaN or infinite is null."""
-    return json.dumps(_strict(content), indent=1, allow_nan=False)
+    return json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _strict(content: Any) -> Any:

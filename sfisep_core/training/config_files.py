@@ -45,7 +45,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     if path == Path(path.name) and not os.path.isfile(path) and os.path.isfile(preset):
         path = preset
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
         msg = f"configuration {path}: no such file, nor a preset: name one of {presets}"

@@ -73,9 +73,9 @@ def run_with_small_memory(size: str, tmp_path: Path, *arguments: str) -> str:
 def test_batches_that_have_no_room_are_refused_at_once(tmp_path: Path) -> None:
     told = run_with_small_memory("64M", tmp_path)
     assert told == (
-        "ConfigError --loader-workers 2: batches of 20.2 MiB need 121 MiB of /dev/shm, where 64 MiB "
-        "are free: give a container more (`docker run --shm-size 2g`), or pass --loader-workers 0, "
-        "which reads between the steps\n"
+        "ConfigError --loader-workers 2: batches of 20.2 MiB need 121 MiB of /dev/shm, where 64 "
+        "MiB are free: give a container more (`docker run --shm-size 2g`), or pass "
+        "--loader-workers 0, which reads between the steps\n"
     )
 
 

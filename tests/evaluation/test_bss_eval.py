@@ -385,7 +385,7 @@ def test_same_as_museval_for_sources_that_are_nearly_the_same(difference: float)
 @pytest.mark.parametrize(
     ("level", "condition", "tolerance"),
     # museval's own values move by 2e-5 and 2e-4 dB where noise of 1e-16 is added.
-    [(7e-6, 5e10, 2e-4), (2e-6, 7e11, 2e-3)],
+    [(1.3e-5, 5e10, 2e-4), (3.4e-6, 7e11, 2e-3)],
 )
 def test_same_as_museval_for_references_with_little_in_half_of_the_band(
     level: float, condition: float, tolerance: float
@@ -404,7 +404,7 @@ def test_same_as_museval_for_references_with_little_in_half_of_the_band(
 
 def test_condition_beyond_the_limit_is_flagged() -> None:
     found = bss_eval(*band_limited(3e-7, seconds=1), sample_rate=RATE)
-    assert found.condition == pytest.approx(3e13, rel=0.5)
+    assert found.condition == pytest.approx(6e13, rel=0.5)
     assert found.ill_conditioned
 
 

@@ -1,8 +1,8 @@
 """The scores that museval's own repository keeps of seeded random estimates.
 
 Source: sigsep/sigsep-mus-eval, tests/data/Music Delta - 80s Rock.json, made by museval 0.3.0:
-vocals and accompaniment of the seven-second excerpt of MUSDB18 that the package musdb downloads, against
-`numpy.random.random` with seed 0. They are rounded to five decimals.
+vocals and accompaniment of the seven-second excerpt of MUSDB18 that the package musdb downloads,
+against `numpy.random.random` with seed 0. They are rounded to five decimals.
 """
 
 import os

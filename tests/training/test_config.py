@@ -639,3 +639,9 @@ def test_a_base_that_is_no_preset_is_refused(base: str, tmp_path: Path) -> None:
     file.write_text(f"base = {base}\n")
     with pytest.raises(ConfigError, match=r"base: expected the name of a preset .*default"):
         load_config(file)
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "windows.toml"
+    file.write_bytes(b'\xef\xbb\xbfbase = "unet"\r\nsteps = 7\r\n')
+    assert load_config(file).steps == 7

@@ -1,0 +1,147 @@
+"""Standard output and standard error where they are closed, full, or of another encoding."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sfisep_cli.exit_codes import ExitCode
+from sfisep_core.errors import AudioFileError
+
+# What stands in Python's text for bytes of a file name that are no UTF-8.
+_UNDECODED = re.compile("[\udc80-\udcff]")
+
+
+class _OutputError(Exception):
+    """Standard output takes no more. No OSError, so that nothing else is taken for it."""
+
+
+class _Output:
+    """Standard output, whose errors are told from those of other files."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        return int(self._call("write", text))
+
+    def flush(self) -> None:
+        """Write what is left."""
+        if self._stream is not None:
+            self._call("flush")
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        if self._stream is None:
+            msg = "a closed stream"
+            raise _OutputError(msg)
+        try:
+            return getattr(self._stream, name)(*arguments)
+        except OSError as error:
+            raise _OutputError(error.strerror or str(error)) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Error:
+    """Standard error, which is done without where it takes no more: the work goes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            return int(self._stream.write(text))
+        except OSError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is left."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        # What is left in its buffer would fail once more when Python ends.
+        self._stream = sys.__stderr__ = open(  # noqa: SIM115  # until the end
+            os.devnull, "w", encoding="utf-8", errors="backslashreplace"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def lenient_standard_error() -> Iterator[None]:
+    """Let nothing fail because standard error takes no more while the block runs."""
+    before = sys.stderr
+    if before is None:  # closed: Python and Rich write nothing
+        yield
+        return
+    guard = sys.stderr = _Error(before)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        guard.flush()
+        sys.stderr = guard._stream
+
+
+@contextmanager
+def told_standard_output() -> Iterator[None]:
+    """Turn what a full disk or a closed stream does to standard output into an error message.
+
+    Raises:
+        AudioFileError: Standard output takes no more.
+        SystemExit: Its reader has seen enough.
+    """
+    before = sys.stdout
+    guard = sys.stdout = _Output(before)  # type: ignore[assignment]
+    try:
+        try:
+            yield
+        finally:
+            guard.flush()
+        sys.stdout = before
+    except _OutputError as error:
+        # Python would write once more at exit what could not be written.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+        if isinstance(error.__cause__, BrokenPipeError):  # `| head` has seen enough
+            raise SystemExit(ExitCode.FAILED) from None
+        msg = (
+            f"standard output: expected it to take the result, got {error}: make room, or write "
+            "elsewhere"
+        )
+        raise AudioFileError(msg) from error
+    except BaseException:
+        sys.stdout = before
+        raise
+
+
+def show_json(text: str) -> None:
+    r"""Write JSON to standard output: in UTF-8, whatever the terminal's encoding is.
+
+    Bytes of file names that are no UTF-8 are written as `\xNN`, as Python does with
+    `backslashreplace`.
+
+    Args:
+        text: One JSON value, which is not escaped to ASCII.
+    """
+    # In JSON a backslash is written twice.
+    valid = _UNDECODED.sub(lambda match: rf"\\x{ord(match[0]) - 0xDC00:02x}", text) + "\n"
+    stream: Any = sys.stdout
+    raw = getattr(stream, "buffer", None)
+    if raw is None:
+        stream.write(valid)
+        return
+    stream.flush()
+    try:
+        raw.write(valid.encode())
+        raw.flush()
+    except OSError as error:
+        raise _OutputError(error.strerror or str(error)) from error
