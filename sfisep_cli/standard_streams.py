@@ -69,9 +69,10 @@ class _Error:
 
     def _drop(self) -> None:
         # What is left in its buffer would fail once more when Python ends.
-        self._stream = sys.__stderr__ = open(  # noqa: SIM115  # until the end
+        self._stream = open(  # noqa: SIM115  # until the end
             os.devnull, "w", encoding="utf-8", errors="backslashreplace"
         )
+        setattr(sys, "__stderr__", self._stream)  # noqa: B010  # typed as never to be replaced
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -84,7 +85,8 @@ def lenient_standard_error() -> Iterator[None]:
     if before is None:  # closed: Python and Rich write nothing
         yield
         return
-    guard = sys.stderr = _Error(before)  # type: ignore[assignment]
+    guard: Any = _Error(before)
+    sys.stderr = guard
     try:
         yield
     finally:
@@ -101,7 +103,8 @@ def told_standard_output() -> Iterator[None]:
         SystemExit: Its reader has seen enough.
     """
     before = sys.stdout
-    guard = sys.stdout = _Output(before)  # type: ignore[assignment]
+    guard: Any = _Output(before)
+    sys.stdout = guard
     try:
         try:
             yield

@@ -57,7 +57,7 @@ def share_batch(batch: RawBatch | SfisepError) -> RawBatch | SfisepError:
         return batch
     try:
         for tensor in (batch.stems, batch.gains, batch.curves):
-            tensor.share_memory_()
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return TrainingError(

@@ -108,7 +108,8 @@ def _shifted(lags: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
 def _is_small(residual: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Tell which systems are solved, by what their solutions leave of the right side."""
     error, scale = (torch.linalg.vector_norm(r, dim=(1, 2)) for r in (residual, right))
-    return (error <= _TOLERANCE * scale).all(1)
+    solved: torch.Tensor = (error <= _TOLERANCE * scale).all(1)
+    return solved
 
 
 def _guided(product: _Product, guide: _Product) -> _Product:

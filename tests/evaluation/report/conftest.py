@@ -34,7 +34,7 @@ def make_example() -> Example:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study() -> Study:
     rng = np.random.default_rng(0)
     scores = {
@@ -75,7 +75,7 @@ def study() -> Study:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bare_study(study: Study) -> Study:
     """Nothing but one score of one system at one rate."""
     key = ScoreKey(8000, "native", SOURCES[0], "si_sdr")

@@ -57,9 +57,9 @@ def read(path: Path) -> Reader:
     return reader
 
 
-@pytest.fixture
-def report(study: Study, tmp_path: Path) -> Path:
-    path = tmp_path / "report.html"
+@pytest.fixture(scope="module")
+def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(study, path, model=resolve_model("default"))
     return path
 
