@@ -55,6 +55,7 @@ def made(
         scores=scores,
         failures=[],
         computed=len(scores),
+        missing=0,
         comparison=compare_systems(scores, methods),
         tables={"tracks": [f"track {track}" for track in range(tracks)]},
         out=Path("out"),
