@@ -68,11 +68,10 @@ class _Error:
             self._drop()
 
     def _drop(self) -> None:
-        # What is left in its buffer would fail once more when Python ends.
+        # What is left in its buffer would fail once more when Python ends, in `sys.stderr`.
         self._stream = open(  # noqa: SIM115  # until the end
             os.devnull, "w", encoding="utf-8", errors="backslashreplace"
         )
-        setattr(sys, "__stderr__", self._stream)  # noqa: B010  # typed as never to be replaced
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -85,8 +84,7 @@ def lenient_standard_error() -> Iterator[None]:
     if before is None:  # closed: Python and Rich write nothing
         yield
         return
-    guard: Any = _Error(before)
-    sys.stderr = guard
+    guard = sys.stderr = _Error(before)
     try:
         yield
     finally:
@@ -103,8 +101,7 @@ def told_standard_output() -> Iterator[None]:
         SystemExit: Its reader has seen enough.
     """
     before = sys.stdout
-    guard: Any = _Output(before)
-    sys.stdout = guard
+    guard = sys.stdout = _Output(before)
     try:
         try:
             yield

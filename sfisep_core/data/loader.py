@@ -233,7 +233,7 @@ class ExampleLoader:
         loader = DataLoader(
             self._micro_batches,
             batch_size=None,
-            collate_fn=share_batch,  # type: ignore[arg-type]  # of single examples, without batch_size
+            collate_fn=share_batch,
             num_workers=self._workers,
             pin_memory=self._pin_memory,
             prefetch_factor=_PREFETCH,

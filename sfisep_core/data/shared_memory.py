@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import Any
 
 from sfisep_core.data.mixing import RawBatch
 from sfisep_core.errors import ConfigError, SfisepError, TrainingError
@@ -41,23 +42,24 @@ def check_shared_memory(batch_bytes: int, *, batches: int, workers: int) -> None
         raise ConfigError(msg)
 
 
-def share_batch(batch: RawBatch | SfisepError) -> RawBatch | SfisepError:
+def share_batch(batch: Any) -> RawBatch | SfisepError:
     """Put a batch into shared memory.
 
     DataLoader's queue would do so in a thread of its own, which loses a batch for which there is
     no room, and the training process would wait for it for ever.
 
     Args:
-        batch: What a worker has read, or the error that it met.
+        batch: The `RawBatch` that a worker has read, or the `SfisepError` that it met.
 
     Returns:
         The same, or the error that there is no room.
     """
     if isinstance(batch, SfisepError):
         return batch
+    assert isinstance(batch, RawBatch)
     try:
         for tensor in (batch.stems, batch.gains, batch.curves):
-            tensor.share_memory_()  # type: ignore[no-untyped-call]
+            tensor.share_memory_()  # type: ignore[no-untyped-call]  # torch declares no types
     except (RuntimeError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return TrainingError(

@@ -108,8 +108,8 @@ def _shifted(lags: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
 def _is_small(residual: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Tell which systems are solved, by what their solutions leave of the right side."""
     error, scale = (torch.linalg.vector_norm(r, dim=(1, 2)) for r in (residual, right))
-    solved: torch.Tensor = (error <= _TOLERANCE * scale).all(1)
-    return solved
+    is_small: torch.Tensor = (error <= _TOLERANCE * scale).all(1)
+    return is_small
 
 
 def _guided(product: _Product, guide: _Product) -> _Product:
@@ -132,7 +132,8 @@ def _conjugate_gradients(
     """
 
     def inner(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        return (first * second).sum((1, 2), keepdim=True)
+        product: torch.Tensor = (first * second).sum((1, 2), keepdim=True)
+        return product
 
     x, residual = torch.zeros_like(right), right
     direction = guided = guide(residual)

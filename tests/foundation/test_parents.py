@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 
 # What the workers do: sleep, compute in Python, or in a call that no signal interrupts.
 PROGRAM = """
-import ctypes, os, sys, time
+import hashlib, os, sys, time
 from pathlib import Path
 from sfisep_core.foundation.jobs import Execution, run_jobs
 
@@ -28,7 +28,7 @@ def work(kind):
         while kind == "python":
             pass
         while True:
-            ctypes.CDLL(None).sleep(1000)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
     finally:
         Path(f"{os.getpid()}.clean").touch()
 
