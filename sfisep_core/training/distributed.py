@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,11 @@ from sfisep_core.devices import find_device
 from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.pretrained.native import first_line
 from sfisep_core.wording import counted
+
+
+# Groups are kept until the process ends. The destructor of a group on CPUs waits, with Python's lock,
+# for a thread that may be waiting for this lock to release a tensor of the last reduction.
+_GROUPS: list[Any] = []
 
 
 class PeerLostError(TrainingError):
@@ -134,6 +140,7 @@ def join_processes(device: str) -> Iterator[Processes]:
         rank=number,
         world_size=count,
     )
+    _GROUPS.append(dist.group.WORLD)
     try:
         yield Processes(number, count, found)
     except RuntimeError as error:
