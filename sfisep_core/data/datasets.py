@@ -18,6 +18,7 @@ from sfisep_core.wording import counted
 
 # A second counts as active above this RMS (-50 dB full scale).
 _ACTIVE_RMS = 10 ** (-50 / 20)
+_SHOWN_NAMES = 5
 
 _logger = logging.getLogger(__name__)
 
@@ -96,6 +97,18 @@ class StemDataset:
                 f"{counted(len(tracks), 'track')}: prepare longer ones, or ask for shorter excerpts"
             )
             raise DatasetError(msg)
+        short = [t.name for t in tracks if t.frames < shortest * t.sample_rate]
+        if short:
+            more = f" and {len(short) - _SHOWN_NAMES} more" if len(short) > _SHOWN_NAMES else ""
+            _logger.warning(
+                "data set %s: split %r has tracks shorter than an excerpt of %s s, which are left "
+                "out: %s%s",
+                folder,
+                split,
+                excerpt_seconds,
+                ", ".join(short[:_SHOWN_NAMES]),
+                more,
+            )
         rates = Counter(track.sample_rate for track in self.tracks)
         self.sample_rate = max(rates)
         if excerpt_seconds is not None and len(rates) > 1:

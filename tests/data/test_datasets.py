@@ -265,10 +265,15 @@ def test_shifts_reach_every_start_in_their_range_once(make_data: MakeData) -> No
     assert dataset.shift_place(Place(0, 7), frames=RATE, seconds=0.0, draw=0.9) == Place(0, 7)
 
 
-def test_tracks_too_short_are_left_out(make_data: MakeData) -> None:
+def test_tracks_too_short_are_left_out(
+    make_data: MakeData, caplog: pytest.LogCaptureFixture
+) -> None:
     data = make_data(lambda track, stem: noise(track, stem, frames=RATE + track))
     dataset = StemDataset(data, split="train", excerpt_seconds=(RATE + 1) / RATE)
     assert [track.name for track in dataset.tracks] == ["track1"]
+    (message,) = caplog.messages
+    assert "shorter than an excerpt of" in message
+    assert message.endswith("which are left out: track0")
     with pytest.raises(DatasetError) as raised:
         StemDataset(data, split="train", excerpt_seconds=1.5)
     assert str(raised.value) == (
