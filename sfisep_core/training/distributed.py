@@ -22,9 +22,8 @@ from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.pretrained.native import first_line
 from sfisep_core.wording import counted
 
-
-# Groups are kept until the process ends. The destructor of a group on CPUs waits, with Python's lock,
-# for a thread that may be waiting for this lock to release a tensor of the last reduction.
+# Groups are kept until the process ends: the destructor of a group on CPUs waits, with Python's
+# lock, for a thread that may be waiting for this lock to release a tensor of the last reduction.
 _GROUPS: list[Any] = []
 
 

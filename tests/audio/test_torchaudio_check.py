@@ -14,6 +14,8 @@ from sfisep_core.audio.torchaudio_check import OLDEST_TORCH, OLDEST_TORCHAUDIO, 
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What an extension raises that was built for another torch, another CUDA, or not at all.
 FAULTS = {

@@ -17,6 +17,8 @@ from tests.benchmarks.resampling_page import Group, make_page
 from tests.benchmarks.resampling_study import MATERIALS, Material, run, untrained_model
 from tests.evaluation.conftest import model, stems_of
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["model"]  # a fixture
 
 RATES = [6000, 8000]

@@ -9,6 +9,8 @@ import pytest
 
 from tests.evaluation.conftest import data, model
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["data", "model"]  # fixtures
 
 Run = Callable[..., int]

@@ -8,6 +8,8 @@ import pytest
 from sfisep_cli import render
 from sfisep_core.evaluation import demo
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., int]
 STEMS = ("vocals", "drums", "bass", "other")
 

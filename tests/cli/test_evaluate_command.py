@@ -9,6 +9,8 @@ import soundfile
 
 from tests.evaluation.conftest import SAMPLE_RATE, data, model, stems_of
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["data", "model"]  # fixtures
 
 Run = Callable[..., int]

@@ -14,6 +14,8 @@ from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.training.config_files import PRESETS
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
 

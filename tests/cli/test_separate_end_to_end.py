@@ -12,6 +12,8 @@ import torch
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.native import save_model
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., int]
 
 STEMS = ("vocals", "drums", "bass", "other")

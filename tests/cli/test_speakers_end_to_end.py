@@ -10,6 +10,8 @@ import soundfile
 
 from sfisep_core.audio.files import read_audio
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
 

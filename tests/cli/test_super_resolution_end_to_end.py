@@ -17,6 +17,8 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.native import load_model, save_model
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., int]
 Capture = pytest.CaptureFixture[str]
 

@@ -10,6 +10,8 @@ import soundfile
 
 from sfisep_core.pretrained.description import read_description
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., int]
 
 STEMS = ("vocals", "drums", "bass", "other")

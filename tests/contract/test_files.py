@@ -89,6 +89,7 @@ def test_every_cell(container: str, rate: int, tmp_path: Path) -> None:
         check(separator, cell, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_cells_with_the_bundled_model(tmp_path: Path) -> None:
     everything = [
         cell for container in FORMATS for rate in RATES for cell in cells(container, rate)

@@ -21,6 +21,8 @@ from sfisep_core.data.loader import ExampleLoader
 from sfisep_core.data.mixing import MixingConfig, RawBatch, draw_example
 from sfisep_core.errors import AudioFileError, ConfigError, DatasetError, TrainingError
 
+pytestmark = pytest.mark.slow
+
 RATE = 8000
 CONFIG = MixingConfig(
     excerpt_seconds=0.25,

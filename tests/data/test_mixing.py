@@ -314,6 +314,7 @@ def find_places(dataset: StemDataset, config: MixingConfig, examples: int) -> li
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probability", [0.0, 0.4, 1.0])
 def test_single_stems_are_replaced(probability: float, make_data: MakeData) -> None:
     dataset = open_data(make_data(noise), SHORT)

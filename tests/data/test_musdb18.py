@@ -16,6 +16,8 @@ from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import AudioFileError, DatasetError
 
+pytestmark = pytest.mark.slow
+
 RATE = 44100
 FRAMES = RATE + 17
 

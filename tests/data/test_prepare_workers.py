@@ -22,6 +22,8 @@ from sfisep_core.data.preparation import PreparationRequest, PrepareProgress
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import DatasetError
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RATE = 8000
 TRACKS = ("train/a", "train/b", "train/c", "valid/d", "test/e", "test/f")

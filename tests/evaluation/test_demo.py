@@ -16,6 +16,8 @@ from sfisep_core.evaluation import demo
 from sfisep_core.evaluation.demo import DemoRequest, DemoResult, run_demo
 from sfisep_core.evaluation.metrics import si_sdr
 
+pytestmark = pytest.mark.slow
+
 RATES = (44100, 8000)
 # Measured with the bundled model: SI-SDR improvements and SDR of vocals, drums, bass and other are
 # +6.9, +9.2, +8.2, +5.7 and 3.6, 5.0, 5.3, 3.5 dB at 44.1 kHz, and within 2.2 dB of these at 8 kHz.

@@ -29,6 +29,8 @@ from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.native import load_model, save_model
 from tests.evaluation.conftest import SAMPLE_RATE, stems_of
 
+pytestmark = pytest.mark.slow
+
 Evaluate = Callable[..., Evaluation]
 
 

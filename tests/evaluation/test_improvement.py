@@ -20,6 +20,8 @@ from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.tables import collect
 
+pytestmark = pytest.mark.slow
+
 RATE = 8000
 STEMS = ("s1", "s2", "s3")
 

@@ -19,6 +19,8 @@ from sfisep_core.pretrained import resolve
 from sfisep_core.pretrained.native import load_model, save_model
 from sfisep_core.separation import super_resolution
 
+pytestmark = pytest.mark.slow
+
 Count = Callable[[Any, str], None]
 
 

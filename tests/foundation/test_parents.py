@@ -66,6 +66,7 @@ def wait_for_end(pids: list[int], *, seconds: float) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "cleans"), [("sleep", True), ("python", True), ("c", False)])
 def test_workers_end_with_a_killed_parent(kind: str, cleans: bool, tmp_path: Path) -> None:
     process, workers = start(tmp_path, kind, "local")

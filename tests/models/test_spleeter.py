@@ -63,6 +63,7 @@ def decibels(error: Tensor, reference: Tensor) -> float:
 # The published program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", STEMS)
 @torch.no_grad()
 def test_same_stems_as_the_description(count: int, folders: dict[int, Path]) -> None:
@@ -112,6 +113,7 @@ def test_bins_above_half_the_rate_are_not_computed(sample_rate: int, bins: int) 
     assert bins == 2049 or 0 <= bins * 44100 / 4096 - sample_rate / 2 < 64 * 44100 / 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [8000, 48000])
 @torch.no_grad()
 def test_parts_agree_with_the_whole(sample_rate: int, folders: dict[int, Path]) -> None:
@@ -206,6 +208,7 @@ def test_settings_that_do_not_fit(settings: dict[str, object], message: str) -> 
 # Checkpoints
 
 
+@pytest.mark.slow
 def test_converted_weights_are_the_same_model(folders: dict[int, Path], tmp_path: Path) -> None:
     convert_spleeter(folders[5], tmp_path / "five.safetensors", licence="MIT")
     loaded, direct = load_model(tmp_path / "five.safetensors"), load_spleeter(folders[5])

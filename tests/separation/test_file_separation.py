@@ -162,6 +162,7 @@ def test_unusual_signals(signal: Samples, tmp_path: Path) -> None:
         assert not stems.any()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -16,6 +16,8 @@ import torch
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.native import save_model
 
+pytestmark = pytest.mark.slow
+
 STEMS = ("vocals", "drums", "bass", "other")
 RATE, SECONDS = 11025, 60
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Writes music of some minutes, separates it with a small network, and tells the most memory that it
 # ever had. Windows are short and computed one after the other, so the network takes little.
 PROGRAM = """

@@ -36,6 +36,7 @@ def largest_step(stems: Samples, where: npt.NDArray[np.bool_]) -> float:
     return float(np.abs(np.diff(stems, axis=-1))[..., where].max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 44100])
 def test_default_model_gives_the_same_in_windows(rate: int, music: Samples) -> None:
     mixture = resample(music[:, : 10 * 48000], orig_rate=48000, target_rate=rate)

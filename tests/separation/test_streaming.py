@@ -41,6 +41,7 @@ def test_stream_gives_all_of_the_signal(
     np.testing.assert_allclose(stems, expected, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 22050, 44100])
 def test_stream_of_the_default_model_is_the_whole(rate: int) -> None:
     separator = Separator("default", device="cpu")

@@ -10,6 +10,8 @@ import pytest
 
 from sfisep_core.training.launch import LaunchError, earlier_failure, launch, report_failure
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

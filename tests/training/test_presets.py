@@ -9,6 +9,8 @@ from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNetConfig
 from sfisep_core.training.config import TrainingConfig, load_config
 from sfisep_core.training.config_files import PRESETS
 
+pytestmark = pytest.mark.slow
+
 PAPER = ["sfi-conv-tasnet-fd-mgf", "sfi-conv-tasnet-td-mgf", "sfi-conv-tasnet-td-mpgtf"]
 SIZES = {
     "default": 632_735,

@@ -15,6 +15,8 @@ from sfisep_core.training.loop import train
 from tests.compiler import compiles
 from tests.training.test_loop import events, losses
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 1.0
 LEARNT_DB = 3.0
 LEARNT_SHARE = 0.8

@@ -18,6 +18,8 @@ from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.training.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 20
 SETTINGS = f"""

@@ -13,6 +13,8 @@ from sfisep_core.pretrained.resolve import resolve_model
 from tests.evaluation.report.conftest import METRICS, SOURCES, TRACKS
 from tests.evaluation.report.test_templates import difference_cell, score_cell
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib")
 
 VOID = {"meta", "link", "img", "br"}
