@@ -146,7 +146,7 @@ class AudioWriter:
             return
         with _disk_errors(self._path):
             # Without a first sample libsndfile writes MP3 and Opus that it does not open again.
-            surplus = int(self._codec is not None and self._frames == 0)
+            surplus = int(self._format in ("MP3", "OGG") and self._frames == 0)
             if surplus:
                 self._file.write(np.zeros((surplus, self._channels), dtype=np.float32))
             self._file.close()

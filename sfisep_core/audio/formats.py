@@ -24,7 +24,7 @@ _VORBIS_MAX_RATE = 200_000
 
 @dataclass(frozen=True)
 class Codec:
-    """A lossy codec as libsndfile writes it.
+    """A codec as libsndfile writes it, with one sample format of its own.
 
     Attributes:
         name: For messages.
@@ -32,7 +32,7 @@ class Codec:
         subtype: The codec in libsndfile's words.
         sample_rates: What it can be given, in Hz.
         max_channels: So many and fewer keep the whole band.
-        compression_level: libsndfile's setting, 0 = best.
+        compression_level: libsndfile's setting, 0 = best; None = the codec has none.
         bitrate_mode: libsndfile's setting; None = the codec's own.
     """
 
@@ -41,7 +41,7 @@ class Codec:
     subtype: str
     sample_rates: tuple[int, ...] | range
     max_channels: int
-    compression_level: float
+    compression_level: float | None
     bitrate_mode: str | None = None
 
 

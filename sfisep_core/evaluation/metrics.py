@@ -1,7 +1,7 @@
 """Scores of one estimate against one reference, over all channels and samples jointly."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +125,36 @@ DEFINITIONS = {
 """All scores by their keys in files and tables."""
 
 
+_ADDED: dict[str, Callable[[Signal, Signal, int], float]] = {}
+
+
+def add_metric(
+    key: str, definition: MetricDefinition, compute: Callable[[Signal, Signal, int], float]
+) -> None:
+    """Add a score of whole tracks to all that are computed, stored and shown.
+
+    Scores that were stored without it are computed again. Processes that score in parallel import
+    the package anew: they know what modules of the package add, and nothing else.
+
+    Args:
+        key: Its name in files; a name that is taken is an error.
+        definition: What it means.
+        compute: Called with the estimate and the reference, each of shape (channel, time), and
+            their sampling frequency in Hz. Where the score does not exist, it returns NaN.
+
+    Raises:
+        ConfigError: There is a score of this name.
+    """
+    if key in DEFINITIONS:
+        msg = (
+            f"metric {key!r}: expected a name of its own, got that of {DEFINITIONS[key].label}: "
+            "choose another"
+        )
+        raise ConfigError(msg)
+    DEFINITIONS[key] = WHOLE_TRACK_METRICS[key] = definition
+    _ADDED[key] = compute
+
+
 def whole_track_scores(
     *, estimate: Signal, reference: Signal, sample_rate: int
 ) -> dict[str, float]:
@@ -157,6 +187,8 @@ def whole_track_scores(
             e, s = spectra[0][:, :bins], spectra[1][:, :bins]
         found[f"si_sdr{suffix}"] = si_sdr(estimate=e, reference=s)
         found[f"snr{suffix}"] = snr(estimate=e, reference=s)
+    for key, compute in _ADDED.items():
+        found[key] = compute(estimate, reference, sample_rate)
     return {key: found[key] for key in WHOLE_TRACK_METRICS}
 
 

@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from sfisep_core.audio.files import read_audio
+from sfisep_core.audio.formats import CODECS
+from sfisep_core.errors import ConfigError
+from sfisep_core.evaluation import metrics
+from sfisep_core.evaluation.metrics import DEFINITIONS, WHOLE_TRACK_METRICS, whole_track_scores
 from sfisep_core.models.registry import FAMILIES, build_model
 from sfisep_core.pretrained.native import load_model, save_model
 from sfisep_core.separation.separator import Separator
@@ -20,12 +25,20 @@ SMALL_TCN = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 2, "n
 
 @pytest.fixture(autouse=True)
 def tables() -> Iterator[None]:
-    """Leave the tables of filters and families as they were."""
-    filters, families = dict(FILTERS), dict(FAMILIES)
+    """Leave all tables as they were."""
+    tables: list[Any] = [
+        FILTERS,
+        FAMILIES,
+        CODECS,
+        DEFINITIONS,
+        WHOLE_TRACK_METRICS,
+        metrics._ADDED,
+    ]
+    before = [dict(table) for table in tables]
     yield
-    for table, before in ((FILTERS, filters), (FAMILIES, families)):
-        for name in set(table) - set(before):
-            del table[name]  # type: ignore[attr-defined]
+    for table, rows in zip(tables, before, strict=True):
+        for name in set(table) - set(rows):
+            del table[name]
 
 
 def run(title: str) -> dict[str, Any]:
@@ -80,3 +93,22 @@ def test_a_family_from_the_recipe_works(tmp_path: Path) -> None:
     stems = separator.separate((mixture, 22050)).stems
     assert set(stems) == set(model.sources)
     assert all(stem.shape == mixture.shape for stem in stems.values())
+
+
+def test_a_metric_from_the_recipe_works() -> None:
+    names = run("Add a metric")
+    reference = torch.randn(2, 8000, generator=torch.Generator().manual_seed(1)).numpy()
+    scores = whole_track_scores(estimate=0.1 * reference, reference=reference, sample_rate=8000)
+    # All levels differ by 20 dB, and nothing of white noise is 80 dB below the peak.
+    assert scores["log_spectral_distance"] == pytest.approx(20, abs=0.01)
+    assert scores["si_sdr"] > 100
+    assert list(scores) == list(WHOLE_TRACK_METRICS)
+    with pytest.raises(ConfigError, match=r"^metric 'log_spectral_distance': expected a name of "):
+        metrics.add_metric("log_spectral_distance", names["definition"], lambda *_: 0.0)
+
+
+def test_an_output_format_from_the_recipe_works() -> None:
+    path = run("Add an output format")["path"]
+    samples, sample_rate = read_audio(path)
+    assert (samples.shape, sample_rate) == ((2, 1000), 44100)
+    assert path.read_bytes().startswith(b"FORM")
