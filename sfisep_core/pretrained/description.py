@@ -1,6 +1,7 @@
 """What a model file says about itself, read without its weights, and without PyTorch."""
 
 import json
+import re
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +10,39 @@ from typing import Any
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained.file_kinds import check_kind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: weights of integers with scales, and parts in other files."""
 METADATA_KEY = "sfisep"
 
 _LONGEST_HEADER = 100_000_000  # bytes; the format allows no more
+_MOST_PARTS = 64
+# A plain name: a part lies in the folder of the file that names it, and nowhere else.
+_PART_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Weights of a model that lie in another model file, in the same folder.
+
+    Attributes:
+        prefix: What stands before the names of these weights in the whole model.
+        file: Name of the file.
+        sha256: Of the file, in hexadecimal digits.
+
+    Raises:
+        ValueError: The name is no plain name of a safetensors file, or the digest is none.
+    """
+
+    prefix: str
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """Check what could lead out of the folder."""
+        if not _PART_NAME.fullmatch(self.file) or not _SHA256.fullmatch(self.sha256):
+            msg = f"part {self.file!r} with SHA-256 {self.sha256!r}: expected a name and a digest"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True)
@@ -24,12 +54,14 @@ class ModelDescription:
         config: Settings that build the model.
         training: How it was trained: data, steps, scores; free text and numbers.
         licence: Licence of the weights.
+        parts: Weights that lie in other files.
     """
 
     family: str
     config: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
+    parts: tuple[Part, ...] = ()
 
 
 def read_description(path: Path) -> ModelDescription:
@@ -67,6 +99,10 @@ def read_description(path: Path) -> ModelDescription:
             config=dict(description["config"]),
             training=dict(description.get("training", {})),
             licence=str(description.get("licence", "")),
+            parts=tuple(
+                Part(str(part["prefix"]), str(part["file"]), str(part["sha256"]))
+                for part in list(description.get("parts", []))[:_MOST_PARTS]
+            ),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         msg = (

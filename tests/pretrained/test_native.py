@@ -13,7 +13,7 @@ from sfisep_core.errors import CheckpointError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.declared_size import check_fit
-from sfisep_core.pretrained.description import FORMAT_VERSION, ModelDescription, read_description
+from sfisep_core.pretrained.description import ModelDescription, read_description
 from sfisep_core.pretrained.native import load_model, save_model
 from sfisep_core.pretrained.resolve import resolve_model
 
@@ -87,12 +87,12 @@ def test_file_holds_nothing_but_tensors_and_json(path: Path) -> None:
         metadata = file.metadata()
         assert set(file.keys()) == set(make_model().state_dict())
     assert list(metadata) == ["sfisep"]
-    assert json.loads(metadata["sfisep"])["format_version"] == FORMAT_VERSION == 1
+    assert json.loads(metadata["sfisep"])["format_version"] == 1
 
 
 def test_half_storage_rounds_matrices_only(tmp_path: Path, path: Path) -> None:
     half_path = tmp_path / "half.safetensors"
-    save_model(make_model(), half_path, half=True)
+    save_model(make_model(), half_path, storage="float16")
     assert half_path.stat().st_size < path.stat().st_size - 2 * 24 * 8
     expected = make_model().state_dict()
     rounded = set()
@@ -133,7 +133,7 @@ def test_a_failed_save_leaves_what_was_there(path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sfisep_core.pretrained.native.save", fail)
+        patch.setattr("sfisep_core.pretrained.tensor_files.save", fail)
         with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left"):
             save_model(make_model(seed=1), path)
     assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
@@ -149,9 +149,9 @@ def test_saving_below_a_file_is_refused(path: Path) -> None:
 
 
 def test_a_later_format_is_refused(path: Path) -> None:
-    rewrite(path, format_version=2)
+    rewrite(path, format_version=3)
     for read in (read_description, load_model):
-        with pytest.raises(CheckpointError, match=r"version 2, .* up to 1: install a newer sfisep"):
+        with pytest.raises(CheckpointError, match=r"version 3, .* up to 2: install a newer sfisep"):
             read(path)
 
 
@@ -244,7 +244,7 @@ def test_matrices_beyond_half_precision_are_noticed(path: Path) -> None:
     with torch.no_grad():
         model.get_parameter("masker.layers.1.skip.weight")[0, 0] = 1e6
     with pytest.raises(CheckpointError, match="not finite"):
-        save_model(model, path, half=True)
+        save_model(model, path, storage="float16")
 
 
 def test_misfits_are_one_line(path: Path) -> None:

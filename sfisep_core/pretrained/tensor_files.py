@@ -1,0 +1,107 @@
+"""The tensors of a model file, those included that lie in other files beside it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sfisep_core.atomic import written_whole
+from sfisep_core.digests import file_sha256
+from sfisep_core.errors import CheckpointError
+from sfisep_core.pretrained.description import (
+    FORMAT_VERSION,
+    METADATA_KEY,
+    ModelDescription,
+    read_description,
+)
+from sfisep_core.pretrained.quantization import SCALE_SUFFIX
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], description: ModelDescription) -> None:
+    """Write a model file; it appears under its name only when complete.
+
+    Args:
+        path: File to write.
+        tensors: By name, as they are to lie in it.
+        description: What the file says about itself.
+
+    Raises:
+        CheckpointError: The file cannot be written; one that was there before is still there.
+    """
+    # Programs that know neither scales nor parts say that they need a newer one.
+    is_plain = not description.parts and not any(name.endswith(SCALE_SUFFIX) for name in tensors)
+    said = {"format_version": 1 if is_plain else FORMAT_VERSION, **asdict(description)}
+    if not description.parts:
+        del said["parts"]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as temporary:
+            # safetensors' own `save_file` makes files that only their owner may read
+            temporary.write_bytes(save(tensors, {METADATA_KEY: json.dumps(said)}))
+    except (OSError, SafetensorError) as error:
+        msg = f"model file {path}: cannot be written: {error}: choose another place"
+        raise CheckpointError(msg) from error
+
+
+def read_tensors(path: Path, description: ModelDescription) -> dict[str, Tensor]:
+    """Read all tensors of a model.
+
+    Args:
+        path: Its file.
+        description: What the file says about itself.
+
+    Returns:
+        Tensors by their names in the model, as they lie in the files.
+
+    Raises:
+        CheckpointError: A file cannot be read, or a part is missing, is another file than the one
+            that was meant, or has parts itself.
+    """
+    tensors = _read_file(path)
+    for part in description.parts:
+        check_part(path, part.file, part.sha256)
+        file = path.parent / part.file
+        if read_description(file).parts:
+            msg = f"model file {path}: its part {part.file} has parts itself: join it into one file"
+            raise CheckpointError(msg)
+        for name, tensor in _read_file(file).items():
+            tensors[part.prefix + name] = tensor
+    return tensors
+
+
+def check_part(path: Path, file: str, sha256: str) -> None:
+    """Compare a part of a model with the digest that the model's file says.
+
+    Raises:
+        CheckpointError: It is missing, or another file.
+    """
+    part = path.parent / file
+    try:
+        digest = file_sha256(part)
+    except OSError as error:
+        msg = (
+            f"model file {path}: its weights in {file} cannot be read: {error.strerror}: put "
+            "the two files into one folder"
+        )
+        raise CheckpointError(msg) from error
+    if digest != sha256:
+        msg = (
+            f"model file {path}: its weights in {part}: expected sha256 {sha256}, found {digest}: "
+            "put the file there that it was made with"
+        )
+        raise CheckpointError(msg)
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        msg = (
+            f"model file {path}: expected a safetensors file, cannot be read as one, perhaps "
+            f"because it is cut ({path.stat().st_size} bytes): {error}: fetch it again"
+        )
+        raise CheckpointError(msg) from error
