@@ -126,7 +126,8 @@ class SpectrogramModel(SeparationModel):
 
         Returns:
             Spectra, complex of 32-bit numbers at least, shape (batch, source, channel, bins,
-            frames).
+            frames). Where those of the last source are left out, it is what the others leave of
+            the mixture.
         """
 
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
@@ -147,6 +148,8 @@ class SpectrogramModel(SeparationModel):
             estimates = functional.pad(estimates, (0, 0, 0, self.config.stft.num_bins - bins))
         stems = self.stft.synthesize(estimates, sample_rate=sample_rate, length=covered)
         stems = stems[..., :length]
+        if stems.shape[1] < len(self.sources):
+            return torch.cat([stems, (mixture - stems.sum(dim=1)).unsqueeze(1)], dim=1)
         lost = None
         if self.config.beyond == "other" and sample_rate != self.native_rate:
             kept = self.stft.synthesize(spectra, sample_rate=sample_rate, length=covered)
@@ -182,7 +185,7 @@ class SpectrogramModel(SeparationModel):
         if lone:
             spectra = torch.cat([spectra, spectra[:, -1:]], dim=1)
         estimates = self.estimate(spectra.reshape(-1, self._channels, *size))
-        estimates = estimates.reshape(batch, -1, len(self.sources), self._channels, *size)
+        estimates = estimates.reshape(batch, -1, estimates.shape[1], self._channels, *size)
         estimates = estimates.transpose(1, 2).flatten(2, 3)  # (batch, source, channel, ...)
         if lone:
             last = estimates[:, :, -2:].mean(dim=2, keepdim=True)

@@ -5,6 +5,7 @@ separation tool with pre-trained models", Journal of Open Source Software 5(50),
 program (deezer/spleeter 1.4).
 """
 
+import copy
 import math
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from sfisep_core.models.blocks.source_networks import SourceNetworks
 from sfisep_core.models.blocks.spleeter_unet import SpleeterUNet, SpleeterUNetConfig
 from sfisep_core.models.blocks.windows import run_windows
 from sfisep_core.models.contract import GainRule, rest_of
+from sfisep_core.models.inference.polyphase import polyphase
 from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
 
 Masks = Literal["ratio", "softmax", "complement"]
@@ -145,6 +147,14 @@ class Spleeter(SpectrogramModel):
         stems = super().forward(padded, sample_rate=sample_rate)
         return stems[..., window // 2 : window // 2 + length]
 
+    def for_inference(self, *, compiled: bool = False) -> "Spleeter":
+        """Give a copy whose network has fewer operations on CPUs; see `SeparationModel`."""
+        if compiled or next(self.parameters()).device.type != "cpu":
+            return self
+        model = copy.copy(self)
+        model._modules = {**self._modules, "network": polyphase(self.network)}
+        return model
+
     def bins_to_estimate(self, sample_rate: int) -> int:
         """Give the bins up to half the rate and to the next step of the network; or all of them."""
         config = self.config
@@ -197,11 +207,10 @@ class Spleeter(SpectrogramModel):
         return torch.cat([self._patch_masks(patch) for patch in torch.split(magnitudes, 1)])
 
     def _patch_masks(self, magnitudes: Tensor) -> Tensor:
-        """Give masks of patches, shape (batch, source, 2, frames, bins)."""
+        """Give masks of patches, shape (batch, source, 2, frames, bins); of "complement" one."""
         logits = self.network(magnitudes).float()
         if self.config.masks == "complement":
-            mask = torch.sigmoid(logits)
-            return torch.cat([mask, 1 - mask], dim=1)
+            return torch.sigmoid(logits)
         is_softmax = self.config.masks == "softmax"
         shares = torch.softmax(logits, dim=1) if is_softmax else torch.sigmoid(logits)
         powers = (shares * magnitudes.unsqueeze(1)).square()
@@ -219,7 +228,7 @@ class Spleeter(SpectrogramModel):
             value = masks[..., -(known // _TOP_SHARE) :].mean(dim=-1, keepdim=True)
         else:
             rest = rest_of(self.sources) if above == "rest" else None
-            named = torch.tensor([float(name == rest) for name in self.sources])
+            named = torch.tensor([float(name == rest) for name in self.sources[: masks.shape[1]]])
             value = named.to(masks)[:, None, None, None].expand(*masks.shape[:-1], 1)
         return torch.cat([masks, value.expand(*masks.shape[:-1], bins - known)], dim=-1)
 

@@ -12,11 +12,12 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import elu, leaky_relu, pad, relu
 
+from sfisep_core.models.blocks.doubling import KERNEL, Doubling
 from sfisep_core.models.blocks.unet import Condition, LevelsConfig, UNet
 
 Activation = Literal["leaky-relu", "relu", "elu"]
 
-_KERNEL, _SLOPE, _EPS, _MOMENTUM = 5, 0.2, 1e-3, 0.01
+_SLOPE, _EPS, _MOMENTUM = 0.2, 1e-3, 0.01
 _LAST_KERNEL, _LAST_DILATION = 4, 2
 _DROPPED = 3  # decoders that drop half of their features, from the innermost on
 
@@ -86,7 +87,7 @@ class _Down(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(in_channels, channels, _KERNEL, stride=2)
+        self.convolution = nn.Conv2d(in_channels, channels, KERNEL, stride=2)
 
     def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
         del condition
@@ -118,14 +119,14 @@ class _Up(nn.Module):
         dropout: bool,
     ) -> None:
         super().__init__()
-        self.convolution = nn.ConvTranspose2d(in_channels, channels, _KERNEL, stride=2)
+        self.convolution = Doubling(in_channels, channels)
         self.norm = nn.BatchNorm2d(channels, eps=_EPS, momentum=_MOMENTUM)
         self.dropout = nn.Dropout(0.5 if dropout else 0.0)
         self._activation = activation
 
     def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
         del condition
-        features = self.convolution(features)[..., 1:-2, 1:-2]
+        features = self.convolution(features)
         return self.dropout(self.norm(self._activation(features)))  # type: ignore[no-any-return]
 
 

@@ -14,9 +14,10 @@ from torch.nn.functional import leaky_relu, pad
 from sfisep_core.config_values import Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.conditioning import ConvControl, DenseControl, film
+from sfisep_core.models.blocks.doubling import KERNEL, Doubling
 from sfisep_core.models.blocks.unet import Condition, LevelsConfig, UNet
 
-_KERNEL, _SLOPE, _EPS = 5, 0.2, 1e-3
+_SLOPE, _EPS = 0.2, 1e-3
 _DROPPED = 3  # decoders that drop half of their features, from the innermost on
 
 
@@ -45,7 +46,7 @@ class StridedUNetConfig(LevelsConfig):
     @property
     def reach_frames(self) -> int:
         """Frames to either side that an output hears."""
-        return 2 * (_KERNEL // 2 + 1) * (self.multiple - 1)
+        return 2 * (KERNEL // 2 + 1) * (self.multiple - 1)
 
 
 class StridedUNet(nn.Module):
@@ -113,7 +114,7 @@ class _Down(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(in_channels, channels, _KERNEL, stride=2)
+        self.convolution = nn.Conv2d(in_channels, channels, KERNEL, stride=2)
         self.norm = nn.BatchNorm2d(channels, eps=_EPS)
 
     def forward(self, features: Tensor, condition: Condition | None) -> Tensor:
@@ -131,14 +132,14 @@ class _Up(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, place: int) -> None:
         super().__init__()
-        self.convolution = nn.ConvTranspose2d(in_channels, channels, _KERNEL, stride=2)
+        self.convolution = Doubling(in_channels, channels)
         self.norm = nn.BatchNorm2d(channels, eps=_EPS)
         self.dropout = nn.Dropout(0.5 if place < _DROPPED else 0.0)
         self.activation: nn.Module = nn.ReLU()
 
     def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
         del condition
-        features = self.convolution(features)[..., 1:-2, 1:-2]
+        features = self.convolution(features)
         return self.activation(self.dropout(self.norm(features)))  # type: ignore[no-any-return]
 
 
