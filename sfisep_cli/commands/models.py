@@ -208,14 +208,57 @@ def convert(
             "published program; voice keeps the vocals' network alone."
         ),
     ] = "default",
+    weights: Annotated[
+        Literal["float32", "float16", "int8", "int6"],
+        typer.Option(
+            help="How large weights are stored: as floats, or as integers of 8 or 6 bits with one "
+            "scale for each output channel, a quarter of the size."
+        ),
+    ] = "float32",
 ) -> None:
     """Convert a released checkpoint to a safetensors file that `--model` reads.
 
-    No code in the checkpoint is ever run.
+    A model file is read as well, to store its weights in another way (`--weights`). No code in the
+    checkpoint is ever run.
     """
     from sfisep_core.pretrained.resolve import convert_checkpoint
 
-    convert_checkpoint(checkpoint, out, form=form)
+    convert_checkpoint(checkpoint, out, form=form, storage=weights)
+    show_message(f"written: {out}")
+
+
+@app.command(cls=Command)
+def join(
+    first: Annotated[
+        str, typer.Argument(metavar="FIRST", help="A model's name or file; it runs first.")
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(metavar="SECOND", help="Another, for what the first leaves of the mixture."),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="STEM,...",
+            help="Stems of FIRST that are kept.",
+            show_default="all but the one for the rest",
+        ),
+    ] = "",
+    linked: Annotated[
+        bool,
+        typer.Option(
+            "--linked",
+            help="Write no weights: they stay in the two files, which lie in the folder of OUT.",
+        ),
+    ] = False,
+) -> None:
+    """Join two models into one: the second separates what the first leaves of the mixture."""
+    from sfisep_core.pretrained.join import join_models
+    from sfisep_core.pretrained.resolve import model_path
+
+    names = tuple(name.strip() for name in keep.split(",") if name.strip())
+    join_models(model_path(first), model_path(second), out, keep=names, linked=linked)
     show_message(f"written: {out}")
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sfisep_core.config_values import build_config
 from sfisep_core.errors import ConfigError
+from sfisep_core.models.cascade import Cascade, CascadeConfig
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.conv_tasnet import ConvTasNet, ConvTasNetConfig
 from sfisep_core.models.deep_conv_sep import DeepConvSep, DeepConvSepConfig
@@ -29,6 +30,7 @@ FAMILIES: dict[str, tuple[type[Any], type[SeparationModel]]] = {
     SepFormer.family: (SepFormerConfig, SepFormer),
     SFSRNet.family: (SFSRNetConfig, SFSRNet),
     SuperResolvedSeparator.family: (SuperResolvedConfig, SuperResolvedSeparator),
+    Cascade.family: (CascadeConfig, Cascade),
 }
 
 

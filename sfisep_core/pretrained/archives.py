@@ -109,13 +109,17 @@ ARCHIVES: dict[str, PublishedWeights] = {
         "about 2.5 times that of spleeter-2stems (by its size; not measured)",
         description="the same with piano",
     ),
+}
+"""By name."""
+
+BUNDLED_ORIGINS: dict[str, PublishedWeights] = {
     "spleeter-vocals": _spleeter(
         *_TWO_STEMS,
         "none for this network alone",
-        "0.10 CPU-s a second of stereo at 44.1 kHz, 0.04 at 8 kHz (one thread, a busy machine)",
+        "0.07 CPU-s a second of stereo at 44.1 kHz (one thread, a busy machine)",
         size=73_109_797,
-        description="the vocals' network of spleeter-2stems alone: half the cost",
+        description="the vocals' network of spleeter-2stems alone",
         form="voice",
     ),
 }
-"""By name."""
+"""Where weights come from that were published by others and are in this package, by name."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained.file_kinds import check_kind
 
@@ -111,6 +112,35 @@ def read_description(path: Path) -> ModelDescription:
             "`sfisep models convert`"
         )
         raise CheckpointError(msg) from error
+
+
+def check_parts(path: Path, description: ModelDescription) -> None:
+    """Compare the parts of a model with the digests that the model's file says.
+
+    Args:
+        path: The model's file.
+        description: What it says about itself.
+
+    Raises:
+        CheckpointError: A part is missing, or is another file.
+    """
+    for part in description.parts:
+        file = path.parent / part.file
+        try:
+            digest = file_sha256(file)
+        except OSError as error:
+            msg = (
+                f"model file {path}: its weights in {file} cannot be read: {error.strerror}: put "
+                "both files into one folder, or join the models into one file "
+                "(`sfisep models join`)"
+            )
+            raise CheckpointError(msg) from error
+        if digest != part.sha256:
+            msg = (
+                f"model file {path}: its weights in {file}: expected sha256 {part.sha256}, found "
+                f"{digest}: put the file there that it was made with"
+            )
+            raise CheckpointError(msg)
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:

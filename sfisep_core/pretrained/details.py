@@ -1,10 +1,18 @@
 """All that is known about a model of `sfisep models list`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sfisep_core.errors import CheckpointError
-from sfisep_core.pretrained.archives import ARCHIVES
-from sfisep_core.pretrained.registry import BUNDLED_SHA256, RELEASED, ModelEntry, list_models
+from sfisep_core.pretrained.archives import ARCHIVES, BUNDLED_ORIGINS
+from sfisep_core.pretrained.description import read_description
+from sfisep_core.pretrained.registry import (
+    BUNDLED,
+    BUNDLED_SHA256,
+    RELEASED,
+    ModelEntry,
+    list_models,
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,7 @@ class ModelDetails:
         training_data: What it was trained on.
         score: Published, with its definition.
         cost: On a CPU.
+        stages: Of a cascade: what each model keeps, and its family, in the order in which they run.
     """
 
     entry: ModelEntry
@@ -32,6 +41,7 @@ class ModelDetails:
     training_data: str = ""
     score: str = ""
     cost: str = ""
+    stages: tuple[str, ...] = ()
 
 
 def show_model(name: str) -> ModelDetails:
@@ -44,13 +54,13 @@ def show_model(name: str) -> ModelDetails:
     if entry is None:
         msg = f"model {name}: expected one that `sfisep models list` shows"
         raise CheckpointError(msg)
-    if name in ARCHIVES:
-        known = ARCHIVES[name]
+    known = ARCHIVES.get(name) or BUNDLED_ORIGINS.get(name)
+    if known is not None:
         return ModelDetails(
             entry=entry,
             address=known.address,
             download_size=known.size,
-            sha256=known.sha256,
+            sha256=BUNDLED_SHA256.get(name, known.sha256),
             code_licence=known.code_licence,
             weights_licence=known.weights_licence,
             training_data=known.training_data,
@@ -67,5 +77,18 @@ def show_model(name: str) -> ModelDetails:
             training_data="MUSDB18-HQ, the songs for training",
         )
     return ModelDetails(
-        entry=entry, sha256=BUNDLED_SHA256.get(name, ""), weights_licence=entry.licence
+        entry=entry,
+        sha256=BUNDLED_SHA256.get(name, ""),
+        weights_licence=entry.licence,
+        stages=_stages(BUNDLED[name]) if name in BUNDLED else (),
+    )
+
+
+def _stages(path: Path) -> tuple[str, ...]:
+    about = read_description(path)
+    files = {part.prefix: part.file for part in about.parts}
+    return tuple(
+        f"{' and '.join(stage['keep'])} by {stage['family']} "
+        f"({files.get(f'stages.{number}.', 'in the file')})"
+        for number, stage in enumerate(about.config.get("stages", []))
     )

@@ -15,6 +15,7 @@ from sfisep_core.pretrained.cache import (
     keep,
     locked,
 )
+from sfisep_core.pretrained.description import check_parts, read_description
 from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.hub import fetch_checkpoint
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED, ReleasedWeights
@@ -84,6 +85,8 @@ def check_model(name: str) -> None:
             f"sha256 {BUNDLED_SHA256[name]}, found {digest}: install sfisep anew"
         )
         raise CheckpointError(msg)
+    else:
+        check_parts(path, read_description(path))
 
 
 def _digest_or_reason(path: Path) -> str:

@@ -16,7 +16,7 @@ from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.pretrained.declared_size import build_declared
-from sfisep_core.pretrained.native import check_finite, save_model
+from sfisep_core.pretrained.native import Storage, check_finite, save_model
 from sfisep_core.pretrained.official_checkpoint import read_official_checkpoint
 
 # The order of the grouped networks in the published weights.
@@ -106,12 +106,13 @@ def _unfit_settings(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(msg)
 
 
-def convert_official_checkpoint(path: Path, out: Path) -> None:
+def convert_official_checkpoint(path: Path, out: Path, *, storage: Storage = "float32") -> None:
     """Convert a published checkpoint to the native format.
 
     Args:
         path: The published file.
         out: Native model file to write (.safetensors).
+        storage: How the weights lie in it, see `save_model`.
 
     Raises:
         CheckpointError: The file cannot be read, or `out` not written.
@@ -126,6 +127,7 @@ def convert_official_checkpoint(path: Path, out: Path) -> None:
         out,
         training={"description": f"converted from a published checkpoint, {path.name}"},
         licence="MIT",
+        storage=storage,
     )
 
 

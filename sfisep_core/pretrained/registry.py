@@ -15,8 +15,13 @@ from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
 
 _FOLDER = Path(__file__).parent / "weights"
 
-BUNDLED: dict[str, Path] = {"default": _FOLDER / "default.safetensors"}
-BUNDLED_SHA256 = {"default": "976102fc7c8d5054c853a2b38381f134ae1798c80660a680b5d570ff70fb47c8"}
+BUNDLED_SHA256 = {
+    "default": "7b873031f2acda9d7d2103dac1031c23bd52bd4546a3497fa7297b4a1037e8cc",
+    "spleeter-vocals": "94d6935f57a45096f9ba64a0df90aa4f3ed7e3c33502366e6311c07b87fd3962",
+    "sfi-conv-tasnet-small": "976102fc7c8d5054c853a2b38381f134ae1798c80660a680b5d570ff70fb47c8",
+}
+BUNDLED: dict[str, Path] = {name: _FOLDER / f"{name}.safetensors" for name in BUNDLED_SHA256}
+"""`default` is a cascade of the other two, whose files hold its weights."""
 
 # The first is the one meant by a name without a seed.
 _SEEDS = (40, 42, 44, 47)
@@ -91,7 +96,7 @@ class ModelEntry:
         sources: In the order of its output.
         licence: Of the weights.
         description: One line.
-        size: Bytes of its file; 0 where it is not there.
+        size: Bytes of its file, and of others that hold weights of it; 0 where it is not there.
     """
 
     name: str
@@ -144,7 +149,7 @@ def list_models() -> list[ModelEntry]:
         for name, weights in ARCHIVES.items()
     ]
     for model in cached_models():
-        if model.name not in RELEASED and model.name not in ARCHIVES:
+        if not any(model.name in names for names in (BUNDLED, RELEASED, ARCHIVES)):
             try:
                 about = read_description(model.path)
                 entry = _entry(model.name, "address", _state(model), about, model.path)
@@ -222,7 +227,7 @@ def _entry(
     about: ModelDescription | None,
     path: Path,
 ) -> ModelEntry:
-    config = about.config if about else {}
+    config, parts = (about.config, about.parts) if about else ({}, ())
     return ModelEntry(
         name=name,
         kind=kind,
@@ -232,7 +237,7 @@ def _entry(
         sources=tuple(config.get("sources", ())),
         licence=about.licence if about else "",
         description=str(about.training.get("description", "")) if about else "",
-        size=_size(path),
+        size=_size(path) + sum(_size(path.parent / part.file) for part in parts),
     )
 
 

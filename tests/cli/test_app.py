@@ -50,7 +50,8 @@ OPTIONS = {
     "sfisep models verify": "",
     "sfisep models path": "",
     "sfisep models remove": "",
-    "sfisep models convert": "--form",
+    "sfisep models convert": "--form --weights",
+    "sfisep models join": "--keep --linked",
 }
 
 HEAVY_MODULES = ("torch", "torchaudio", "numpy", "scipy", "soundfile", "librosa", "matplotlib")

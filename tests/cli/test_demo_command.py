@@ -117,7 +117,7 @@ def test_model_is_named_in_folders_and_commands(
     from sfisep_core.pretrained.registry import BUNDLED
 
     copy = Path("my model.safetensors")
-    copy.write_bytes(BUNDLED["default"].read_bytes())
+    copy.write_bytes(BUNDLED["sfi-conv-tasnet-small"].read_bytes())
     assert run_sfisep("demo", "--model", copy) == 0
     shown = capsys.readouterr().out
     assert "\n  sfisep-demo/my model/8000/vocals.wav\n" in shown

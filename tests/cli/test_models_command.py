@@ -31,7 +31,7 @@ Capture = pytest.CaptureFixture[str]
 SHOW_IMPORTS = """
 import sys
 from sfisep_cli.app import main
-for command in ("list", "show", "download", "verify", "path", "remove", "convert"):
+for command in ("list", "show", "download", "verify", "path", "remove", "convert", "join"):
     try:
         main(["models", command, "--help"])
     except SystemExit as stopped:
@@ -51,7 +51,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         server.repositories[released.repository, released.revision] = {
             f"model=x,seed={seed}/best_checkpoint": content for seed in (40, 42)
         }
-        server.plain["my.safetensors"] = BUNDLED["default"].read_bytes()
+        server.plain["my.safetensors"] = BUNDLED["sfi-conv-tasnet-small"].read_bytes()
         use_hub(monkeypatch, server, str(tmp_path / "cache"))
         yield server
 
@@ -92,9 +92,10 @@ def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) 
     capsys.readouterr()
     assert run_sfisep("models", "list") == 0
     table = rows(capsys.readouterr().out)
-    assert len(table) == 1 + 12 + 4 + 1
-    size = f"{BUNDLED['default'].stat().st_size / 1e6:.1f} MB"
-    assert table["default"][:4] == [size, "32000 Hz", "MIT", "bundled"]
+    assert len(table) == 3 + 12 + 3 + 1
+    size = f"{sum(path.stat().st_size for path in BUNDLED.values()) / 1e6:.1f} MB"
+    assert table["default"][1:4] == ["44100 Hz", "MIT, as the paper says of the weights", "bundled"]
+    assert table["default"][0] == size
     assert table[NAME] == [
         "0.0 MB",
         "32000 Hz",
@@ -109,8 +110,8 @@ def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) 
 def test_list_as_json(hub: Hub, run_sfisep: Run, capsys: Capture) -> None:
     assert run_sfisep("models", "list", "--json") == 0
     entries = json.loads(capsys.readouterr().out)
-    assert [entry["name"] for entry in entries] == ["default", *RELEASED, *ARCHIVES]
-    assert entries[1] == {
+    assert [entry["name"] for entry in entries] == [*BUNDLED, *RELEASED, *ARCHIVES]
+    assert entries[len(BUNDLED)] == {
         "name": "sfi-conv-tasnet-fd-mgf",
         "kind": "released",
         "state": "not downloaded",
@@ -153,8 +154,8 @@ def test_a_failed_download_does_not_stop_the_others(
         ([NAME, f"{NAME}-42", "--sha256", "0" * 64], 2, "--sha256: expected one address"),
         ([NAME, "--sha256", "0" * 64], 2, "for an address only"),
         (["{url}", "--sha256", "xyz"], 2, "expected 64 hexadecimal digits"),
-        (["{url}", "--sha256", "0" * 64], 1, f"found {BUNDLED_SHA256['default']}"),
-        (["{url}", "--sha256", BUNDLED_SHA256["default"]], 0, "my-"),
+        (["{url}", "--sha256", "0" * 64], 1, f"found {BUNDLED_SHA256['sfi-conv-tasnet-small']}"),
+        (["{url}", "--sha256", BUNDLED_SHA256["sfi-conv-tasnet-small"]], 0, "my-"),
     ],
 )
 def test_download_with_a_digest(
@@ -183,7 +184,8 @@ def test_verify_path_and_remove(run_sfisep: Run, capsys: Capture) -> None:
     assert capsys.readouterr().out == f"{BUNDLED['default']}\n"
 
     assert run_sfisep("models", "verify") == 0
-    assert capsys.readouterr().out == f"default: sound\n{NAME}: sound\n{NAME}-42: sound\n"
+    names = (*BUNDLED, NAME, f"{NAME}-42")
+    assert capsys.readouterr().out == "".join(f"{name}: sound\n" for name in names)
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     assert run_sfisep("models", "verify") == 1
     captured = capsys.readouterr()
@@ -212,7 +214,7 @@ def test_damage_to_the_bundled_model_is_noticed(
     run_sfisep: Run, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SFISEP_CACHE", str(tmp_path))
-    (tmp_path / "copy").write_bytes(BUNDLED["default"].read_bytes() + b" ")
+    (tmp_path / "copy").write_bytes(BUNDLED["sfi-conv-tasnet-small"].read_bytes() + b" ")
     monkeypatch.setitem(BUNDLED, "default", tmp_path / "copy")
     assert run_sfisep("models", "verify") == 1
     assert "install sfisep anew" in capsys.readouterr().err
@@ -255,20 +257,20 @@ def spleeter(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> bytes:
     index, data = write_checkpoint(random_weights(2), tensors_a_block=16)
     archive = tar_of({"checkpoint": b"model", INDEX: index, DATA: data})
     hub.plain["2stems.tar.gz"] = archive
-    for name in ("spleeter-2stems", "spleeter-vocals"):
-        known = replace(
-            ARCHIVES[name],
-            address=f"{hub.address}/plain/2stems.tar.gz",
-            sha256=hashlib.sha256(archive).hexdigest(),
-        )
-        monkeypatch.setitem(ARCHIVES, name, known)
+    name = "spleeter-2stems"
+    known = replace(
+        ARCHIVES[name],
+        address=f"{hub.address}/plain/2stems.tar.gz",
+        sha256=hashlib.sha256(archive).hexdigest(),
+    )
+    monkeypatch.setitem(ARCHIVES, name, known)
     return archive
 
 
-@pytest.mark.parametrize("name", ["spleeter-2stems", "spleeter-vocals"])
 def test_spleeter_by_name(
-    name: str, spleeter: bytes, hub: Hub, run_sfisep: Run, capsys: Capture, tmp_path: Path
+    spleeter: bytes, hub: Hub, run_sfisep: Run, capsys: Capture, tmp_path: Path
 ) -> None:
+    name = "spleeter-2stems"
     soundfile.write(tmp_path / "song.wav", np.zeros((900, 2)), 8000)
     out = tmp_path / "out"
     assert run_sfisep("separate", tmp_path / "song.wav", "-o", out, "--model", name) == 0
@@ -280,12 +282,12 @@ def test_spleeter_by_name(
     assert hub.count("plain") == 1
     capsys.readouterr()
     assert run_sfisep("models", "verify") == 0
-    assert capsys.readouterr().out == f"default: sound\n{name}: sound\n"
+    assert capsys.readouterr().out == "".join(f"{one}: sound\n" for one in (*BUNDLED, name))
     record = json.loads((tmp_path / f"cache/models/{name}.json").read_text())
     assert record["source_sha256"] == hashlib.sha256(spleeter).hexdigest()
     model = load_model(tmp_path / f"cache/models/{name}.safetensors")
     assert isinstance(model, Spleeter)
-    assert len(model.network.networks) == (1 if name == "spleeter-vocals" else 2)
+    assert len(model.network.networks) == 2
 
 
 @pytest.mark.usefixtures("spleeter")

@@ -184,7 +184,7 @@ def test_a_proxy_is_asked(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", hub.address)
     fetch_model(NAME)
     assert hub.requests[0][1].startswith("http://hub.invalid/api/models/")
-    hub.plain["x"] = BUNDLED["default"].read_bytes()
+    hub.plain["x"] = BUNDLED["sfi-conv-tasnet-small"].read_bytes()
     fetch_model("http://host.invalid/plain/x")
     assert hub.requests[-1] == ("plain", "http://host.invalid/plain/x")
 
@@ -627,7 +627,7 @@ def test_a_killed_process_leaves_nothing_to_trust(
 @pytest.fixture
 def native(hub: Hub, checkpoints: dict[int, bytes]) -> bytes:
     """A model in the native format, which the server has as my.model.safetensors."""
-    content = BUNDLED["default"].read_bytes()
+    content = BUNDLED["sfi-conv-tasnet-small"].read_bytes()
     hub.plain["my.model.safetensors"] = content
     hub.plain["best_checkpoint"] = checkpoints[40]
     return content
@@ -637,7 +637,7 @@ def test_an_address_is_fetched_once_and_remembered(
     hub: Hub, cache: Path, native: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"{hub.address}/plain/my.model.safetensors"
-    assert resolve_model(url).sources == resolve_model("default").sources
+    assert resolve_model(url).sources == resolve_model("sfi-conv-tasnet-small").sources
     warnings = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
     assert warnings == [
         f"{url} was taken without a sha256 to check it against; from now on it must be "

@@ -18,11 +18,11 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" 
 def test_the_two_formats_are_told_apart(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "model.pt")
     assert model_file_kind(tmp_path / "model.pt") == "torch"
-    assert model_file_kind(BUNDLED["default"]) == "safetensors"
+    assert model_file_kind(BUNDLED["sfi-conv-tasnet-small"]) == "safetensors"
     with pytest.raises(CheckpointError, match=r"is a checkpoint of torch\.save, expected a safet"):
         load_model(tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match="is a safetensors file, expected a checkpoint"):
-        check_kind(BUNDLED["default"], "torch")
+        check_kind(BUNDLED["sfi-conv-tasnet-small"], "torch")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_legacy_format_is_named(tmp_path: Path) -> None:
 
 
 def test_cut_files_are_named(tmp_path: Path) -> None:
-    whole = BUNDLED["default"].read_bytes()
+    whole = BUNDLED["sfi-conv-tasnet-small"].read_bytes()
     path = tmp_path / "model.safetensors"
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"perhaps because it is cut \(\d+ bytes\).*again"):

@@ -43,7 +43,7 @@ def test_bundled_model_is_identified_without_loading_it(monkeypatch: pytest.Monk
         *("default", "default"),
         BUNDLED_SHA256["default"],
     )
-    assert found.family == "sfi-conv-tasnet"
+    assert found.family == "cascade"
     assert set(found.sources) == {"vocals", "drums", "bass", "other"}
 
 
@@ -94,9 +94,15 @@ def test_file_is_read_once_as_long_as_it_stays(
 
 def test_one_file_has_each_name_that_it_is_asked_for_by(tmp_path: Path) -> None:
     copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(BUNDLED["default"].read_bytes())
-    by_name, by_path = identify_model("default"), identify_model(str(BUNDLED["default"]))
-    assert (by_name.name, by_path.name) == ("default", str(BUNDLED["default"]))
+    copy.write_bytes(BUNDLED["sfi-conv-tasnet-small"].read_bytes())
+    by_name, by_path = (
+        identify_model("sfi-conv-tasnet-small"),
+        identify_model(str(BUNDLED["sfi-conv-tasnet-small"])),
+    )
+    assert (by_name.name, by_path.name) == (
+        "sfi-conv-tasnet-small",
+        str(BUNDLED["sfi-conv-tasnet-small"]),
+    )
     assert by_name.sha256 == by_path.sha256 == identify_model(str(copy)).sha256
 
 

@@ -60,4 +60,4 @@ def polyphase(network: _Network) -> _Network:
         for name, part in list(module.named_children()):
             if isinstance(part, Doubling):
                 setattr(module, name, PolyphaseDoubling(part))
-    return result.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return result.to(memory_format=torch.channels_last)

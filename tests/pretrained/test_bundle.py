@@ -1,0 +1,70 @@
+"""The bundled models: what they are made of, how large they are, and what they do."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from sfisep_core.errors import CheckpointError
+from sfisep_core.models.cascade import Cascade
+from sfisep_core.models.spleeter import Spleeter
+from sfisep_core.pretrained.details import show_model
+from sfisep_core.pretrained.fetch import check_model
+from sfisep_core.pretrained.join import join_models
+from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.registry import BUNDLED, list_models
+
+VOICE, REST = BUNDLED["spleeter-vocals"], BUNDLED["sfi-conv-tasnet-small"]
+
+
+def test_bundle_is_small_and_has_its_notices() -> None:
+    sizes = [file.stat().st_size for file in BUNDLED["default"].parent.iterdir()]
+    assert sum(sizes) <= 20e6
+    notice = (BUNDLED["default"].parent / "NOTICE").read_text(encoding="utf-8")
+    assert "Copyright (c) 2019-present, Deezer SA." in notice
+    assert "Journal of Open Source Software" in notice
+    entry = next(entry for entry in list_models() if entry.name == "default")
+    files = [path.stat().st_size for path in BUNDLED.values()]
+    assert entry.size == sum(files)
+
+
+def test_default_is_the_two_others(tmp_path: Path) -> None:
+    for path in (VOICE, REST):
+        shutil.copy(path, tmp_path)
+    again = tmp_path / "default.safetensors"
+    join_models(tmp_path / VOICE.name, tmp_path / REST.name, again, linked=True)
+    assert again.read_bytes() == BUNDLED["default"].read_bytes()
+    details = show_model("default")
+    assert details.stages == (
+        "vocals by spleeter (spleeter-vocals.safetensors)",
+        "drums and bass and other by sfi-conv-tasnet (sfi-conv-tasnet-small.safetensors)",
+    )
+    assert "Deezer" in show_model("spleeter-vocals").training_data
+
+
+def test_damage_to_a_part_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in BUNDLED.values():
+        shutil.copy(path, tmp_path)
+    monkeypatch.setitem(BUNDLED, "default", tmp_path / "default.safetensors")
+    check_model("default")
+    with (tmp_path / VOICE.name).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(CheckpointError, match=r"spleeter-vocals\.safetensors: expected sha256"):
+        check_model("default")
+
+
+@torch.no_grad()
+def test_default_takes_the_voice_first() -> None:
+    model, voice = load_model(BUNDLED["default"]), load_model(VOICE)
+    assert isinstance(model, Cascade)
+    assert isinstance(voice, Spleeter)
+    assert sum(p.numel() for p in voice.parameters()) == 9_822_725
+    assert model.segments.chunk_invariant
+    assert model.gain_rule == "mixture-consistent"
+    assert model.chunk_alignment(44100) == 451_584  # 10.24 s: patches, and frames of the second
+    mixture = 0.1 * torch.randn(1, 2, 30_000, generator=torch.Generator().manual_seed(0))
+    stems = model(mixture, sample_rate=16000)
+    vocals = voice(mixture, sample_rate=16000)[:, 0]
+    torch.testing.assert_close(stems[:, 0], vocals)
+    torch.testing.assert_close(stems.sum(dim=1), mixture, atol=1e-6, rtol=1e-4)

@@ -1,0 +1,180 @@
+"""Cascades in files: contained, linked, and links that lead nowhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.models.cascade import Cascade
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.identity import identify_model
+from sfisep_core.pretrained.join import join_models
+from sfisep_core.pretrained.native import load_model, save_model
+
+VOICE: dict[str, Any] = {
+    "sources": ["vocals", "accompaniment"],
+    "masks": "complement",
+    "network": {"channels": [8, 16, 32]},
+    "patch_frames": 64,
+    "patch_overlap": 14,
+}
+TCN = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 2, "norm": "batch"}
+REST: dict[str, Any] = {
+    "num_filters": 24,
+    "trunk": "shared",
+    "mask": "free",
+    "gain_rule": "mixture-consistent",
+    "normalizes_level": False,
+    "tcn": TCN,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    voice, rest = build_model("spleeter", VOICE), build_model("sfi-conv-tasnet", REST)
+    save_model(voice, tmp_path / "voice.safetensors", licence="MIT", storage="int8")
+    save_model(rest, tmp_path / "rest.safetensors", licence="CC0")
+    return tmp_path
+
+
+def join(folder: Path, name: str = "both", **options: Any) -> Path:
+    out = folder / f"{name}.safetensors"
+    join_models(folder / "voice.safetensors", folder / "rest.safetensors", out, **options)
+    return out
+
+
+@torch.no_grad()
+def test_stages_take_what_is_left(folder: Path) -> None:
+    model = load_model(join(folder))
+    assert isinstance(model, Cascade)
+    assert model.sources == ("vocals", "drums", "bass", "other")
+    assert model.native_rate == 44100
+    mixture = torch.randn(1, 2, 20_000)
+    stems = model(mixture, sample_rate=22050)[0]
+    voice, rest = (load_model(folder / f"{name}.safetensors") for name in ("voice", "rest"))
+    vocals, left = voice(mixture, sample_rate=22050)[0]
+    torch.testing.assert_close(stems[0], vocals)
+    second = dict(zip(rest.sources, rest(left[None], sample_rate=22050)[0], strict=True))
+    torch.testing.assert_close(stems[1], second["drums"])
+    torch.testing.assert_close(stems[2], second["bass"])
+    # What sounds like a voice to the second is not one to the first.
+    torch.testing.assert_close(stems[3], second["other"] + second["vocals"])
+
+
+def test_linked_and_contained_are_one_model(folder: Path) -> None:
+    contained, linked = join(folder), join(folder, "linked", linked=True)
+    assert linked.stat().st_size < 10_000
+    one, other = load_model(contained), load_model(linked)
+    assert one.config == other.config
+    assert all(value.equal(other.state_dict()[name]) for name, value in one.state_dict().items())
+    with safe_open(contained, framework="pt") as file:  # as they lay there
+        name = "stages.0.network.networks.0.unet.middle.down.convolution.weight"
+        assert file.get_slice(name).get_dtype() == "I8"
+        assert json.loads(file.metadata()["sfisep"])["licence"] == "MIT; then CC0"
+    identity = identify_model(str(linked))
+    assert identity.sources == ("vocals", "drums", "bass", "other")
+    assert identity.native_rate == 44100
+    assert identity.sha256 != identify_model(str(contained)).sha256
+
+
+def test_same_files_same_bytes(folder: Path) -> None:
+    for options in ({}, {"linked": True}):
+        first, second = join(folder, "first", **options), join(folder, "second", **options)
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_cascades_can_be_joined_further(folder: Path) -> None:
+    kit = build_model("sfi-conv-tasnet", {**REST, "sources": ["kick", "snare"]})
+    save_model(kit, folder / "kit.safetensors")
+    out = folder / "three.safetensors"
+    keep = ("vocals", "bass", "other")
+    join_models(join(folder, "linked", linked=True), folder / "kit.safetensors", out, keep=keep)
+    model = load_model(out)
+    assert model.sources == ("vocals", "bass", "other", "kick", "snare")
+    mixture = torch.randn(1, 1, 4000)
+    stems = model(mixture, sample_rate=8000)
+    torch.testing.assert_close(stems.sum(dim=1), mixture, atol=1e-4, rtol=1e-4)
+    # Without a source for the rest, what is left of the drums belongs to their parts.
+    drums = load_model(folder / "linked.safetensors")(mixture, sample_rate=8000)[:, 1]
+    torch.testing.assert_close(stems[:, 3:].sum(dim=1), drums, atol=1e-4, rtol=1e-4)
+
+
+def test_stems_that_do_not_fit_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"to keep horns: expected sources of .*: vocals, accomp"):
+        join(folder, keep=("horns",))
+    voice = folder / "voice.safetensors"
+    with pytest.raises(ConfigError, match=r"expected a source of .* that .* does not keep"):
+        join_models(voice, voice, folder / "out.safetensors", keep=("vocals", "accompaniment"))
+
+
+def test_models_without_a_common_rate_are_refused(folder: Path) -> None:
+    for name, rate in (("first", 8000), ("second", 16000)):
+        settings = {"native_rate": rate, "sources": [name, "other"], "num_filters": 8, "tcn": TCN}
+        save_model(build_model("conv-tasnet", settings), folder / f"{name}.safetensors")
+    with pytest.raises(ConfigError, match="no common rate: 16000 and 8000 Hz"):
+        join_models(
+            folder / "first.safetensors", folder / "second.safetensors", folder / "out.safetensors"
+        )
+
+
+def test_links_are_checked(folder: Path) -> None:
+    linked = join(folder, "linked", linked=True)
+    save_model(build_model("sfi-conv-tasnet", REST), folder / "rest.safetensors")
+    with pytest.raises(CheckpointError, match=r"rest\.safetensors: expected sha256 .*, found"):
+        load_model(linked)
+    (folder / "rest.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"rest\.safetensors cannot be read: No such file"):
+        load_model(linked)
+    (folder / "below").mkdir()
+    with pytest.raises(ConfigError, match="expected it in the folder of the model"):
+        join_models(
+            folder / "voice.safetensors",
+            folder / "voice.safetensors",
+            folder / "below/out.safetensors",
+            keep=("vocals",),
+            linked=True,
+        )
+
+
+@pytest.mark.parametrize(
+    "file", ["../voice.safetensors", "/etc/passwd", "a/b.safetensors", "voice", "-x.safetensors"]
+)
+def test_links_out_of_the_folder_are_refused(folder: Path, file: str) -> None:
+    linked = join(folder, "linked", linked=True)
+    with safe_open(linked, framework="pt") as opened:
+        description = json.loads(opened.metadata()["sfisep"])
+    description["parts"][0]["file"] = file
+    save_file({}, linked, metadata={"sfisep": json.dumps(description)})
+    with pytest.raises(CheckpointError, match="expected a name and a digest"):
+        load_model(linked)
+
+
+def test_links_do_not_lead_to_links(folder: Path) -> None:
+    linked = join(folder, "linked", linked=True)
+    with pytest.raises(ConfigError, match="is linked itself"):
+        join_models(
+            linked,
+            folder / "voice.safetensors",
+            folder / "out.safetensors",
+            keep=("vocals",),
+            linked=True,
+        )
+
+
+def test_a_stage_without_its_source_is_refused() -> None:
+    stages = [
+        {"family": "sfi-conv-tasnet", "config": REST, "keep": ["vocals", "horns"]},
+        {"family": "sfi-conv-tasnet", "config": REST, "keep": ["drums"]},
+    ]
+    with pytest.raises(ConfigError, match="stage 1 is to keep horns: it is a sfi-conv-tasnet"):
+        build_model("cascade", {"sources": ["vocals", "horns", "drums"], "stages": stages})
+    with pytest.raises(ConfigError, match="each of vocals, drums to be kept by one stage"):
+        build_model("cascade", {"sources": ["vocals", "drums"], "stages": stages})
+    with pytest.raises(ConfigError, match="expected 2 to 8 stages, got 1"):
+        build_model("cascade", {"sources": ["vocals", "horns"], "stages": stages[:1]})
