@@ -24,6 +24,7 @@ from sfisep_core.models.blocks.spleeter_unet import SpleeterUNet, SpleeterUNetCo
 from sfisep_core.models.blocks.windows import run_windows
 from sfisep_core.models.contract import GainRule, rest_of
 from sfisep_core.models.inference.polyphase import polyphase
+from sfisep_core.models.inference.side_by_side import map_side_by_side
 from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
 
 Masks = Literal["ratio", "softmax", "complement"]
@@ -203,8 +204,11 @@ class Spleeter(SpectrogramModel):
         return masks
 
     def _patch_masks_one_by_one(self, magnitudes: Tensor) -> Tensor:
-        """Give what `_patch_masks` gives, in the memory that one patch takes."""
-        return torch.cat([self._patch_masks(patch) for patch in torch.split(magnitudes, 1)])
+        """Give what `_patch_masks` gives, in the memory of one patch for each core of a CPU."""
+        patches = torch.split(magnitudes, 1)
+        if magnitudes.device.type == "cpu":
+            return torch.cat(map_side_by_side(self._patch_masks, patches))
+        return torch.cat([self._patch_masks(patch) for patch in patches])
 
     def _patch_masks(self, magnitudes: Tensor) -> Tensor:
         """Give masks of patches, shape (batch, source, 2, frames, bins); of "complement" one."""

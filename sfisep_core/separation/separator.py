@@ -129,7 +129,7 @@ class Separator:
         """Separate a signal while it comes in, at its own sampling frequency.
 
         The stems are those of the whole signal, to 60 dB and better, and come `stream_latency`
-        behind it. Only for chunk-invariant, mixture-consistent models, as the bundled one is.
+        behind it. Only for chunk-invariant, mixture-consistent models, as the bundled ones are.
 
         Args:
             blocks: Floating-point samples of shape (time,) or (channel, time), any length each;

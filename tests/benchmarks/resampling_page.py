@@ -41,7 +41,7 @@ def make_page(groups: Sequence[Group], *, model: str) -> str:
     """Write the page in Markdown."""
     study = groups[0].study
     rates = ", ".join(_kilohertz(rate) for rate in study.sample_rates)
-    option = "" if model == "default" else f" --model {model}"
+    option = "" if model == "sfi-conv-tasnet-small" else f" --model {model}"
     text = f"""\
 # Results
 

@@ -215,7 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--music", type=Path, required=True, help="folder with rendered/ and real/")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and scores")
-    parser.add_argument("--model", default="default", help="name or file (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="sfi-conv-tasnet-small", help="name or file (default: %(default)s)"
+    )
     parser.add_argument("--rates", type=int, nargs="+", default=SAMPLE_RATES, help="Hz (all 13)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument(

@@ -80,7 +80,7 @@ def test_study_writes_page_figure_and_numbers_and_is_resumed(
 
 def make_study(scores: dict[ScoreKey, dict[str, float]]) -> Study:
     return Study(
-        model="default",
+        model="sfi-conv-tasnet-small",
         model_sha256="0123456789abcdef",
         native_rate=32000,
         data="Noise.",
@@ -112,7 +112,9 @@ def test_page_shows_improvements_differences_and_defeats(native: float, beaten: 
         for system, of_system in values.items()
         for source in ("drums", ALL_SOURCES)
     }
-    text = make_page([Group("rendered", make_study(scores), "a.svg")], model="default")
+    text = make_page(
+        [Group("rendered", make_study(scores), "a.svg")], model="sfi-conv-tasnet-small"
+    )
     mean = native + 1
     assert f"| 8 | native | {mean:+.2f} | {mean:+.2f} |" in text
     assert "| 8 | untrained | +3.00 | +3.00 |" in text
@@ -158,7 +160,7 @@ def test_page_compares_the_rates_in_their_common_band_and_shows_leakage() -> Non
     scores[ScoreKey(8000, "native", "drums", "leakage_db")] = {"c": -30.0, "d": -20.0, "e": -28.0}
     study = make_study(scores)
     study = replace(study, sample_rates=[8000, 16000, 32000])
-    text = make_page([Group("rendered", study, "a.svg")], model="default")
+    text = make_page([Group("rendered", study, "a.svg")], model="sfi-conv-tasnet-small")
     assert "from that at 32 kHz by at most -2.00 dB (at 8 kHz)" in text
     table = text.partition("### SI-SDR improvement up to 4 kHz")[2].partition("###")[0]
     assert "| 8 | +4.00 | +4.00 |\n| 16 | +6.00 | +6.00 |\n| 32 | +6.00 | +6.00 |" in table
