@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.pretrained.file_kinds import check_kind
 
 FORMAT_VERSION = 2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from sfisep_core.digests import file_sha256
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.models.cascade import Cascade, CascadeConfig, StageConfig
 from sfisep_core.models.contract import SeparationModel, rest_of
 from sfisep_core.models.sources import in_user_order

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from sfisep_core.errors import CheckpointError, ConfigError
-from sfisep_core.foundation.atomic import written_whole
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.declared_size import build_declared
 from sfisep_core.pretrained.description import ModelDescription, read_description

@@ -8,8 +8,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sfisep_core.atomic import written_whole
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foundation.atomic import written_whole
 from sfisep_core.pretrained.description import (
     FORMAT_VERSION,
     METADATA_KEY,
