@@ -15,11 +15,12 @@ def write_to_stdout(path: Path) -> None:
         AudioFileError: It takes no more.
     """
     try:
-        if sys.stdout is None:
+        stream = getattr(sys.stdout, "buffer", None)
+        if stream is None:
             raise OSError(errno.EBADF, "it is closed")
         with path.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+            shutil.copyfileobj(file, stream)
+        stream.flush()
     except OSError as error:
         msg = (
             f"standard output: expected it to take a stem, got {error.strerror}: name a folder "

@@ -100,9 +100,7 @@ class _Chirps(ToneSums):
     def __init__(
         self, step: Fraction, size: int, tones: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        from scipy.fft import next_fast_len  # SciPy loads slowly, and many models never come here
-
-        self.work_size = next_fast_len(size + tones - 1, real=True)  # no factors above 5
+        self.work_size = _next_fast_size(size + tones - 1)
         self._size, self._tones = size, tones
         # Whole turns are taken out in whole numbers: step n^2 is large.
         n = torch.arange(max(size, tones), device="cpu")
@@ -127,3 +125,19 @@ class _Chirps(ToneSums):
         spectra = torch.fft.fft(turned, n=self.work_size) * self._kernel.conj()
         samples: Tensor = torch.fft.ifft(spectra)
         return (samples[..., : self._size] * self._chirp[: self._size].conj()).real
+
+
+def _next_fast_size(size: int) -> int:
+    """Return the smallest number of at least `size` whose prime factors are 2, 3 and 5.
+
+    `scipy.fft.next_fast_len` gives the same, but SciPy loads slowly.
+    """
+    best = 1 << (size - 1).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << max(0, -(-size // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best

@@ -3,8 +3,9 @@ from fractions import Fraction
 
 import pytest
 import torch
+from scipy.fft import next_fast_len
 
-from sfisep_core.audio.tone_sums import tone_sums
+from sfisep_core.audio.tone_sums import _next_fast_size, tone_sums
 
 # step, samples of a frame, tones: bins of an FFT (up to half the rate, or not), and other steps.
 CASES = [
@@ -43,3 +44,8 @@ def test_sums_equal_direct_ones(
     restored = sums.synthesize(amplitudes.to(dtype.to_complex()))
     assert restored.dtype == dtype
     assert (restored - back).abs().max() < bound * back.abs().max()
+
+
+def test_fast_sizes_are_those_of_scipy() -> None:
+    for size in (*range(1, 3000), 44100, 999_983, 10_000_019):
+        assert _next_fast_size(size) == next_fast_len(size, real=True)
