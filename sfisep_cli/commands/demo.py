@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SCHEMA = "sfisep-demo-1"
 """Changes whenever a field changes its meaning or is no longer there."""
 
+_DEMO_MODEL = "sfi-conv-tasnet-small"  # `demo.DEMO_MODEL`, which is slow to import
+
 _COLUMNS = ("rate", "stem", "SI-SDR", "over mixture", "SDR", "over mixture")
 
 
@@ -37,7 +39,7 @@ def demo(
             show_default="8000",
         ),
     ] = None,
-    model: Model = "default",
+    model: Model = _DEMO_MODEL,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -63,10 +65,16 @@ def demo(
         )
         show_error(
             f"model {result.model.shown}: expected an SI-SDR above the mixture's for every stem, "
-            f"got {failed}: try the bundled model; if that is what failed, please report what "
+            f"got {failed}: try {_DEMO_MODEL}; if that is what failed, please report what "
             "`sfisep env` shows"
         )
         raise typer.Exit(ExitCode.FAILED)
+
+
+_ABOUT_THE_MODEL = (
+    "The small model separated it, which knows composed voices. The default one, for",
+    "songs of yours, knows recorded ones, and is better on these.",
+)
 
 
 def _show(result: "DemoResult") -> None:
@@ -74,6 +82,7 @@ def _show(result: "DemoResult") -> None:
     lines = [
         "In dB, higher is better. over mixture: what is gained over taking the mixture",
         "for every stem. SDR: median over frames of one second, as museval defines it.",
+        *(_ABOUT_THE_MODEL if result.model.name == _DEMO_MODEL else ()),
         "",
         "The song, and the true stems that add up to it:",
         *(f"  {path}" for path in (result.mixture, *result.true_stems.values())),
@@ -99,12 +108,12 @@ def _row(score: "StemScore") -> tuple[str, ...]:
 
 def _next_commands(result: "DemoResult") -> list[str]:
     name, mixture = result.model.name, shlex.quote(str(result.mixture))
-    chosen = "" if name == "default" else f" --model {shlex.quote(name)}"
+    this = f" --model {shlex.quote(name)}"
     return [
-        f"sfisep separate {mixture} --sr 8000 --method resample{chosen}",
-        f"sfisep separate YOUR-SONG.mp3{chosen}",
+        f"sfisep separate {mixture} --sr 8000 --method resample{this}",
+        f"sfisep separate YOUR-SONG.mp3{'' if name == _DEMO_MODEL else this}",
         "sfisep prepare-data --demo demo-data",
-        f"sfisep evaluate --data demo-data --sr 16000 --baseline resample{chosen}",
+        f"sfisep evaluate --data demo-data --sr 16000 --baseline resample{this}",
     ]
 
 

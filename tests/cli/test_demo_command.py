@@ -7,6 +7,7 @@ import pytest
 
 from sfisep_cli import render
 from sfisep_core.evaluation import demo
+from sfisep_core.evaluation.demo import DEMO_MODEL
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +57,7 @@ def test_json_report_has_the_pinned_schema(
         "failed": "int",
     }
     assert report["schema"] == "sfisep-demo-1"
-    assert report["model"]["name"] == "default"
+    assert report["model"]["name"] == DEMO_MODEL
     assert len(report["model"]["sha256"]) == 64
     assert [r["sample_rate"] for r in report["rates"]] == [44100, 16000, 11025]
     assert [r["frames"] for r in report["rates"]] == [88200, 32000, 22050]
@@ -100,7 +101,7 @@ def test_first_command_to_try_next_works(
     lines = capsys.readouterr().out.splitlines()
     command = lines[lines.index("To try next:") + 1]
     assert run_sfisep(*shlex.split(command)[1:]) == 0
-    assert Path("separated/default/mixture/vocals.wav").is_file()
+    assert Path(f"separated/{DEMO_MODEL}/mixture/vocals.wav").is_file()
 
 
 def test_quiet_prints_nothing_and_works_all_the_same(
@@ -108,7 +109,7 @@ def test_quiet_prints_nothing_and_works_all_the_same(
 ) -> None:
     assert run_sfisep("demo", "-q", "--out", "x") == 0
     assert capsys.readouterr() == ("", "")
-    assert Path("x/default/8000/vocals.wav").is_file()
+    assert Path(f"x/{DEMO_MODEL}/8000/vocals.wav").is_file()
 
 
 def test_model_is_named_in_folders_and_commands(
@@ -134,7 +135,7 @@ def test_stems_no_better_than_the_mixture_fail(
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "vocals at 44100 Hz +0.0 dB, " in errors[0]
-    assert "other at 8000 Hz +0.0 dB: try the bundled model" in errors[0]
+    assert "other at 8000 Hz +0.0 dB: try sfi-conv-tasnet-small" in errors[0]
 
 
 def test_model_with_other_stems_is_refused_before_it_is_downloaded(

@@ -181,8 +181,8 @@ def test_killed_worker_is_an_error_and_not_a_hang(dataset: StemDataset) -> None:
         assert len(pids) == 2
         os.kill(pids[0], signal.SIGKILL)
         pattern = (
-            r"^training: a process that reads examples has died \(.+\): perhaps memory does not "
-            r"suffice for 2 workers; start again with --resume, and fewer of them$"
+            r"^training: a process that reads examples has died \(.+\): perhaps memory, or "
+            r"/dev/shm, does not suffice for 2 workers; go on with --resume and fewer of them; give a "
         )
         with pytest.raises(TrainingError, match=pattern):
             for _ in batches:

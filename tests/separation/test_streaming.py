@@ -43,8 +43,8 @@ def test_stream_gives_all_of_the_signal(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 22050, 44100])
-def test_stream_of_the_default_model_is_the_whole(rate: int) -> None:
-    separator = Separator("default", device="cpu")
+def test_stream_of_a_trained_model_is_the_whole(rate: int) -> None:
+    separator = Separator("sfi-conv-tasnet-small", device="cpu")
     mixture = 0.1 * np.cumsum(noise(2, 12 * rate), axis=1) / np.sqrt(rate)
     before = mixture.copy()
     whole = separator.separate((mixture, rate)).stems
