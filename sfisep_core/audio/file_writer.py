@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,9 +23,9 @@ from sfisep_core.audio.formats import (
     check_output_format,
 )
 from sfisep_core.errors import AudioFileError, ConfigError
-from sfisep_core.foundation.atomic import put_in_place, remove_left_overs, temporary_beside
+from sfisep_core.foundation.atomic import put_all_in_place, remove_left_overs, temporary_beside
 
-__all__ = ["AudioWriter", "Encoding", "check_output_format"]
+__all__ = ["AudioWriter", "Encoding", "check_output_format", "complete"]
 
 # One long write overflows the stack of some of libsndfile's encoders; short ones cost nothing.
 _BLOCK_FRAMES = 4096
@@ -128,22 +128,12 @@ class AudioWriter:
         Raises:
             AudioFileError: If the disk did not take all of it.
         """
-        with self._stack, _disk_errors(self._path):
-            if kind is None:
-                self.finish()
-                put_in_place(self._temporary, self._path)
+        with self._stack:
+            if kind is None and not self._raw.closed:
+                complete([self])
 
-    def finish(self) -> None:
-        """Complete the file under its temporary name; nothing can be written afterwards.
-
-        Leaving the block does this too. Called before, for each of several files, it makes sure
-        that all are complete before the first gets its final name.
-
-        Raises:
-            AudioFileError: If the disk did not take all of it.
-        """
-        if self._raw.closed:
-            return
+    def _finish(self) -> None:
+        """Complete the file under its temporary name; nothing can be written afterwards."""
         with _disk_errors(self._path):
             # Without a first sample libsndfile writes MP3 and Opus that it does not open again.
             surplus = int(self._format in ("MP3", "OGG") and self._frames == 0)
@@ -228,6 +218,24 @@ class AudioWriter:
             with soundfile.SoundFile(self._raw.fileno(), closefd=False) as file:
                 if file.frames != self._frames:
                     raise OSError(errno.ENOSPC, f"a file cut short of its {self._frames} frames")
+
+
+def complete(writers: Sequence[AudioWriter]) -> None:
+    """Complete files that belong together, and give all of them their final names, or none.
+
+    Args:
+        writers: Within their `with` blocks; nothing can be written to them afterwards.
+
+    Raises:
+        AudioFileError: The disk did not take all of one, or one cannot get its name.
+    """
+    for writer in writers:
+        writer._finish()
+    try:
+        put_all_in_place({writer._temporary: writer._path for writer in writers})
+    except OSError as error:
+        with _disk_errors(Path(error.filename2 or writers[0]._path)):
+            raise
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfisep_core.audio.file_reader import BLOCK_FRAMES, AudioInfo, AudioReader
-from sfisep_core.audio.file_writer import AudioWriter
+from sfisep_core.audio.file_writer import AudioWriter, complete
 from sfisep_core.audio.formats import Encoding, check_output_format
 from sfisep_core.errors import ConfigError
 
@@ -19,6 +19,7 @@ __all__ = [
     "AudioWriter",
     "Encoding",
     "check_output_format",
+    "complete",
     "read_audio",
     "read_info",
     "write_audio",

@@ -6,9 +6,11 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from sfisep_core.foundation.interrupts import signals_deferred
 
 # Cut, because a name of 255 bytes has no room for the additions: 40 characters have up to 160.
 _KEPT_OF_NAME = 40
@@ -62,10 +64,57 @@ def put_in_place(temporary: Path, path: Path) -> None:
     Raises:
         OSError: The disk does not take it, or it cannot be renamed.
     """
-    # Without this a crash of the machine can leave a name with nothing behind it.
-    with temporary.open("r+b") as file:
-        os.fsync(file.fileno())
+    _flush(temporary)
     temporary.replace(path)
+
+
+def put_all_in_place(files: Mapping[Path, Path]) -> None:
+    """Give complete files that belong together their final names: all of them or none.
+
+    Signals that come meanwhile wait: renaming takes microseconds.
+
+    Args:
+        files: Final name of each temporary file, which lies in the same folder.
+
+    Raises:
+        OSError: The disk does not take one, or it cannot be renamed; `filename2` is then its final
+            name. What was there before is there again.
+    """
+    for temporary in files:
+        _flush(temporary)
+    with signals_deferred(), contextlib.ExitStack() as undo:
+        kept = []
+        for temporary, path in files.items():
+            if len(files) > 1 and path.is_file():
+                kept.append(temporary_beside(path))
+                _keep(path, kept[-1])
+                undo.callback(_restore, kept[-1], path)
+            temporary.replace(path)
+            if len(files) > 1:
+                undo.callback(path.replace, temporary)
+        undo.pop_all()
+        for before in kept:
+            with contextlib.suppress(OSError):
+                before.unlink()
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Let what has a name be found by another one, too, or instead where there are no links."""
+    try:
+        kept.hardlink_to(path)
+    except OSError:
+        path.replace(kept)
+
+
+def _restore(kept: Path, path: Path) -> None:
+    kept.replace(path)
+    kept.unlink(missing_ok=True)  # renaming to another name of the same file does nothing
+
+
+def _flush(file: Path) -> None:
+    # Without this a crash of the machine can leave a name with nothing behind it.
+    with file.open("r+b") as opened:
+        os.fsync(opened.fileno())
 
 
 def remove_left_overs(folder: Path, *, shared: bool = True) -> None:

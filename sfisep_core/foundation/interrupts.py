@@ -124,15 +124,15 @@ def signals_deferred() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: came.append(number))
-        for number in _SIGNALS
-        if signal.getsignal(number) is not None  # one that is not Python's cannot be put back
-    }
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
+        for number, handler in handlers.items():
+            if handler is not None:  # one that is not Python's cannot be put back
+                signal.signal(number, lambda number, _: came.append(number))
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
         for number in came[:1]:
             signal.raise_signal(number)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sfisep_core.audio.files import AudioWriter
+from sfisep_core.audio.files import AudioWriter, complete
 from sfisep_core.audio.stores import BLOCK_FRAMES, Samples, Signal
 from sfisep_core.errors import AudioFileError
 from sfisep_core.separation.output import RESIDUAL, Output, left_by
@@ -70,8 +70,7 @@ def write_stems(
         for block in written:
             for writer, signal in zip(writers, block, strict=True):
                 writer.write(signal if gain == 1.0 else signal * np.float32(gain))
-        for writer in writers:
-            writer.finish()
+        complete(writers)
     return gain
 
 

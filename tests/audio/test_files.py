@@ -20,6 +20,7 @@ from sfisep_core.audio.files import (
     AudioWriter,
     Encoding,
     check_output_format,
+    complete,
     read_audio,
     read_info,
     write_audio,
@@ -759,15 +760,17 @@ def test_formats_that_do_not_exist_are_refused(
 
 def test_finished_files_get_their_names_together(tmp_path: Path) -> None:
     paths = [tmp_path / "a.wav", tmp_path / "b.flac"]
+    writers = []
     with contextlib.ExitStack() as stack:
         for path in paths:
             writer = stack.enter_context(
                 AudioWriter(path, sample_rate=8000, channels=1, encoding="int16")
             )
             writer.write(np.zeros((1, 10), dtype=np.float32))
-            writer.finish()
-            writer.finish()  # a second time changes nothing
+            writers.append(writer)
         assert not any(path.exists() for path in paths)
+        complete(writers)
+        assert all(path.exists() for path in paths)
     assert [read_info(path).frames for path in paths] == [10, 10]
 
 

@@ -1,11 +1,18 @@
 import os
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sfisep_core.foundation import atomic
-from sfisep_core.foundation.atomic import remove_left_overs, temporary_beside, written_whole
+from sfisep_core.foundation.atomic import (
+    put_all_in_place,
+    remove_left_overs,
+    temporary_beside,
+    written_whole,
+)
 from sfisep_core.foundation.digests import file_sha256
 
 
@@ -59,6 +66,86 @@ def test_a_disk_that_fails_while_flushing_leaves_what_was_there(
         temporary.write_bytes(b"after")
     assert os.listdir(tmp_path) == ["a"]
     assert (tmp_path / "a").read_bytes() == b"before"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[Path, Path]:
+    """New versions of `a`, `b` and `c`; there is an older one of `a` and `b`."""
+    for name in "ab":
+        (tmp_path / name).write_text("before")
+    files = {temporary_beside(tmp_path / name): tmp_path / name for name in "abc"}
+    for temporary in files:
+        temporary.write_text("after")
+    return files
+
+
+def test_files_that_belong_together_get_their_names(
+    files: dict[Path, Path], tmp_path: Path
+) -> None:
+    put_all_in_place(files)
+    assert contents(tmp_path) == dict.fromkeys("abc", "after")
+
+
+def fail_to_link(path: Path, target: Path) -> None:
+    raise PermissionError(1, "Operation not permitted", str(path), None, str(target))
+
+
+@pytest.mark.parametrize("failing", "abc")
+@pytest.mark.parametrize("link", [Path.hardlink_to, fail_to_link], ids=["links", "no links"])
+def test_all_keep_what_they_had_where_one_cannot_get_its_name(
+    failing: str,
+    link: Callable[[Path, Path], None],
+    files: dict[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if target.name == failing and path in files:
+            raise OSError(5, "Input/output error", str(path), None, str(target))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    monkeypatch.setattr(Path, "hardlink_to", link)
+    with pytest.raises(OSError, match="Input/output") as raised:
+        put_all_in_place(files)
+    assert raised.value.filename2 == str(tmp_path / failing)
+    temporary = {path.name: "after" for path in files}
+    assert contents(tmp_path) == {"a": "before", "b": "before", **temporary}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_wait_until_all_have_their_names(
+    number: signal.Signals,
+    files: dict[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        os.kill(os.getpid(), number)
+        return replace(path, target)
+
+    class Ended(BaseException):
+        pass
+
+    def end(*_: object) -> None:
+        raise Ended
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    before = signal.signal(number, end)
+    try:
+        with pytest.raises(Ended):
+            put_all_in_place(files)
+    finally:
+        signal.signal(number, before)
+    assert contents(tmp_path) == dict.fromkeys("abc", "after")
 
 
 def test_files_of_killed_runs_are_removed_and_no_others(

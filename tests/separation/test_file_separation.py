@@ -1,3 +1,4 @@
+import errno
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,6 +116,22 @@ def test_disk_without_room_is_noticed_before_the_work(
     assert model.heard == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=180_000))
     separator.separate_file(song, out_dir=song.parent / "out")
+
+
+def test_no_stem_has_its_name_where_the_last_cannot_get_it(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if target.name == "bass.wav":
+            raise OSError(errno.EIO, "Input/output error", str(path), None, str(target))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(AudioFileError, match=r"cannot write '.*bass\.wav': .* Input/output error"):
+        run(song)
+    assert list((song.parent / "out").iterdir()) == []
 
 
 def test_input_is_not_replaced_by_a_stem(song: Path) -> None:
