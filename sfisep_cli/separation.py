@@ -1,9 +1,7 @@
 """Run a request of `sfisep separate`, and say what came of each file."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import typer
 
@@ -12,6 +10,7 @@ from sfisep_cli.render import has_progress_bar, progress_bar, show_error, show_m
 from sfisep_cli.standard_streams import show_json
 from sfisep_cli.stdout import write_to_stdout
 from sfisep_core.errors import ConfigError
+from sfisep_core.foundation.temporary_folders import temporary_folder
 from sfisep_core.separation.inputs import STANDARD_STREAM, find_files
 from sfisep_core.separation.plan import Outcome
 from sfisep_core.separation.separate import SeparationRequest, SeparationResult, separate_files
@@ -58,13 +57,13 @@ def _separate(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
 
 def _to_stdout(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
     """Separate into a temporary folder, and write the first stem to standard output."""
-    with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
-        result = _separate(replace(request, out=Path(folder)), quiet=quiet)
+    with temporary_folder() as folder:
+        result = _separate(replace(request, out=folder), quiet=quiet)
         if result.outcomes and result.outcomes[0].result is not None:
             write_to_stdout(next(iter(result.outcomes[0].result.stems.values())))
-    if any(folder in (outcome.error or "") for outcome in result.outcomes):
+    if any(str(folder) in (outcome.error or "") for outcome in result.outcomes):
         show_error(
-            f"--out - keeps the stem below {Path(folder).parent} until it is whole: set TMPDIR to "
+            f"--out - keeps the stem below {folder.parent} until it is whole: set TMPDIR to "
             "a folder with more room"
         )
     return result

@@ -26,6 +26,7 @@ from sfisep_core.data.shared_memory import (
 from sfisep_core.errors import ConfigError, SfisepError, TrainingError
 from sfisep_core.foundation.interrupts import ctrl_c_blocked
 from sfisep_core.foundation.parents import when_parent_ends
+from sfisep_core.foundation.temporary_folders import claim_folder_of_sockets
 
 # Micro-batches that each worker reads ahead of the one that is trained on.
 _PREFETCH = 2
@@ -268,6 +269,7 @@ def _worker_context() -> BaseContext:
     context.set_forkserver_preload([__name__])
     # The server, and hence all workers, inherit that Ctrl-C is blocked: it reaches every process
     # of a terminal, also one that is only starting, and it is the training process's to handle.
+    claim_folder_of_sockets()
     with ctrl_c_blocked():
         multiprocessing.forkserver.ensure_running()
     return context

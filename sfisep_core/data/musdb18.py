@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from sfisep_core.audio.file_reader import AudioInfo
 from sfisep_core.errors import AudioFileError, DatasetError
+from sfisep_core.foundation.exit_signals import raise_received
 
 SUFFIX = ".stem.mp4"
 STREAMS = ("mixture", "drums", "bass", "other", "vocals")
@@ -147,6 +148,7 @@ def _errors_of(path: Path) -> Iterator[None]:
     except (AudioFileError, DatasetError):
         raise
     except Exception as error:  # they raise ffmpeg.Error, Warning, KeyError, ValueError, ...
+        raise_received()
         said = getattr(error, "stderr", None) or str(error).encode()
         reason = said.decode(errors="replace").strip().rpartition("\n")[2] or repr(error)
         msg = (

@@ -88,7 +88,11 @@ def catch_interrupts(*, twice_stops: bool = True) -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    before = {number: signal.signal(number, interrupts.handle) for number in _SIGNALS}
+    before = {
+        number: signal.signal(number, interrupts.handle)
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN  # as under nohup
+    }
     try:
         yield interrupts
     finally:

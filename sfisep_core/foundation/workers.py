@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from sfisep_core.errors import WorkerError
+from sfisep_core.foundation.exit_signals import leave, raise_received
 from sfisep_core.foundation.interrupts import ctrl_c_blocked
 from sfisep_core.foundation.parents import end_with_parent
 
@@ -145,6 +146,7 @@ class Worker:
         try:
             result: object = function(item)
         except Exception as error:
+            raise_received()
             result = error
         return result, self._log.take()
 
@@ -157,18 +159,13 @@ def _send(connection: Connection, item: object) -> None:
 def _serve(function: Callable[[_Item], _Result], connection: Connection) -> None:
     """Serve items until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, leave)
     end_with_parent(patience=_ORPHAN_SECONDS)
     worker = Worker()
     with suppress(*_ENDED):
         while True:
             connection.send(worker.work(function, connection.recv()))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out: nothing is to be cut short
-
-
-def _stop(*_: object) -> NoReturn:
-    """Leave as after an exception, so that temporary files are removed."""
-    raise SystemExit(128 + signal.SIGTERM)
 
 
 class _Log(logging.Handler):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.pretrained.declared_size import build_declared
 from sfisep_core.pretrained.description import ModelDescription, read_description
@@ -111,6 +112,7 @@ def load_model(path: Path) -> SeparationModel:
         RuntimeError,
         MemoryError,
     ) as error:
+        raise_received()
         msg = f"{misfit}: {first_line(error)}"
         raise CheckpointError(msg) from error
     reference = model.state_dict()

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from sfisep_core.errors import CheckpointError
 from sfisep_core.foundation.atomic import written_whole
+from sfisep_core.foundation.exit_signals import raise_received
+from sfisep_core.foundation.interrupts import signals_deferred
 from sfisep_core.pretrained.description import (
     FORMAT_VERSION,
     METADATA_KEY,
@@ -74,11 +77,21 @@ def read_tensors(path: Path, description: ModelDescription) -> dict[str, Tensor]
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with signals_deferred():
+            opened = safe_open(path, framework="pt")
+        with opened as file:
+            return {name: _read_tensor(file, name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
+        raise_received()
         msg = (
             f"model file {path}: expected a safetensors file, cannot be read as one, perhaps "
             f"because it is cut ({path.stat().st_size} bytes): {error}: fetch it again"
         )
         raise CheckpointError(msg) from error
+
+
+def _read_tensor(file: Any, name: str) -> Tensor:
+    # What is raised in Python code that the library calls, it makes an error of its own of.
+    with signals_deferred():
+        tensor: Tensor = file.get_tensor(name)
+    return tensor

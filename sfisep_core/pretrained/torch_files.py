@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import torch
 
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.pretrained.file_kinds import check_kind
 
 # Tensor bytes lie beside the pickle, which takes about 250 bytes for each tensor. One byte of it
@@ -105,6 +106,7 @@ def read_torch_file(path: Path, *, placeholders: Collection[str] = ()) -> object
     except CheckpointError:
         raise
     except Exception as error:  # an untrusted file can make any layer below fail in any way
+        raise_received()
         reason = _reason(error)
         msg = (
             f"checkpoint {path}: cannot be read: {reason} ({type(error).__name__}): expected a "

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foundation.exit_signals import raise_received
 
 Progress = Callable[[float, float, str], None]
 """Called with bytes done, bytes in all, and a label."""
@@ -97,6 +98,7 @@ def download(
     except CheckpointError:
         raise
     except Exception as error:  # whatever the libraries beneath raise
+        raise_received()
         status = status_of(error)
         shown = public_address(url)
         explained = (
@@ -209,6 +211,7 @@ def persist(action: Callable[[], _Result], *, lasting: Callable[[Exception], boo
         except CheckpointError:
             raise
         except Exception as error:
+            raise_received()
             if lasting(error):
                 raise
             _logger.info("download failed (%s): trying again", type(error).__name__)

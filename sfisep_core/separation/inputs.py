@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from sfisep_core.errors import AudioFileError, ConfigError
+from sfisep_core.foundation.temporary_folders import temporary_folder
 from sfisep_core.separation.file_names import stem_file_name
 
 # fmt: off
@@ -189,8 +189,8 @@ def on_disk(path: Path) -> Iterator[Path]:
     if path != STANDARD_STREAM:
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
-        copy = Path(folder) / STDIN_TRACK
+    with temporary_folder() as folder:
+        copy = folder / STDIN_TRACK
         if sys.stdin is None:
             msg = (
                 "standard input: expected audio, found none: it is closed: name a file instead of -"

@@ -12,6 +12,7 @@ import torch
 
 from sfisep_core.devices import share_one_heap, threads_of_worker, worker_device
 from sfisep_core.errors import SfisepError
+from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.foundation.jobs import Execution
 from sfisep_core.separation.plan import Job, Outcome, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.separator import Separator
@@ -79,8 +80,10 @@ def run_job(job: Job, progress: Progress | None = None) -> Outcome:
                     progress=progress,
                 )
         except SfisepError as caught:
+            raise_received()
             error = str(caught)
         except Exception as caught:
+            raise_received()
             error = _unexpected(job.path, caught)
     return Outcome(job.path, result, error, tuple(warnings), device)
 

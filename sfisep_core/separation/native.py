@@ -13,6 +13,7 @@ from sfisep_core.audio.chunks import Chunk, OverlapAdd, even_segment, plan_chunk
 from sfisep_core.audio.stores import MemoryStore, Signal, Store, Stores, walk
 from sfisep_core.devices import is_out_of_memory
 from sfisep_core.errors import ConfigError, DeviceError
+from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
@@ -111,6 +112,7 @@ def compile_model(model: SeparationModel, settings: SeparationSettings = DEFAULT
             progress=None,
         )
     except RuntimeError as error:
+        raise_received()
         reason = str(error).strip().partition("\n")[0]
         msg = f"compile: expected a network that PyTorch compiles here, got {reason}: leave it out"
         raise ConfigError(msg) from error

@@ -10,13 +10,13 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from sfisep_core.errors import TrainingError
+from sfisep_core.foundation.temporary_folders import temporary_folder
 from sfisep_core.wording import counted
 
 _FOLDER = "SFISEP_LAUNCH_FOLDER"
@@ -88,7 +88,7 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
             logging.getLogger(name).setLevel(logging.CRITICAL)
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    with tempfile.TemporaryDirectory(prefix="sfisep-") as folder:
+    with temporary_folder() as folder:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -98,15 +98,15 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
             rdzv_endpoint="localhost:0",  # a free port
             max_restarts=max_restarts,
             signals_to_handle="SIGTERM,SIGINT,SIGHUP",
-            logs_specs=DefaultLogsSpecs(log_dir=folder),
+            logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
         )
-        os.environ[_FOLDER] = folder
+        os.environ[_FOLDER] = str(folder)
         try:
             elastic_launch(config, sys.executable)(*arguments)
         except SignalException as error:
             return 128 + int(error.sigval)
         except ChildFailedError as error:
-            reports = _read_reports(Path(folder))
+            reports = _read_reports(folder)
             if reports:
                 raise LaunchError(*reports[0]) from error
             rank, failure = error.get_first_failure()

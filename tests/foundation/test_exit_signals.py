@@ -1,5 +1,6 @@
 """A signal ends the process wherever it arrives."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -7,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sfisep_core.foundation.exit_signals import cleaned_up_after_signals
+from sfisep_core.foundation.exit_signals import cleaned_up_after_signals, raise_received
+from sfisep_core.foundation.interrupts import catch_interrupts
 
 
 class Finalized:
@@ -45,3 +47,53 @@ def test_other_losses_are_told_as_before(monkeypatch: pytest.MonkeyPatch) -> Non
     assert told == [ZeroDivisionError, SystemExit]
     Finalized(lambda: [][0])
     assert told[2:] == [IndexError]
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+@pytest.mark.parametrize("then", [RuntimeError, SystemExit, None])
+def test_signal_that_a_library_makes_another_error_of_counts(
+    number: signal.Signals,
+    expected: type[BaseException],
+    then: type[BaseException] | None,
+) -> None:
+    def swallow() -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException:
+            if then is not None:
+                raise then from None
+
+    with pytest.raises(expected) as caught, cleaned_up_after_signals():
+        swallow()
+    if expected is SystemExit:
+        assert caught.value.args == (128 + number,)
+    raise_received()  # forgotten
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_is_raised_again_where_any_error_is_caught(number: signal.Signals) -> None:
+    with (  # noqa: PT012
+        pytest.raises((SystemExit, KeyboardInterrupt)),
+        cleaned_up_after_signals(),
+    ):
+        raise_received()  # nothing came
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(number)
+        raise_received()
+        pytest.fail("the work goes on")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
+def test_ignored_signals_stay_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with cleaned_up_after_signals():
+            signal.raise_signal(signal.SIGHUP)
+        with catch_interrupts() as interrupts:
+            signal.raise_signal(signal.SIGHUP)
+        assert interrupts.received == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -54,6 +54,43 @@ for number in range(kills):
 print(json.dumps(found))
 """
 
+# Forks a process for every signal, too; most of them come while the model is loaded.
+INTERRUPTER = """
+import json, os, random, signal, sys, time
+import torch, soundfile
+from sfisep_core import Separator
+from sfisep_cli.app import main
+
+torch.set_num_threads(1)
+number, signals = int(sys.argv[1]), int(sys.argv[2])
+Separator("model.safetensors", device="cpu")  # all that is imported on the way
+draw = random.Random(number)
+
+def start(out):
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            main(["separate", "short.wav", "-m", "model.safetensors", "-q", "-o", out])
+        except SystemExit as error:
+            os._exit(error.code or 0)
+        except BaseException:
+            os._exit(99)
+    return pid
+
+begun = time.monotonic()
+os.waitpid(start("whole"), 0)
+whole = time.monotonic() - begun
+codes = {}
+for turn in range(signals):
+    pid = start(f"out {turn}")
+    time.sleep(draw.uniform(0.1, 0.9) * whole)
+    os.kill(pid, number)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    codes[code] = codes.get(code, 0) + 1
+print(json.dumps(codes))
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -115,6 +152,27 @@ def test_signals_clean_up(number: signal.Signals, code: int, folder: Path) -> No
     left = [path for path in (folder / "separated").rglob("*") if path.is_file()]
     assert {path.name for path in left} == {f"{name}.wav" for name in STEMS}
     assert {soundfile.info(path).frames for path in left} == {RATE * SECONDS}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_no_signal_is_taken_for_another_error(
+    number: signal.Signals, code: int, folder: Path
+) -> None:
+    soundfile.write(folder / "short.wav", np.zeros((RATE, 1)), RATE, subtype="PCM_16")
+    signals = 40
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTER, str(int(number)), str(signals)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    codes = json.loads(done.stdout)
+    # Very early, before the handlers are there, and at the very end, when the work is done.
+    assert codes.keys() <= {str(code), str(-number), "0"}
+    assert codes[str(code)] >= signals / 4
 
 
 def test_two_processes_may_write_the_same_files(folder: Path) -> None:
