@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgres
 from rich.table import Column, Table
 from rich.text import Text
 
+from sfisep_core.wording import printable
+
 console = Console(stderr=True, highlight=False, emoji=False)
 """For what accompanies the work: standard output is kept for what a user may pipe on."""
 
@@ -25,12 +27,12 @@ _LONGEST_NAME = 30  # of a first column that is not broken over lines
 
 def show_error(message: str) -> None:
     """Show one error message on standard error, on one line however long it is."""
-    console.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+    console.print(Text.assemble(("error: ", "bold red"), printable(message)), soft_wrap=True)
 
 
 def show_message(message: str) -> None:
     """Show a message on standard error; above the progress bar while there is one."""
-    console.print(Text(message), soft_wrap=True)
+    console.print(Text(printable(message)), soft_wrap=True)
 
 
 class _TerminalHandler(logging.Handler):
@@ -64,9 +66,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, target:
     for number, column in enumerate(columns):
         # What a user is to type again is never cut short, and names are not broken.
         short = number == 0 and all(len(row[0]) <= _LONGEST_NAME for row in rows)
-        table.add_column(column, overflow="fold", no_wrap=short)
+        table.add_column(Text(printable(column)), overflow="fold", no_wrap=short)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     target.print(table)
 
 
@@ -94,7 +96,7 @@ def show_entries(entries: Iterable[tuple[Sequence[str], str]], columns: Sequence
 
 def show_output(line: str) -> None:
     """Show a line on standard output, which is never broken."""
-    output.print(Text(line), soft_wrap=True)
+    output.print(Text(printable(line)), soft_wrap=True)
 
 
 class Pace:
@@ -180,7 +182,7 @@ def progress_bar(*, quiet: bool) -> Iterator[ShowProgress]:
 
         def show(done: float, total: float, label: str) -> None:
             pace.note(done, total, now=time.monotonic())
-            text = Text(label)
+            text = Text(printable(label))
             text.truncate(console.width - _BAR_WIDTH, overflow="ellipsis")
             progress.update(task, completed=done, total=total, description=escape(text.plain))
 

@@ -5,11 +5,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
-from rich.text import Text
 
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.options import check_low_rate, check_models
-from sfisep_cli.render import output, progress_bar, show_error, show_message
+from sfisep_cli.render import output, progress_bar, show_error, show_message, show_output
 from sfisep_cli.score_table import score_lines
 from sfisep_cli.standard_streams import show_json
 from sfisep_core.errors import ConfigError
@@ -81,7 +80,7 @@ def run(
         show_json(result.to_json())
     elif not quiet:
         for line in score_lines(result, width=output.width):
-            output.print(Text(line), soft_wrap=True)
+            show_output(line)
     if not quiet:
         _show_places(result)
     if result.failures:

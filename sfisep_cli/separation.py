@@ -10,7 +10,6 @@ from sfisep_cli.render import has_progress_bar, progress_bar, show_error, show_m
 from sfisep_cli.standard_streams import show_json
 from sfisep_cli.stdout import write_to_stdout
 from sfisep_core.errors import ConfigError
-from sfisep_core.foundation.temporary_folders import temporary_folder
 from sfisep_core.separation.inputs import STANDARD_STREAM, find_files
 from sfisep_core.separation.plan import Outcome
 from sfisep_core.separation.separate import SeparationRequest, SeparationResult, separate_files
@@ -57,6 +56,8 @@ def _separate(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
 
 def _to_stdout(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
     """Separate into a temporary folder, and write the first stem to standard output."""
+    from sfisep_core.foundation.temporary_folders import temporary_folder
+
     with temporary_folder() as folder:
         result = _separate(replace(request, out=folder), quiet=quiet)
         if result.outcomes and result.outcomes[0].result is not None:

@@ -12,6 +12,8 @@ from sfisep_core.errors import AudioFileError
 
 # What stands in Python's text for bytes of a file name that are no UTF-8.
 _UNDECODED = re.compile("[\udc80-\udcff]")
+# JSON does not ask for escapes of these, but a terminal does what they say.
+_NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class _OutputError(Exception):
@@ -134,6 +136,7 @@ def show_json(text: str) -> None:
     """
     # In JSON a backslash is written twice.
     valid = _UNDECODED.sub(lambda match: rf"\\x{ord(match[0]) - 0xDC00:02x}", text) + "\n"
+    valid = _NOT_FOR_TERMINALS.sub(lambda match: rf"\u{ord(match[0]):04x}", valid)
     stream: Any = sys.stdout
     raw = getattr(stream, "buffer", None)
     if raw is None:

@@ -4,9 +4,19 @@ Every message says what failed, where, what was expected, what was found, and wh
 `assert` is kept for our own mistakes.
 """
 
+from sfisep_core.wording import printable
+
 
 class SfisepError(Exception):
-    """Root of all errors that a user can solve; the command line prints it as one message."""
+    """Root of all errors that a user can solve; the command line prints it as one message.
+
+    Args:
+        message: Names and values from outside may be in it as they are: here they become text that
+            can be shown.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class AudioFileError(SfisepError):

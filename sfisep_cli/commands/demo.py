@@ -11,7 +11,7 @@ import typer
 
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.options import AsJson, Model, Out, Quiet, check_models
-from sfisep_cli.render import output, progress_bar, show_error, show_table
+from sfisep_cli.render import output, progress_bar, show_error, show_output, show_table
 from sfisep_cli.standard_streams import show_json
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def _show(result: "DemoResult") -> None:
         lines += [f"  {path}" for path in separated.stems.values()]
     lines += ["", "To try next:", *(f"  {command}" for command in _next_commands(result))]
     # Lines of their own, never broken: paths and commands are there to be copied.
-    output.print("\n".join(lines), soft_wrap=True, markup=False)
+    for line in lines:
+        show_output(line)
 
 
 def _row(score: "StemScore") -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import typer
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.flags import Command, Group
 from sfisep_cli.options import AsJson, Quiet
-from sfisep_cli.render import progress_bar, show_entries, show_error, show_message
+from sfisep_cli.render import progress_bar, show_entries, show_error, show_message, show_output
 from sfisep_cli.standard_streams import show_json
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.wording import counted
@@ -110,7 +110,7 @@ def show(
     for key, value in facts.items():
         if value:
             shown = ", ".join(value) if isinstance(value, tuple) else value
-            typer.echo(f"{key.replace('_', ' ')}: {shown}")
+            show_output(f"{key.replace('_', ' ')}: {shown}")
 
 
 @app.command(cls=Command)
@@ -160,7 +160,7 @@ def verify(
 
     def check(name: str) -> None:
         check_model(name)
-        typer.echo(f"{name}: sound")
+        show_output(f"{name}: sound")
 
     _for_each(names or local_models(), check)
 

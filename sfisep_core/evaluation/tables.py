@@ -266,7 +266,14 @@ def write_tables(out: Path, tables: Mapping[str, Any], scores: Scores) -> None:
         ):
             writer = csv.DictWriter(file, table[0] if table else ["sample_rate"])
             writer.writeheader()
-            writer.writerows(table)
+            writer.writerows({name: _cell(value) for name, value in row.items()} for row in table)
+
+
+def _cell(value: object) -> object:
+    """Keep spreadsheets from taking a name for a formula, as they do with these beginnings."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
 
 
 def to_json(content: Mapping[str, Any]) -> str:

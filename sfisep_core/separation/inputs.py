@@ -12,7 +12,6 @@ from itertools import takewhile
 from pathlib import Path
 
 from sfisep_core.errors import AudioFileError, ConfigError
-from sfisep_core.foundation.temporary_folders import temporary_folder
 from sfisep_core.separation.file_names import stem_file_name
 
 # fmt: off
@@ -189,6 +188,8 @@ def on_disk(path: Path) -> Iterator[Path]:
     if path != STANDARD_STREAM:
         yield path
         return
+    from sfisep_core.foundation.temporary_folders import temporary_folder  # imports locks
+
     with temporary_folder() as folder:
         copy = folder / STDIN_TRACK
         if sys.stdin is None:

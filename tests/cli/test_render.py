@@ -1,4 +1,5 @@
 import io
+import logging
 import re
 
 import pytest
@@ -87,3 +88,24 @@ def test_entries_break_descriptions_between_words_and_facts_never(
         "    for more",
         "b",
     ]
+
+
+def test_names_from_outside_do_nothing_to_the_terminal(
+    terminal: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "output", render.console)
+    name = "\x1b]0;owned\x07\x9b2J\u202e" + "x" * 10_000
+    render.show_error(name)
+    render.show_message(name)
+    render.show_output(name)
+    render.show_entries([((name,), name)], ["name"])
+    render.show_table([name], [[name]], target=render.console)
+    handler = render._TerminalHandler()
+    handler.emit(logging.LogRecord("sfisep_core", logging.WARNING, "", 0, "%s", (name,), None))
+    with render.progress_bar(quiet=False) as show_progress:
+        show_progress(1, 2, name)
+    sent = terminal.getvalue()
+    assert sent.count(r"\x1b]0;owned\x07\x9b2J\u202e") >= 6
+    assert "\x1b]0" not in sent
+    assert not any(letter in sent for letter in "\x07\x9b\u202e")
+    assert len(sent) < 9 * 2100

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sfisep_core.evaluation import tables as tables_module
 from sfisep_core.evaluation.metrics import WHOLE_TRACK_METRICS
 from sfisep_core.evaluation.pieces import Failure
 from sfisep_core.evaluation.scoring import Evaluation
@@ -284,3 +285,30 @@ def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
     write_track_scores(tmp_path / "a.json", written)
     assert read_track_scores(tmp_path / "a.json") is None  # not all of its scores
     assert read_track_scores(tmp_path / "b.json") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1", "'+1"),
+        ("-song", "'-song"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "'\t=1"),
+        ("a=b", "a=b"),
+        (-1.5, -1.5),
+        (-3, -3),
+    ],
+)
+def test_names_are_no_formulas_and_numbers_stay_numbers(value: object, cell: object) -> None:
+    assert tables_module._cell(value) == cell
+
+
+def test_names_in_csv_files_are_no_formulas(tmp_path: Path) -> None:
+    key = ScoreKey(8000, "=model", "vocals", "SDR")
+    rows = [{"system": "=model", "median": -1.5}]
+    write_tables(tmp_path, {"scores": rows, "differences": []}, {key: {"@track": -2.5}})
+    assert (tmp_path / "summary.csv").read_text() == "system,median\n'=model,-1.5\n"
+    lines = (tmp_path / "tracks.csv").read_text().splitlines()
+    assert "'=model" in lines[1]
+    assert lines[1].endswith("'@track,-2.5")
