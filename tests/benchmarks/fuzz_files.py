@@ -1,0 +1,367 @@
+"""Read damaged model, data-set, settings and score files for some time, and count what goes wrong.
+
+    python -m tests.benchmarks.fuzz_files --minutes 10
+
+An honest file of each kind is damaged at random: as bytes, or in its values, which are removed,
+moved, nested or replaced by hostile ones. Public functions read it. Right outcomes are a result and
+an `SfisepError`; findings are another exception or a dead process, more than 20 s, a message of
+more than 2 kB, and more than 1 GiB of memory beyond the start. Cases follow from their number:
+`--first N --cases 1` repeats one.
+"""
+
+import argparse
+import collections
+import faulthandler
+import json
+import logging
+import math
+import os
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import torch
+
+from sfisep_core.audio.files import write_audio
+from sfisep_core.data.manifest import MANIFEST_NAME, journal_path
+from sfisep_core.data.preparation import PreparationRequest
+from sfisep_core.data.prepare import prepare_dataset
+from sfisep_core.data.remembered import find_dataset, remember_dataset
+from sfisep_core.data.sources import SOURCES_NAME
+from sfisep_core.errors import SfisepError
+from sfisep_core.evaluation.evaluate import EvaluationRequest, evaluate
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.cache import CachedModel, keep
+from sfisep_core.pretrained.details import show_model
+from sfisep_core.pretrained.fetch import check_model, local_models
+from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.resolve import resolve_model
+from sfisep_core.training.config import load_config
+from sfisep_core.training.requests import TrainingRequest, run_training
+from tests.benchmarks.fuzz_headers import damage
+
+PER_PROCESS = 300
+MOST_SECONDS = 20
+MOST_CHARACTERS = 2048
+MOST_BYTES = 2**30
+RATE = 8000
+ADDRESS = "https://example.org/model.safetensors"
+
+# Stands for what no JSON writer writes.
+DEEP = "nested 100,000 deep"
+HOSTILE: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1, 2**31, 2**63, 10**12, 10**400, -0.5, 1e308, math.nan, math.inf),
+    *("", "x" * 10**6, "\x1b[31m\x07", "\0", "\ud800", "../../x", "/dev/zero", "=1+1", "nan"),
+    *([], {}, [[]], {"": {}}, [1] * 10**5, DEEP),
+)
+TRAINING = """
+family = "sfi-conv-tasnet"
+steps = 2
+batch_size = 1
+precision = "fp32"
+seed = 3
+learning_rate = 1e-3
+
+[model]
+num_filters = 16
+gain_rule = "mixture-consistent"
+
+[model.tcn]
+bottleneck_channels = 8
+hidden_channels = 8
+num_layers = 1
+num_stacks = 1
+norm = "window"
+
+[mixing]
+sample_rates = [8000]
+excerpt_seconds = 0.5
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file, and what reads it.
+
+    Attributes:
+        file: Of the honest one, relative to the folder of the case.
+        change: Damages its values; None where only bytes are damaged.
+        read: Calls public functions in the folder of the case.
+    """
+
+    file: str
+    change: Callable[[bytes, np.random.Generator], bytes] | None
+    read: Callable[[Path], object]
+
+
+def change_tree(tree: Any, rng: np.random.Generator) -> Any:
+    """Change one to three values of a tree of dictionaries and lists."""
+    root = {"": deepcopy(tree)}
+    for _ in range(rng.integers(1, 4)):
+        places = list(_places(root))
+        holder, key = places[int(rng.integers(len(places)))]
+        kind = int(rng.integers(6))
+        if kind == 0 and holder is not root:
+            del holder[key]
+        elif kind == 1:
+            holder[key] = [holder[key]]
+        elif kind == 2:
+            other, of_other = places[int(rng.integers(len(places)))]
+            holder[key] = deepcopy(other[of_other])
+        elif kind == 3 and isinstance(holder[key], dict):
+            holder[key][str(HOSTILE[int(rng.integers(len(HOSTILE)))])[:200]] = 1
+        else:
+            holder[key] = deepcopy(HOSTILE[int(rng.integers(len(HOSTILE)))])
+    return root[""]
+
+
+def _places(node: Any) -> Any:
+    keys = node.keys() if isinstance(node, dict) else range(min(len(node), 50))
+    for key in list(keys):
+        yield node, key
+        if isinstance(node[key], dict | list):
+            yield from _places(node[key])
+
+
+def change_json(data: bytes, rng: np.random.Generator) -> bytes:
+    """Change values of a JSON file."""
+    return _dumps(change_tree(json.loads(data), rng))
+
+
+def _dumps(tree: Any) -> bytes:
+    text = json.dumps(tree).replace(json.dumps(DEEP), "[" * 10**5 + "]" * 10**5)
+    return text.encode()
+
+
+def change_lines(data: bytes, rng: np.random.Generator) -> bytes:
+    """Change values of a journal: one JSON value for each line."""
+    lines = data.splitlines()
+    number = int(rng.integers(len(lines)))
+    lines[number] = change_json(lines[number], rng)
+    return b"\n".join(lines) + b"\n"
+
+
+def change_header(data: bytes, rng: np.random.Generator) -> bytes:
+    """Change values of the header of a safetensors file, the model's description included."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    metadata = header["__metadata__"]
+    if rng.integers(2):
+        (key,) = metadata
+        metadata[key] = change_json(metadata[key].encode(), rng).decode()
+    else:
+        header = change_tree(header, rng)
+    text = _dumps(header)
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+
+
+def change_checkpoint(data: bytes, rng: np.random.Generator) -> bytes:
+    """Change values of a training checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "checkpoint.pt")
+        path.write_bytes(data)
+        state = change_tree(torch.load(path, weights_only=True), rng)
+        torch.save(state, path)
+        return path.read_bytes()
+
+
+def change_toml(data: bytes, rng: np.random.Generator) -> bytes:
+    """Change values of a TOML file."""
+    values = [_dumps(value).decode() for value in HOSTILE if value is not None and value != {}]
+    values += ["nan", "-inf", "{a = 1}", "1979-05-27", "0x" + "f" * 500, "'" + "y" * 5000 + "'"]
+    lines = data.decode().splitlines()
+    for _ in range(rng.integers(1, 4)):
+        number = int(rng.integers(len(lines)))
+        key, equals, _ = lines[number].partition(" = ")
+        if equals and rng.integers(8):
+            lines[number] = f"{key} = {values[int(rng.integers(len(values)))]}"
+        else:
+            lines[number] = lines[int(rng.integers(len(lines)))]
+    return "\n".join(lines).encode()
+
+
+def read_model(folder: Path) -> None:
+    """Read a model file."""
+    resolve_model(folder / "model.safetensors")
+
+
+def resume(folder: Path) -> None:
+    """Go on with a run."""
+    run_training(TrainingRequest(out=folder / "run", resume=True, overrides=("steps=3",)))
+
+
+def score(folder: Path) -> None:
+    """Score a data set, of which all is scored already."""
+    request = EvaluationRequest(
+        data=folder / "data",
+        baselines=("mixture",),
+        native=False,
+        metrics="sdr",
+        model=str(folder / "model.safetensors"),
+        out=folder / "evaluation",
+    )
+    evaluate(request).to_json()
+
+
+def prepare(folder: Path) -> None:
+    """Prepare a data set that is prepared already."""
+    prepare_dataset(PreparationRequest(source=folder / "source", out=folder / "data"))
+
+
+def read_cache(_: Path) -> None:
+    """Look at all models in the cache."""
+    for name in local_models():
+        show_model(name)
+    check_model(ADDRESS)
+
+
+SCORES = f"evaluation/{RATE}/mixture/test/song.json"
+RECORD = "cache/models/kept.json"
+TARGETS = (
+    Target("model.safetensors", change_header, read_model),
+    Target("run/checkpoint.pt", change_checkpoint, resume),
+    Target("settings.toml", change_toml, lambda folder: load_config(folder / "settings.toml")),
+    Target(f"data/{MANIFEST_NAME}", change_json, score),
+    Target(f"data/{journal_path(Path(MANIFEST_NAME)).name}", change_lines, score),
+    Target(f"data/{MANIFEST_NAME}", change_json, prepare),
+    Target(f"data/{SOURCES_NAME}", change_json, prepare),
+    Target(SCORES, change_json, score),
+    Target(RECORD, change_json, read_cache),
+    Target("user/dataset.json", change_json, lambda _: find_dataset(None)),
+)
+
+
+def make_seeds(folder: Path) -> None:
+    """Make an honest file of each kind."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    for name in ("train/first", "train/second", "valid/third", "test/song"):
+        (folder / "source" / name).mkdir(parents=True)
+        for stem in ("vocals", "drums", "bass", "other"):
+            music = rng.uniform(-0.2, 0.2, (1, 2 * RATE)).astype(np.float32)
+            write_audio(folder / "source" / name / f"{stem}.wav", music, sample_rate=RATE)
+    prepare(folder)
+    remember_dataset(folder / "data")
+    manifest = folder / "data" / MANIFEST_NAME
+    track = json.loads(manifest.read_bytes())["tracks"][0]
+    line = json.dumps([[track["split"], track["name"]], track]) + "\n"
+    journal_path(manifest).write_text(line, encoding="utf-8")
+    (folder / "settings.toml").write_text(TRAINING, encoding="utf-8")
+    config = load_config(folder / "settings.toml")
+    save_model(build_model(config.family, config.model), folder / "model.safetensors")
+    weights = folder / "kept.part"
+    shutil.copy(folder / "model.safetensors", weights)
+    (folder / RECORD).parent.mkdir(parents=True)
+    kept = CachedModel(ADDRESS, (folder / RECORD).with_suffix(".safetensors"))
+    keep(kept, weights, source=ADDRESS, revision=None, source_sha256="0" * 64)
+    run_training(
+        TrainingRequest(
+            data=folder / "data", out=folder / "run", config_file=folder / "settings.toml"
+        )
+    )
+    score(folder)
+
+
+def run_cases(first: int, cases: int, seeds: Path, folder: Path) -> None:
+    """Run cases in this process, and print the outcome of each as a line of JSON."""
+    logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
+    os.environ["SFISEP_CACHE"] = str(folder / "cache")
+    user_data = str(folder / "user")
+    platformdirs.user_data_dir = lambda *_: user_data  # type: ignore[assignment]
+    shutil.copytree(seeds, folder, dirs_exist_ok=True)
+    for target in TARGETS:  # what is loaded once is no finding
+        target.read(folder)
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number in range(first, first + cases):
+        rng = np.random.default_rng(number)
+        target = TARGETS[int(rng.integers(len(TARGETS)))]
+        data = (seeds / target.file).read_bytes()
+        by_value = target.change is not None and rng.integers(3) > 0
+        changed = target.change(data, rng) if by_value and target.change else damage(data, rng)
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(seeds, folder)
+        (folder / target.file).write_bytes(changed)
+        begun = time.monotonic()
+        faulthandler.dump_traceback_later(3 * MOST_SECONDS, exit=True)
+        try:
+            target.read(folder)
+            outcome = "result"
+        except SfisepError as error:
+            size = len(str(error).encode())
+            outcome = "error" if size <= MOST_CHARACTERS else f"message of {size} bytes"
+        except BaseException:
+            outcome = traceback.format_exc()[-3000:]
+        faulthandler.cancel_dump_traceback_later()
+        if time.monotonic() - begun > MOST_SECONDS:
+            outcome += f"; {time.monotonic() - begun:.0f} s"
+        more = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
+        if more > MOST_BYTES:
+            outcome += f"; {more / 2**30:.1f} GiB"
+        print(json.dumps([number, target.file, outcome]), flush=True)  # noqa: T201
+        if more > MOST_BYTES:  # the peak hides what comes after it
+            return
+
+
+def main() -> None:
+    """Run cases in processes of their own until the time is over."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fuzz_files")
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--cases", type=int, help="run these in one process")
+    parser.add_argument("--seeds", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.seeds is not None:
+            run_cases(options.first, options.cases, options.seeds, Path(scratch, "case"))
+            return
+        seeds = Path(scratch, "seeds")
+        seeds.mkdir()
+        os.environ["SFISEP_CACHE"] = str(seeds / "cache")
+        user_data = str(seeds / "user")
+        platformdirs.user_data_dir = lambda *_: user_data  # type: ignore[assignment]
+        make_seeds(seeds)
+        counts: collections.Counter[str] = collections.Counter()
+        end, first = time.monotonic() + 60 * options.minutes, options.first
+        while time.monotonic() < end:
+            command = [sys.executable, "-m", "tests.benchmarks.fuzz_files", "--seeds", str(seeds)]
+            cases = options.cases or PER_PROCESS
+            done = subprocess.run(
+                [*command, "--first", str(first), "--cases", str(cases)],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            lines = [json.loads(line) for line in done.stdout.splitlines() if line[:1] == "["]
+            for number, name, outcome in lines:
+                known = outcome in ("result", "error")
+                counts[outcome if known else "finding"] += 1
+                if not known:
+                    print(f"case {number} ({name}): {outcome}", flush=True)  # noqa: T201
+            if done.returncode:
+                counts["finding"] += 1
+                print(  # noqa: T201
+                    f"case {first + len(lines)} ended its process with {done.returncode}: "
+                    f"{done.stderr[-2000:]}",
+                    flush=True,
+                )
+            first += len(lines) + (1 if done.returncode else 0)
+            print(f"{first - options.first} cases: {dict(counts)}", flush=True)  # noqa: T201
+            if options.cases:
+                break
+
+
+if __name__ == "__main__":
+    main()
