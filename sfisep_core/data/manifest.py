@@ -158,7 +158,7 @@ def _parse(path: Path) -> dict[_Key, PreparedTrack]:
 def _track(values: object, where: str) -> PreparedTrack:
     """Build a track of JSON values, and refuse what would fail, or lead elsewhere, later on.
 
-    The many numbers of `activity` are taken as they are.
+    Of the many numbers of `activity` only the types are looked at.
 
     Raises:
         ValueError: A field is missing, unknown, of another type or out of range.
@@ -182,6 +182,8 @@ def _track(values: object, where: str) -> PreparedTrack:
     )
     if track.split not in SPLITS:
         fields.refuse("split", f"one of {', '.join(SPLITS)}", track.split)
+    if any(not {float, int}.issuperset(map(type, values)) for values in activity.values()):
+        fields.refuse("activity", "numbers", activity)
     if not stems or stems.keys() != activity.keys():
         fields.refuse("activity", "values of every stem", list(activity))
     try:

@@ -21,6 +21,7 @@ from sfisep_core.evaluation.metrics import (
 from sfisep_core.evaluation.museval_reference import museval_scores
 from sfisep_core.evaluation.signals import TrackSignals
 from sfisep_core.evaluation.study import Samples
+from sfisep_core.foreign import MAX_COUNT, read_json_object
 from sfisep_core.foundation.atomic import written_whole
 from sfisep_core.separation.permutation import are_unnamed
 
@@ -227,6 +228,7 @@ def _has_types(scores: TrackScores) -> bool:
             for found in names
         )
         and isinstance(scores.num_silent_frames, int)
+        and 0 <= scores.num_silent_frames <= MAX_COUNT
         and isinstance(scores.condition, float)
         and isinstance(scores.ill_conditioned, bool)
         and isinstance(scores.equivariance_db, float | None)
@@ -244,7 +246,7 @@ def read_track_scores(path: Path) -> TrackScores | None:
     Infinite values of frames come back as NaN.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_object(path)
         own = content["sfisep"]
         frames = {
             target["name"]: {
@@ -262,5 +264,5 @@ def read_track_scores(path: Path) -> TrackScores | None:
         counts = {len(f) for s in scores.sources.values() for f in s.frames.values()}
         whole = len(counts) == 1 and 0 not in counts and isinstance(scores.settings, dict)
         return scores if whole and _has_types(scores) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None

@@ -5,6 +5,7 @@ their record do not count, and weights that differ from it are not loaded.
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from tempfile import TemporaryDirectory
 import platformdirs
 
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foreign import Fields, read_json_object
 from sfisep_core.foundation.atomic import put_in_place, written_whole
 from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.foundation.locks import LockHeldError, locked_while_busy
@@ -49,6 +51,9 @@ class Record:
     size: int
 
 
+_FIELDS = frozenset(field.name for field in dataclasses.fields(Record))
+
+
 @dataclass(frozen=True)
 class CachedModel:
     """Where the files of one model are, whether they exist or not.
@@ -69,11 +74,18 @@ class CachedModel:
     def record(self) -> Record | None:
         """Read the record; None where there is none that can be used."""
         try:
-            found = Record(**json.loads(self.record_path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, RecursionError):
+            fields = Fields(read_json_object(self.record_path), "record")
+            fields.check_names(_FIELDS)
+            return Record(
+                name=fields.text("name"),
+                source=fields.text("source"),
+                revision=fields.text("revision", default="") or None,
+                source_sha256=fields.text("source_sha256"),
+                sha256=fields.text("sha256"),
+                size=fields.count("size", least=0),
+            )
+        except (OSError, ValueError):
             return None
-        sound = isinstance(found.name, str) and isinstance(found.source_sha256, str)
-        return found if sound else None
 
     def looks_sound(self) -> bool:
         """Tell whether the file has the recorded size, without reading it."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sfisep_core.errors import CheckpointError
 from sfisep_core.training.config import TrainingConfig
 
 
@@ -99,6 +100,48 @@ def make_optimizer(
         eps=config.epsilon,
         fused=fused or None,
     )
+
+
+def check_optimizer_state(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig, *, where: str
+) -> None:
+    """Refuse a state that no such optimizer has: its next step would fail, or be nonsense.
+
+    Args:
+        optimizer: Made by `make_optimizer`, with a state that was loaded.
+        config: As it was made with.
+        where: What is wrong otherwise, for the message.
+
+    Raises:
+        CheckpointError: Values are missing, unknown, no tensors, of another shape or not finite.
+    """
+    expected = _state_of_scalar(config)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = optimizer.state.get(parameter)
+            if state is None or state == {}:
+                continue  # it has had no gradient yet
+            if not isinstance(state, dict) or state.keys() != expected.keys():
+                msg = f"{where}: the state of its optimizer is none of {config.optimizer}"
+                raise CheckpointError(msg)
+            for name, of_scalar in expected.items():
+                shape = () if of_scalar.dim() == 0 else tuple(parameter.shape)
+                value = state[name]
+                if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+                    msg = f"{where}: {name} of its optimizer: expected a tensor of shape {shape}"
+                    raise CheckpointError(msg)
+                if not torch.isfinite(value).all():
+                    msg = f"{where}: {name} of its optimizer holds values that are not finite"
+                    raise CheckpointError(msg)
+
+
+def _state_of_scalar(config: TrainingConfig) -> dict[str, Tensor]:
+    """Return what such an optimizer keeps of a weight of one value; counts have no dimensions."""
+    model = nn.Linear(1, 1, bias=False)
+    optimizer = make_optimizer(model, config, fused=False)
+    model.weight.grad = torch.zeros_like(model.weight)
+    optimizer.step()
+    return dict(optimizer.state[model.weight])
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:

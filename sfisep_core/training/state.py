@@ -18,7 +18,7 @@ from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.distributed import Processes
 from sfisep_core.training.losses import check_losses
-from sfisep_core.training.optimizers import make_optimizer
+from sfisep_core.training.optimizers import check_optimizer_state, make_optimizer
 from sfisep_core.training.run_data import RunData
 from sfisep_core.training.update import Update
 
@@ -182,6 +182,7 @@ class RunState:
             for group in self.optimizer.param_groups
         ]
         self.optimizer.load_state_dict(state["optimizer"])
+        check_optimizer_state(self.optimizer, self.config, where=where)
         for group, values in zip(self.optimizer.param_groups, settings, strict=True):
             group.update(values)
         self.update.scaler.load_state_dict(state["scaler"])

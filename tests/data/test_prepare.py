@@ -388,6 +388,7 @@ def test_manifest_of_other_types_is_refused(tmp_path: Path) -> None:
         ('"name": "a", ', "", "name: expected a text, got nothing"),
         (bass, '"bass": 3', r"stems\.bass: expected a str, got 3"),
         (bass, '"bass": ["x"]', r"stems\.bass: expected a str, got"),
+        ('"activity": {', '"activity": {"x": [[1]], ', "activity: expected numbers, got"),
         ('"channels": 2', '"channels": 1e3', "channels: expected a whole number from 1 to"),
     ):
         assert text.count(old) == 1, old

@@ -3,6 +3,7 @@ import io
 import json
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,22 @@ def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
     write_track_scores(tmp_path / "a.json", written)
     assert read_track_scores(tmp_path / "a.json") is None  # not all of its scores
     assert read_track_scores(tmp_path / "b.json") is None
+
+
+def test_score_files_with_hostile_numbers_do_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    whole = {"vocals": 2.5}
+    written = replace(scores(1, sdr={"vocals": [1.5]}, si_sdr=whole), num_silent_frames=12345)
+    written.sources["vocals"].whole.update(dict.fromkeys(WHOLE_TRACK_METRICS, 2.5))
+    write_track_scores(path, written)
+    text = path.read_text()
+    assert read_track_scores(path) is not None
+    for value in ("12345", "1.5", "2.5"):
+        for hostile in ("9" * 400, "9" * 5000, "null", "[]", "{}", "[" * 10**5 + "]" * 10**5):
+            path.write_text(text.replace(value, hostile))
+            assert read_track_scores(path) is None
+    path.write_text(text.replace("12345", "-1"))
+    assert read_track_scores(path) is None
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import errno
 import gzip
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -447,6 +449,28 @@ def test_weights_without_a_record_do_not_count(hub: Hub, record: bytes) -> None:
     fetch_model(NAME)
     assert hub.count("file") == 2
     check_model(NAME)
+
+
+SOUND = {
+    "name": "a",
+    "source": "b",
+    "revision": None,
+    "source_sha256": "c",
+    "sha256": "d",
+    "size": 1,
+}
+
+
+def test_records_have_types_and_ranges(tmp_path: Path) -> None:
+    model = CachedModel("a", tmp_path / "a.safetensors")
+    model.record_path.write_text(json.dumps(SOUND), encoding="utf-8")
+    record = model.record()
+    assert record is not None
+    assert asdict(record) == SOUND
+    hostile = ([], {}, True, -1, 10**400, 1.5)
+    for field, value in itertools.product([*SOUND, "other"], hostile):
+        model.record_path.write_text(json.dumps({**SOUND, field: value}), encoding="utf-8")
+        assert model.record() is None
 
 
 @pytest.mark.usefixtures("hub")

@@ -2,9 +2,10 @@ import json
 import math
 import pickle
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -228,6 +229,32 @@ def test_resume_with_a_damaged_state_is_one_line(key: str, data: Path, tmp_path:
         save_checkpoint(checkpoint, {**state, key: value})
         with pytest.raises(CheckpointError, match=r"^resume: checkpoint \S+ does not fit [^\n]*\Z"):
             train(TINY, data=data, out=tmp_path, device="cpu", resume=True)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "radam-lookahead", "adadelta"])
+def test_state_that_no_optimizer_has_is_refused(
+    optimizer: Literal["adamw", "radam-lookahead", "adadelta"], data: Path, tmp_path: Path
+) -> None:
+    config = replace(TINY, optimizer=optimizer)
+    train(replace(config, steps=1), data=data, out=tmp_path, device="cpu")
+    checkpoint = tmp_path / loop.CHECKPOINT_NAME
+    honest = load_checkpoint(checkpoint)
+    first = honest["optimizer"]["state"][0]
+    name = next(key for key, value in first.items() if value.dim() > 0)
+    for changed, message in (
+        ({key: value for key, value in first.items() if key != name}, "is none of"),
+        ({**first, "other": first[name]}, "is none of"),
+        ({**first, name: "text"}, "expected a tensor of shape"),
+        ({**first, name: first[name][:1]}, "expected a tensor of shape"),
+        ({**first, name: first[name] * math.nan}, "not finite"),
+    ):
+        state = deepcopy(honest)
+        state["optimizer"]["state"][0] = changed
+        save_checkpoint(checkpoint, state)
+        with pytest.raises(CheckpointError, match=message):
+            train(config, data=data, out=tmp_path, device="cpu", resume=True)
+    save_checkpoint(checkpoint, honest)
+    assert train(config, data=data, out=tmp_path, device="cpu", resume=True).steps == 6
 
 
 def test_init_starts_from_the_weights_of_a_model(data: Path, tmp_path: Path) -> None:
