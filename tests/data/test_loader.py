@@ -182,7 +182,7 @@ def test_killed_worker_is_an_error_and_not_a_hang(dataset: StemDataset) -> None:
         os.kill(pids[0], signal.SIGKILL)
         pattern = (
             r"^training: a process that reads examples has died \(.+\): perhaps memory, or "
-            r"/dev/shm, does not suffice for 2 workers; go on with --resume and fewer of them; give a "
+            r"/dev/shm, does not suffice for 2 workers; go on with --resume and fewer "
         )
         with pytest.raises(TrainingError, match=pattern):
             for _ in batches:
