@@ -18,7 +18,7 @@ _ERB_QUALITY = 9.265
 _ERB_MIN_WIDTH = 24.7
 
 _INITIAL_SIGMA = 2 * math.pi * 100.0  # rad/s
-_MIN_LN_SIGMA2 = 2 * math.log(2 * math.pi * 1.0)  # a filter never gets narrower than 1 Hz
+_MIN_LN_SIGMA2 = 2 * math.log(2 * math.pi * 1.0)  # a filter is never narrower than 1 Hz
 
 
 def erb_spaced(*, lowest_hz: float, highest_hz: float, count: int) -> Tensor:
@@ -27,7 +27,7 @@ def erb_spaced(*, lowest_hz: float, highest_hz: float, count: int) -> Tensor:
     Args:
         lowest_hz: First frequency in Hz.
         highest_hz: Last frequency in Hz.
-        count: How many.
+        count: Number of frequencies.
 
     Returns:
         Frequencies in Hz, float64, shape (count,).
@@ -56,8 +56,8 @@ class ModulatedGaussianFilters(AnalogFilters):
         H(w) = e^{+j phi} G(w - mu) + e^{-j phi} G(w + mu),   G(w) = exp(-w^2 / (2 sigma^2)).
     Its inverse Fourier transform is
         (1 / 2 pi) * 2 sqrt(2 pi sigma^2) exp(-sigma^2 t^2 / 2) cos(mu t + phi).
-    The published time-domain layers leave out the factor 1 / (2 pi); `impulse_response` does the
-    same, so that published weights keep their meaning: it is 2 pi times the transform of H.
+    The published time-domain layers omit the factor 1 / (2 pi). `impulse_response` omits it too, so
+    that published weights keep their meaning: it is 2 pi times the inverse transform of H.
 
     Args:
         num_filters: Number of filters.
@@ -80,7 +80,7 @@ class ModulatedGaussianFilters(AnalogFilters):
 
     @classmethod
     def from_settings(cls, settings: FilterSettings) -> Self:
-        """Make a bank as it is before training; see `AnalogFilters.from_settings`."""
+        """Build a bank with its initial parameters; see `AnalogFilters.from_settings`."""
         return cls(
             settings.num_filters, lowest_hz=settings.lowest_hz, highest_hz=settings.highest_hz
         )
@@ -144,11 +144,11 @@ class MultiPhaseGammatoneFilters(AnalogFilters):
 
         h(t) = t^{n-1} exp(-2 pi b t) cos(2 pi f t + phi) for t >= 0, n = 2,
         b = (24.7 + f / 9.265) / (pi (2n-2)! 2^{-(2n-2)} / ((n-1)!)^2).
-    Half of the filters have phases phi of their own; the other half repeats them at phi + pi.
+    Half of the filters have phases phi; the other half repeats them with phases phi + pi.
 
     Args:
         num_filters: Number of filters N, even.
-        num_centers: Number of centre frequencies; N / 2 phases are spread over them.
+        num_centers: Number of centre frequencies; the N / 2 phases are distributed over them.
         lowest_hz: First centre at initialisation, in Hz.
         highest_hz: Last centre at initialisation, in Hz.
 
@@ -188,7 +188,7 @@ class MultiPhaseGammatoneFilters(AnalogFilters):
 
     @classmethod
     def from_settings(cls, settings: FilterSettings) -> Self:
-        """Make a bank as it is before training; see `AnalogFilters.from_settings`."""
+        """Build a bank with its initial parameters; see `AnalogFilters.from_settings`."""
         return cls(
             settings.num_filters,
             num_centers=settings.num_centers,
@@ -238,14 +238,14 @@ FILTERS: dict[str, type[AnalogFilters]] = {
 
 
 def make_filters(kind: str, settings: FilterSettings) -> AnalogFilters:
-    """Make a bank of analog filters by name.
+    """Build a bank of analog filters by name.
 
     Args:
         kind: Name in `FILTERS`.
         settings: Number of filters and their frequencies.
 
     Returns:
-        The bank as it is before training.
+        The bank with its initial parameters.
 
     Raises:
         ConfigError: There is no such kind, or the settings do not fit it.

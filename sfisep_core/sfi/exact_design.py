@@ -1,21 +1,24 @@
-"""Exact design: taps that answer every tone as the analog filter does, whatever F is.
+"""Exact design: taps whose response to every tone is that of the analog filter, at any F.
 
-A layer's analog filter h is cut to T = K0 / F0 seconds, so its response to a tone is that of the
-cut filter, R(f). Taps that sample the cut h at F add the images of R at multiples of F. The cut
-widens every filter (its skirt falls only with the inverse distance from the centre), so next to
-F / 2 the images are heard: 3 % of the gain at 8 kHz. Frames would then depend on F.
+A layer's analog filter h is truncated to T = K0 / F0 seconds, so its response to a tone is that of
+the truncated filter, R(f). Taps that sample the truncated h at F add the images (aliases) of R at
+multiples of F. Truncation widens every filter: its skirt falls only as 1 / |f - centre|. Close to F
+/ 2 the images are therefore not negligible: 3 % of the gain at 8 kHz. Frames would then depend on
+F.
 
 So the taps h[p] of a frame, p + d samples from the filter's centre, are those that minimise
 
     (1 / F) integral of w(f) |sum_p h[p] e^{-j 2 pi f (p + d) / F} - R(f)|^2 df over |f| < F / 2,
 
-w being 1 + GAP below BAND * F, where tones are promised, and GAP above: no finite set of taps
-follows R up to F / 2, where R jumps, and a little freedom there is what makes the fit close below.
-With s(x) = 2 BAND sinc(2 BAND x) + GAP sinc(x), the transform of w, the normal equations are
+where w is 1 + GAP below BAND * F, the band in which the response must hold, and GAP above it. No
+finite set of taps follows R up to F / 2, where R is discontinuous; the small weight there is what
+allows a close fit below. With s(x) = 2 BAND sinc(2 BAND x) + GAP sinc(x), the transform of w, the
+normal equations are
 
     sum_p' s(p - p') h[p'] = integral over |t| < T / 2 of s(p + d - t F) h(t) dt.
 
-Their matrix depends on the number of taps only, so the taps are linear in values of h(t).
+Their matrix depends only on the number of taps, so the taps are a linear function of values of
+h(t).
 
 Source: the frequency-domain fit of Saito et al. 2022, section III-A, to R instead of H, with the
 shift d of frames that lie between samples.
@@ -41,29 +44,29 @@ def exact_design(
     native_rate: int,
     device: torch.device,
 ) -> Tensor:
-    """Fit taps to analog filters that are cut to the kernel's duration.
+    """Fit taps to analog filters that are truncated to the kernel's duration.
 
     Args:
-        impulse_response: Gives h(t) at instants t in seconds from the kernel's centre, float64,
+        impulse_response: Computes h(t) at instants t in seconds from the kernel's centre, float64,
             shape (num_filters, *t.shape). The taps' response is the transform of h.
         grid: Frames of the layer at F, with exact alignment.
-        native_rate: F0 in Hz; filters have faded by F0 / 2, or soon after.
+        native_rate: F0 in Hz; the filters' responses are negligible from about F0 / 2 on.
         device: Where the filters are.
 
     Returns:
-        Taps h[p] in rising order of p, one set for each shift of `grid`, float64, shape
+        Taps h[p] in ascending order of p, one set for each shift of `grid`, float64, shape
         (num_sets, num_filters, num_taps).
     """
-    # In training the filters change with every step, and rates come again: sixteen are kept.
+    # In training the filters change at every step but the rates recur: cache sixteen operators.
     find = _kept_operator if torch.is_grad_enabled() else _operator
     times, operator = find(grid, native_rate, device)
     return impulse_response(times) @ operator
 
 
 def _operator(grid: FrameGrid, native_rate: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give instants t, shape (num_times,), and what makes taps of h(t), (set, time, tap)."""
+    """Compute instants t, (num_times,), and the operator from h(t) to taps, (set, time, tap)."""
     duration = 2 * grid.half_width / grid.sample_rate
-    # Fine enough that no filter's image falls into the band.
+    # Sampled densely enough that no filter's image falls into the band.
     intervals = math.ceil(duration * max(4 * native_rate, 2 * grid.sample_rate))
     times = torch.linspace(-0.5, 0.5, intervals + 1, dtype=torch.float64, device=device) * duration
     areas = torch.full_like(times, duration / intervals)

@@ -1,4 +1,4 @@
-"""What a bank of analog filters is to the layers, whichever its kind."""
+"""The interface of a bank of analog filters, as the layers use it."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from sfisep_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """Settings of a bank before training; a kind of filter ignores those that it does not have.
+    """Initial settings of a bank; a kind of filter ignores the settings that it does not have.
 
     Attributes:
         num_filters: Number of filters.
-        num_centers: Number of different centre frequencies, of kinds that share them out.
+        num_centers: Number of different centre frequencies, for kinds whose filters share them.
         lowest_hz: Centre of the first filter, in Hz.
         highest_hz: Centre of the last filter, in Hz.
     """
@@ -31,7 +31,7 @@ class AnalogFilters(nn.Module, ABC):
     """A bank of analog filters, the parameters of an SFI layer.
 
     A kind of filter is a subclass. The two design methods, the layers, the models and the training
-    use these members alone.
+    use only these members.
 
     Attributes:
         causal: Whether h(t) = 0 for t < 0. Kernels of other filters are centred at t = 0.
@@ -46,7 +46,7 @@ class AnalogFilters(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def from_settings(cls, settings: FilterSettings) -> Self:
-        """Make a bank as it is before training.
+        """Build a bank with its initial parameters.
 
         Args:
             settings: Number of filters and their frequencies.
@@ -102,11 +102,11 @@ class AnalogFilters(nn.Module, ABC):
         raise ConfigError(msg)
 
     def has_frequency_response(self) -> bool:
-        """Tell whether H(w) is known: the frequency-domain design needs it."""
+        """Tell whether H(w) is known, which the frequency-domain design requires."""
         return type(self).frequency_response is not AnalogFilters.frequency_response
 
     def tap_parameters(self) -> tuple[Tensor, ...]:
-        """List the tensors on which the taps depend; cached taps are valid while they stay equal.
+        """Return the tensors on which the taps depend; cached taps are valid while they stay equal.
 
         Returns:
             All parameters and buffers, unless a kind of filter overrides this.

@@ -7,8 +7,8 @@ at
 
     c = (m + 1/2) S + a F / F0 = c_j + i P   samples,
 
-a being the anchor in native samples. So frames of one phase are a whole P samples apart and share
-one set of taps: with n0 = ceil(c_j) and d = c_j - n0 in (-1, 0], the frame is
+where a is the anchor in native samples. So frames of one phase are P samples apart, a whole number,
+and share one set of taps: with n0 = ceil(c_j) and d = c_j - n0 in (-1, 0], the frame is
 
     y(c) = sum_n h((c - n) / F) x[n] = sum_p h((p + d) / F) x[n0 + i P - p],   p = n0 + i P - n.
 """
@@ -26,10 +26,11 @@ _logger = logging.getLogger(__name__)
 
 Alignment = Literal["exact", "release"]
 
-# Past this many phases the sub-sample shift is rounded to 1/64 sample (44101 Hz has 400 phases).
+# With more phases than this the sub-sample shift is rounded to 1/64 sample (44101 Hz has 400
+# phases).
 MAX_TAP_SETS = 64
 
-# Taps on either side of an exact kernel, beyond its duration.
+# Extra taps on either side of an exact kernel, beyond its duration.
 MARGIN_TAPS = 4
 
 
@@ -39,8 +40,9 @@ class FrameGrid:
 
     Attributes:
         sample_rate: F in Hz.
-        period: P, samples after which the frame positions repeat.
-        starts: For each phase, the sample that meets the first (conv1d) tap of its first frame.
+        period: P, the number of samples after which the frame positions repeat.
+        starts: For each phase, the sample that the first (conv1d) tap of its first frame
+            multiplies.
         tap_sets: For each phase, the index of its shift in `shifts`.
         shifts: Distinct sub-sample shifts d, in samples; () in release mode.
         first_position: Smallest p of a tap.
@@ -65,17 +67,17 @@ class FrameGrid:
         return len(self.starts)
 
     def num_frames(self, num_samples: int) -> int:
-        """Give the number of frames that cover `num_samples` samples: ceil(T / S)."""
+        """Compute the number of frames that cover `num_samples` samples: ceil(T / S)."""
         return -(-num_samples * self.num_phases // self.period)
 
 
 def exact_stride(*, sample_rate: int, native_rate: int, stride: int) -> Fraction:
-    """Give the stride in samples at `sample_rate` as an exact fraction P / q."""
+    """Compute the stride in samples at `sample_rate` as an exact fraction P / q."""
     return Fraction(stride * sample_rate, native_rate)
 
 
 def release_is_exact(*, sample_rate: int, native_rate: int, kernel_size: int, stride: int) -> bool:
-    """Tell whether kernel and stride are whole numbers of samples, as the published code needs."""
+    """Tell whether kernel and stride are whole numbers of samples (the published code's rule)."""
     return not (kernel_size * sample_rate % native_rate or stride * sample_rate % native_rate)
 
 
@@ -89,10 +91,10 @@ def frame_grid(
     alignment: Alignment,
     anchor: Fraction = Fraction(0),
 ) -> FrameGrid:
-    """Lay out the frames of a layer at `sample_rate`.
+    """Compute the frame positions of a layer at `sample_rate`.
 
     Args:
-        sample_rate: F in Hz, whole, at least one sample a stride.
+        sample_rate: F in Hz, a whole number, at least one sample per stride.
         native_rate: F0 in Hz.
         kernel_size: K0 in samples at F0.
         stride: S0 in samples at F0.
@@ -104,7 +106,7 @@ def frame_grid(
         The grid.
 
     Raises:
-        ConfigError: `sample_rate` is not a whole number above one stride.
+        ConfigError: `sample_rate` is not a whole number, or is less than one sample per stride.
     """
     if sample_rate != int(sample_rate) or sample_rate * stride < native_rate:
         msg = (
@@ -112,7 +114,7 @@ def frame_grid(
             f"{-(-native_rate // stride)} Hz (one sample a stride); resample the signal first"
         )
         raise ConfigError(msg)
-    sample_rate = int(sample_rate)  # 44100.0 is as good, but no numerator of a Fraction
+    sample_rate = int(sample_rate)  # 44100.0 is valid, but a Fraction needs an int
     if alignment == "release":
         taps = kernel_size * sample_rate // native_rate
         hop = stride * sample_rate // native_rate
@@ -125,8 +127,8 @@ def frame_grid(
     hop_fraction = exact_stride(sample_rate=sample_rate, native_rate=native_rate, stride=stride)
     period, phases = hop_fraction.numerator, hop_fraction.denominator
     half_width = Fraction(kernel_size * sample_rate, 2 * native_rate)
-    # All places within the kernel for some d in [-1, 0], and a few on either side: the exact design
-    # needs them to answer tones close to F / 2 as the kernel does.
+    # All positions within the kernel for some d in [-1, 0], and a few on either side: with them the
+    # exact design matches the kernel's response to tones close to F / 2.
     first = math.floor(-half_width) + 1 - MARGIN_TAPS
     last = math.ceil(half_width + 1) - 1 + MARGIN_TAPS
     quantized = phases > MAX_TAP_SETS

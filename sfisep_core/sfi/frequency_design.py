@@ -1,23 +1,25 @@
 """Frequency-domain design: taps whose frequency response fits an analog filter's.
 
 The response of taps h[p] at whole positions p is D(w) = sum_p h[p] e^{-j w p / F}. They are fitted
-in the least-squares sense to the wanted R(w) at M frequencies w_m = pi F m / (M - 1):
+in the least-squares sense to the target R(w) at M frequencies w_m = pi F m / (M - 1):
 
     minimise  sum_m |D(w_m) - R(w_m)|^2   over real h.
 
-With real and imaginary parts stacked the normal equations are A^T A h = b, where
+With real and imaginary parts stacked, the normal equations are A^T A h = b, where
 
     b[p]         = Re sum_m R(w_m) e^{+j w_m p / F},
     (A^T A)[p,r] = sum_m cos(pi m (p - r) / (M - 1)),   m = 0 .. M-1.
 
 That sum of cosines over a half period, both ends included, is M for p = r, 1 for an even and 0 for
-an odd difference (as long as |p - r| < 2 (M - 1)). So A^T A = (M - 1) I + e e^T + o o^T, e and o
-marking the even and the odd positions, and Sherman-Morrison inverts it in closed form:
+an odd difference (as long as |p - r| < 2 (M - 1)). So A^T A = (M - 1) I + e e^T + o o^T, where e
+and o indicate the even and the odd positions, and the Sherman-Morrison formula inverts it in closed
+form:
 
     h = (b - e (e.b) / (M - 1 + |e|) - o (o.b) / (M - 1 + |o|)) / (M - 1).
 
-This is the pseudo-inverse solution of the paper without a matrix factorisation. It serves release
-mode; exact mode fits to the response of the filter cut to the kernel's duration: `exact_design.py`.
+This is the paper's pseudo-inverse solution without a matrix factorisation. It is used in release
+mode; exact mode fits the response of the filter truncated to the kernel's duration
+(`exact_design.py`).
 
 Source: Saito et al. 2022, section III-A (least-squares fit in the frequency domain).
 """
@@ -36,7 +38,7 @@ def least_squares_taps(response: Tensor, positions: Tensor) -> Tensor:
     """Fit taps to frequency responses given from 0 to the Nyquist frequency.
 
     Args:
-        response: Wanted R(w_m), complex, shape (..., M), w_m equally spaced over [0, pi F].
+        response: Target R(w_m), complex, shape (..., M), w_m equally spaced over [0, pi F].
         positions: Consecutive whole tap positions p, float64, shape (K,), K <= 2 (M - 1).
 
     Returns:
@@ -67,11 +69,12 @@ def frequency_design(
         filters: Analog filters with a frequency response.
         grid: Frames of the layer at F.
         native_rate: F0 in Hz.
-        num_response_samples: Release mode: M at least; 2 K is used where that is more, since fewer
-            samples than taps leave the fit undetermined (384 kHz and M = 640 would halve the gain).
+        num_response_samples: Release mode: smallest M. M = 2 K is used where that is larger, since
+            fewer samples than taps leave the fit underdetermined (384 kHz and M = 640 would halve
+            the gain).
 
     Returns:
-        Taps h[p] in rising order of p, float64, shape (num_sets, num_filters, num_taps).
+        Taps h[p] in ascending order of p, float64, shape (num_sets, num_filters, num_taps).
     """
     device = filters.device
     if grid.shifts:

@@ -1,8 +1,10 @@
 """SFI convolution and transposed convolution.
 
-Gain. Published time-domain taps make the encoder's gain grow with F, frequency-domain ones make the
-decoder's fall with it: a strided convolution sums F times as many samples a second, a transposed
-one adds equally many frames. In exact mode these factors keep the gains at their values at F0:
+Gain. With the published time-domain taps the encoder's gain is proportional to F, and with the
+frequency-domain taps the decoder's gain is proportional to 1 / F: the number of samples that a
+strided convolution sums per frame grows with F, while the number of frames that a transposed
+convolution sums per sample does not. In exact mode these factors keep the gains at their values at
+F0:
 
                  encoder    decoder
     time         F0 / F     1
@@ -29,24 +31,24 @@ Design = Literal["frequency", "time"]
 
 
 class _SFILayer(nn.Module):
-    """What both convolutions share: analog filters, their taps at a rate, the cache of taps.
+    """Common part of both convolutions: analog filters, their taps at a rate, a cache of taps.
 
     Args:
         in_channels: Channels of the input.
-        out_channels: Channels of the output; there is one analog filter a pair of channels.
+        out_channels: Channels of the output; there is one analog filter per pair of channels.
         filters: in_channels * out_channels analog filters, varying fastest over in_channels for
             the convolution and over out_channels for the transposed one.
         design: "frequency" (filters with a frequency response only) or "time".
         native_rate: F0 in Hz at which kernel_size and stride are counted.
         kernel_size: K0, taps at F0.
         stride: S0, samples at F0.
-        alignment: "exact" or "release"; see `frame_grid`. Where the published layout has no whole
-            kernel or stride, "release" means "exact".
+        alignment: "exact" or "release"; see `frame_grid`. At rates where kernel or stride is not a
+            whole number of samples, "release" is the same as "exact".
         nyquist_rule: Time design: what happens to filters near F / 2; see `nyquist_weights`.
-        num_response_samples: Frequency design in release mode: M at least.
+        num_response_samples: Frequency design in release mode: smallest M.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     _kind: Literal["encoder", "decoder"]
@@ -103,7 +105,7 @@ class _SFILayer(nn.Module):
         ] = {}
 
     def grid(self, sample_rate: int) -> FrameGrid:
-        """Lay out the frames at `sample_rate` Hz."""
+        """Compute the frame positions at `sample_rate` Hz."""
         sizes = {
             "native_rate": self.native_rate,
             "kernel_size": self.kernel_size,
@@ -119,10 +121,10 @@ class _SFILayer(nn.Module):
         )
 
     def taps(self, sample_rate: int) -> Tensor:
-        """Give the layer's taps as `conv1d` takes them (time-reversed impulse responses).
+        """Return the layer's taps as `conv1d` takes them (time-reversed impulse responses).
 
-        Without gradient (`eval()` under `no_grad`) they are cached per rate, device and dtype, as
-        long as the parameters stay what they are. With gradient they are built anew.
+        Without gradients (`eval()` under `no_grad`) they are cached per rate, device and dtype for
+        as long as the parameters are unchanged. With gradients they are computed on every call.
 
         Args:
             sample_rate: F in Hz.
@@ -133,8 +135,9 @@ class _SFILayer(nn.Module):
         if self.training or torch.is_grad_enabled():
             return self._build_taps(sample_rate)
         key = (sample_rate, self.filters.device, self.filters.dtype)
-        # Values are compared, for versions and addresses do not tell: `.data` changes raise no
-        # version, and `.half().float()` may put other values where the old ones lay.
+        # Values are compared, because version counters and addresses miss changes: writing to
+        # `.data` does not raise the version, and `.half().float()` may store new values at the old
+        # address.
         parameters = self.filters.tap_parameters()
         if key not in self._cache or not all(map(torch.equal, parameters, self._cache[key][0])):
             built_from = tuple(tensor.clone() for tensor in parameters)
@@ -153,7 +156,7 @@ class _SFILayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        return {**state, "_cache": {}}  # copies and pickles carry no taps
+        return {**state, "_cache": {}}  # copies and pickles do not contain the cached taps
 
     def _build_taps(self, sample_rate: int) -> Tensor:
         grid = self.grid(sample_rate)
@@ -175,7 +178,7 @@ class _SFILayer(nn.Module):
                 nyquist_rule=self.nyquist_rule,
             )
             gain = self.native_rate / sample_rate if self._kind == "encoder" and exact else 1.0
-        # y = sum_p h[p] x[n0 - p]: conv1d, which correlates, needs h in falling order of p.
+        # y = sum_p h[p] x[n0 - p]: conv1d computes a correlation, so h is in descending order of p.
         return (gain * taps.flip(-1)).to(self.filters.dtype).contiguous()
 
 
@@ -195,7 +198,7 @@ class SFIConv1d(_SFILayer):
     _kind = "encoder"
 
     def forward(self, signal: Tensor, *, sample_rate: int) -> Tensor:
-        """Convolve.
+        """Compute frames of a signal.
 
         Args:
             signal: Shape (batch, in_channels, time).
@@ -236,7 +239,7 @@ class SFIConvTranspose1d(_SFILayer):
     _kind = "decoder"
 
     def forward(self, frames: Tensor, *, sample_rate: int, length: int) -> Tensor:
-        """Synthesise.
+        """Compute samples from frames.
 
         Args:
             frames: Shape (batch, in_channels, frames).
@@ -247,10 +250,10 @@ class SFIConvTranspose1d(_SFILayer):
             Signal, shape (batch, out_channels, length).
 
         Raises:
-            ConfigError: `length` does not belong to this number of frames.
+            ConfigError: `length` does not match the number of frames.
         """
         grid, taps = self.grid(sample_rate), self.taps(sample_rate)
-        # Products with a multiple of 16 columns are half as fast again on CPUs.
+        # On CPUs, products with a multiple of 16 columns are 1.5 times as fast.
         width = -(-grid.num_taps // 16) * 16
         taps = functional.pad(taps, (0, width - grid.num_taps))
         taps = taps.view(taps.shape[0], self.in_channels, self.out_channels * width)
@@ -270,8 +273,8 @@ class SFIConvTranspose1d(_SFILayer):
         total = left + max(length, max(grid.starts) + rows * grid.period)
         output = frames.new_zeros(frames.shape[0], self.out_channels, total)
         for phase, (start, tap_set) in enumerate(zip(grid.starts, grid.tap_sets, strict=True)):
-            # conv_transpose1d as a matrix product, much faster on CPUs. Frames of one phase are a
-            # period apart: their overlap-add is that of rows of this length.
+            # conv_transpose1d as a matrix product, much faster on CPUs. Frames of one phase are one
+            # period apart, so they are overlap-added as rows of this length.
             part = frames[..., phase :: grid.num_phases].transpose(1, 2) @ taps[tap_set]
             part = part.view(*part.shape[:2], self.out_channels, width)[..., : grid.num_taps]
             part = part.transpose(1, 2)

@@ -1,10 +1,10 @@
 """Time-domain design: taps that are samples of an analog filter's impulse response.
 
 A continuous convolution y(c) = integral h(t) x(c - t) dt becomes, sampled at F,
-y(c) = (1 / F) sum_n h(c - n / F) x[n]. The published layers leave out 1 / F, so their gain grows
-with F; in exact mode the layers multiply by F0 / F, which keeps the gain that weights trained at
-F0 know (see `layers.py`). There the taps are not the samples themselves but a fit to the cut h, for
-samples carry images of its response: `exact_design.py`.
+y(c) = (1 / F) sum_n h(c - n / F) x[n]. The published layers omit 1 / F, so their gain is
+proportional to F. In exact mode the layers multiply by F0 / F, which keeps the gain with which
+weights were trained at F0 (see `layers.py`). There the taps are not the samples themselves but a
+fit to the truncated h, because sampling adds images of its response (`exact_design.py`).
 
 Source: Saito et al. 2022, section III-B and III-C.
 """
@@ -21,9 +21,10 @@ from sfisep_core.sfi.frame_grid import FrameGrid
 
 NyquistRule = Literal["mask", "taper"]
 
-# Width of the taper below the Nyquist frequency: in sampling frequencies, since the exact design is
-# free in the last few hundredths; in bandwidths of the filter; and in inverse kernel durations,
-# since a short kernel widens a filter however narrow its parameters make it.
+# Width of the taper below the Nyquist frequency, as the sum of three terms: a multiple of the
+# sampling frequency, since the exact design is not constrained in the last few hundredths; of the
+# filter's bandwidth; and of the inverse kernel duration, since a short kernel widens a filter
+# however narrow its parameters make it.
 _TAPER_RATES = 0.04
 _TAPER_BANDWIDTHS = 2.0
 _TAPER_INVERSE_DURATIONS = 0.5
@@ -37,7 +38,7 @@ def nyquist_weights(
     kernel_size: int,
     rule: NyquistRule,
 ) -> Tensor:
-    """Weigh filters by how far their centre lies below half the sampling frequency.
+    """Compute weights of filters from how far their centre lies below half the sampling frequency.
 
     Args:
         filters: Analog filters.
@@ -45,11 +46,11 @@ def nyquist_weights(
         native_rate: F0 in Hz.
         kernel_size: K0 in samples at F0.
         rule: "mask": 0 above F / 2 where F < F0, else 1 (published). "taper": a raised cosine
-            that reaches 0 at F / 2; for exact taps, which hold no image of a
-            filter that it leaves alone.
+            that reaches 0 at F / 2; for exact taps, which contain no image of a filter whose weight
+            is 1.
 
     Returns:
-        Weights from 0 to 1, float64, shape (num_filters,); constants to the gradient.
+        Weights from 0 to 1, float64, shape (num_filters,), without gradient.
     """
     with torch.no_grad():
         room = sample_rate / 2 - filters.centers_hz()
@@ -81,9 +82,9 @@ def time_design(
 ) -> Tensor:
     """Design the tap sets of a layer by sampling the impulse responses.
 
-    Filters of `equal_energy` are equalised in RMS: each is divided by its own and multiplied by
-    the largest. In exact mode the RMS is that of the unshifted taps at F0, whatever F and d are,
-    since the gain must depend on neither.
+    Filters of `equal_energy` are scaled to equal RMS: each is divided by its own RMS and multiplied
+    by the largest one. In exact mode the RMS is that of the unshifted taps at F0, whatever F and d
+    are, since the gain must not depend on them.
 
     Args:
         filters: Analog filters.
@@ -94,7 +95,7 @@ def time_design(
         nyquist_rule: See `nyquist_weights`.
 
     Returns:
-        Taps h[p] in rising order of p, float64, shape (num_sets, num_filters, num_taps).
+        Taps h[p] in ascending order of p, float64, shape (num_sets, num_filters, num_taps).
     """
     device = filters.device
     weights = nyquist_weights(
