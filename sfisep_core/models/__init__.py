@@ -1,1 +1,1 @@
-"""Separation models: one paper, one module; all meet the contract in `contract`."""
+"""Separation models, one module per paper; all implement the interface in `contract`."""

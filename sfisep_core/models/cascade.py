@@ -1,4 +1,4 @@
-"""A cascade: models one behind the other, each on what the ones before it leave of the mixture."""
+"""A cascade: models in sequence, each of which separates the residual of the previous ones."""
 
 import copy
 import math
@@ -21,8 +21,8 @@ from sfisep_core.models.contract import (
 from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
 _MOST_STAGES = 8
-# Windows begin where the frames of all stages do, unless that takes longer than this. It is a
-# little more than the longest that a stage asks for, the patches of Spleeter.
+# Windows start where the frames of all stages start, unless such places are further apart than
+# this. It is a little more than the longest period of one stage, Spleeter's patches.
 _LONGEST_PERIOD = 12.0  # seconds
 
 
@@ -33,7 +33,7 @@ class StageConfig:
     Attributes:
         family: Name of the family.
         config: Its settings.
-        keep: Those of its sources that become stems of the cascade.
+        keep: The sources whose estimates become stems of the cascade.
     """
 
     family: str = "sfi-conv-tasnet"
@@ -51,10 +51,10 @@ def _default_stages() -> tuple[StageConfig, ...]:
 
 @dataclass(frozen=True)
 class CascadeConfig(CheckedConfig):
-    """Settings of a cascade; the defaults are a voice network and one for all other stems.
+    """Settings of a cascade; by default a network for vocals, then one for all other stems.
 
     Attributes:
-        sources: Names in the order of the source axis: what the stages keep, in any order.
+        sources: Names in the order of the source axis: the sources that the stages keep.
         native_rate: Hz, a rate at which all stages work.
         stages: In the order in which they run.
 
@@ -69,7 +69,7 @@ class CascadeConfig(CheckedConfig):
     stages: tuple[StageConfig, ...] = field(default_factory=_default_stages)
 
     def __post_init__(self) -> None:
-        """Check values, and that sources and stages fit."""
+        """Check values, and that sources and stages agree."""
         super().__post_init__()
         check_sources(self.sources)
         if not 2 <= len(self.stages) <= _MOST_STAGES:
@@ -86,11 +86,12 @@ class CascadeConfig(CheckedConfig):
 
 
 class Cascade(SeparationModel):
-    """A cascade: the first model separates the mixture, the next one what the first leaves.
+    """A cascade: the first model separates the mixture, each later one the residual before it.
 
-    What is left is the mixture without the stems that were kept so far. What no stage keeps goes to
-    the last one's source for the rest (`contract.rest_of`), or is shared out over all that the last
-    one keeps; so stems add up to the mixture. Only the last stage is trained.
+    The residual is the mixture minus the stems kept so far. What no stage keeps is added to the
+    residual source of the last stage (`contract.rest_of`) or, if it has none, distributed over all
+    sources that the last stage keeps, so that stems add up to the mixture. Only the last stage is
+    trained.
 
     Args:
         config: Settings.
@@ -123,7 +124,7 @@ class Cascade(SeparationModel):
             stage.requires_grad_(requires_grad=False).eval()
         rules = [stage.segments for stage in stages]
         lengths = [rule.seconds for rule in rules]
-        # The level of a part is not that of the whole signal.
+        # The level of a residual differs from that of the mixture.
         levels_differ = len({stage.normalizes_level for stage in stages}) > 1
         self.segments = SegmentRule(
             seconds=max(lengths) if all(lengths) else 0,
@@ -133,7 +134,7 @@ class Cascade(SeparationModel):
 
     @classmethod
     def from_config(cls, config: CascadeConfig, build: BuildModel) -> Self:
-        """Build all stages with fresh weights; see `SeparationModel`."""
+        """Build all stages with initial weights; see `SeparationModel`."""
         return cls(config, [build(stage.family, stage.config) for stage in config.stages])
 
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
@@ -162,10 +163,10 @@ class Cascade(SeparationModel):
         return [stage for stage in self.stages if isinstance(stage, SeparationModel)]
 
     def chunk_alignment(self, sample_rate: int) -> int:
-        """Give the samples after which all stages' frames lie as before.
+        """Compute the period in samples of the frame positions of all stages.
 
-        Where that takes longer than 12 seconds, it is the longest time of one stage; frames of the
-        others then lie up to half a step beside their places.
+        Where it is longer than 12 seconds, the longest period of one stage is used; frames of the
+        other stages are then displaced by up to half a step.
         """
         steps = [stage.chunk_alignment(sample_rate) for stage in self.models]
         common = math.lcm(*steps)
@@ -179,9 +180,9 @@ class Cascade(SeparationModel):
         return self
 
     def for_inference(self, *, compiled: bool = False) -> SeparationModel:
-        """Give a copy whose stages are those for inference; the weights may be shared."""
+        """Return a copy whose stages are optimised for inference; the weights may be shared."""
         model = copy.copy(self)
-        model._modules = dict(self._modules)  # the copy's own table
+        model._modules = dict(self._modules)  # a dictionary of the copy's own
         model.stages = nn.ModuleList(s.for_inference(compiled=compiled) for s in self.models)
         return model
 
@@ -191,7 +192,7 @@ class Cascade(SeparationModel):
             stage.compile_network(dynamic=dynamic)
 
     def _run(self, stage: SeparationModel, mixture: Tensor, sample_rate: int) -> Tensor:
-        """Run a stage as it would be run by itself: on a level, and with a sum, that it wants."""
+        """Run a stage as if alone: with its own level normalisation and its own gain rule."""
         levels = None
         if stage.normalizes_level and not self.normalizes_level and mixture.numel():
             levels = mixture.std(dim=-1, correction=0, keepdim=True)
@@ -204,9 +205,9 @@ class Cascade(SeparationModel):
 
 
 def _in_pieces(stage: SeparationModel, mixture: Tensor, sample_rate: int) -> Tensor:
-    """Run a stage on segments of the length that it wants, in the memory that one takes.
+    """Run a stage on segments of its own length, one at a time to save memory.
 
-    A window of a cascade is as long as the most patient stage wants it.
+    A window of a cascade is as long as the longest window of its stages.
     """
     rule, length = stage.segments, mixture.shape[-1]
     alignment = stage.chunk_alignment(sample_rate)

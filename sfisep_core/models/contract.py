@@ -1,4 +1,4 @@
-"""What every family of separators is to the rest of the program."""
+"""The interface that every family of separators implements."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,23 +16,25 @@ BuildModel = Callable[[str, Mapping[str, Any]], "SeparationModel"]
 SourcesOf = Callable[[str, Mapping[str, Any]], tuple[str, ...]]
 """Reads the sources of a model from the name of its family and its settings."""
 
-# What stems are called that hold whatever the named ones leave.
+# Names of stems that hold the residual: what the other stems leave of the mixture.
 REST_NAMES = ("other", "accompaniment", "instrumental")
 
 
 def rest_of(sources: Sequence[str]) -> str | None:
-    """Give the source that holds whatever the others leave; None where there is none."""
+    """Return the source that holds the residual of the others, or None if there is none."""
     return next((name for name in REST_NAMES if name in sources), None)
 
 
 @dataclass(frozen=True)
 class SegmentRule(CheckedConfig):
-    """How a model wants long signals cut.
+    """How long signals are cut into segments for a model.
 
     Attributes:
-        seconds: Kept length of a segment, whole seconds; 0 = the whole signal at once.
-        context_seconds: Seconds on either side that are given to the model and discarded.
-        chunk_invariant: Whether segments, given the context, agree with the whole signal.
+        seconds: Length of a segment without its context, whole seconds; 0 = the whole signal at
+            once.
+        context_seconds: Seconds on either side that the model takes as input and whose output is
+            discarded.
+        chunk_invariant: Whether segments with this context give the same stems as the whole signal.
 
     Raises:
         ConfigError: A length is out of its range.
@@ -46,22 +48,23 @@ class SegmentRule(CheckedConfig):
 
 
 class SeparationModel(nn.Module, ABC):
-    """A separator: mixture in, stems out, at any rate the family can serve.
+    """A separator: mixture in, stems out, at any rate that the family supports.
 
     Attributes:
         family: Name of the family in the registry.
-        config: Frozen dataclass that builds the model again.
+        config: Frozen dataclass from which the model can be built again.
         sources: Names in the order of the source axis.
         native_rate: Rate in Hz at which the model was trained.
-        gain_rule: "mixture-consistent": stems already add up to the mixture.
-            "least-squares": gains are to be fitted afterwards (`separation.gains`). "none": stems
-            stay as they are, whatever their sum.
-        normalizes_level: Whether each channel is to be divided by its standard deviation first.
+        gain_rule: "mixture-consistent": stems already add up to the mixture. "least-squares": gains
+            are fitted afterwards (`separation.gains`). "none": stems are not changed, whatever
+            their sum.
+        normalizes_level: Whether each channel is divided by its standard deviation before
+            separation.
         segments: How long signals are cut.
-        stage_rates: Hz, one for every estimate that comes before the final one. While training,
-            `forward` gives these too, in front of it on the source axis; each is compared with the
+        stage_rates: Hz, one for each intermediate estimate. In training mode `forward` returns
+            these estimates too, before the final one on the source axis; each is compared with the
             stems in the band of its rate.
-        above_rate: Hz; training compares only what a signal of this rate cannot hold; 0 = all.
+        above_rate: Hz; the training loss covers only the band above half of this rate; 0 = all.
         trained_on_top: Whether a model of this family is trained on top of another, its `base`.
     """
 
@@ -78,21 +81,21 @@ class SeparationModel(nn.Module, ABC):
 
     @classmethod
     def from_config(cls, config: Any, build: BuildModel) -> Self:
-        """Build a model with fresh weights.
+        """Build a model with initial weights.
 
         Args:
             config: The family's configuration.
             build: Builds a model of any family, for families that contain one.
 
         Raises:
-            ConfigError: A setting does not fit another.
+            ConfigError: Settings contradict each other.
         """
         del build
         return cls(config)
 
     @classmethod
     def settings_on(cls, model: "SeparationModel") -> dict[str, Any]:
-        """Return the settings that put a new model of this family on top of a trained one.
+        """Return settings of a new model of this family that contains a trained model.
 
         Args:
             model: The trained one.
@@ -105,7 +108,7 @@ class SeparationModel(nn.Module, ABC):
 
     @property
     def base(self) -> "SeparationModel | None":
-        """The separator that this model contains and does not train; None where there is none."""
+        """The separator that this model contains and does not train, or None."""
         return None
 
     @classmethod
@@ -114,35 +117,35 @@ class SeparationModel(nn.Module, ABC):
 
         Args:
             config: The family's configuration.
-            sources_of: Reads those of a model of any family, for families that contain one.
+            sources_of: Reads the sources of a model of any family, for families that contain one.
         """
         del sources_of
         return tuple(config.sources)
 
     @abstractmethod
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
-        """Separate.
+        """Separate a mixture.
 
         Args:
             mixture: Shape (batch, channel, time), any number of channels, any length from 0 on.
             sample_rate: Sampling frequency of the mixture in Hz.
 
         Returns:
-            Stems, shape (batch, source, channel, time); while training a model with `stage_rates`
-            (batch, stage source, channel, time).
+            Stems, shape (batch, source, channel, time). In training mode, for a model with
+            `stage_rates`, shape (batch, stage * source, channel, time).
 
         Raises:
             ConfigError: The family cannot work at this rate.
         """
 
     def require_native_rate(self, sample_rate: int) -> None:
-        """Refuse other rates than the native one, for models that work at no other.
+        """Check that a rate is the native one, for models that work at no other.
 
         Args:
             sample_rate: Sampling frequency of a mixture in Hz.
 
         Raises:
-            ConfigError: It is another.
+            ConfigError: It is another rate.
         """
         if sample_rate != self.native_rate:
             msg = (
@@ -153,21 +156,21 @@ class SeparationModel(nn.Module, ABC):
             raise ConfigError(msg)
 
     def chunk_alignment(self, sample_rate: int) -> int:
-        """Give the number of samples of which starts of segments have to be a multiple."""
+        """Return the number of samples of which starts of segments must be a multiple."""
         del sample_rate
         return 1
 
     def for_inference(self, *, compiled: bool = False) -> "SeparationModel":
-        """Give what separates the same with fewer operations: the model itself, or a copy.
+        """Return an equivalent model with fewer operations: the model itself, or a copy.
 
         Args:
-            compiled: Leave it in operations that a compiler fuses.
+            compiled: Keep operations that a compiler can fuse.
         """
         del compiled
         return self
 
     def compile_network(self, *, dynamic: bool | None = None) -> None:
-        """Compile, in place, what does not depend on the rate (all of it unless overridden).
+        """Compile, in place, what does not depend on the rate (the whole model unless overridden).
 
         Args:
             dynamic: As in `torch.compile`: True for lengths that differ from call to call.
@@ -175,5 +178,5 @@ class SeparationModel(nn.Module, ABC):
         self.compile(dynamic=dynamic)
 
     def config_dict(self) -> dict[str, Any]:
-        """Give the configuration as plain values, for checkpoints."""
+        """Return the configuration as plain values, for checkpoints."""
         return asdict(self.config)

@@ -1,4 +1,4 @@
-"""Conv-TasNet: a temporal convolutional network masks what learned filters hear.
+"""Conv-TasNet: a temporal convolutional network masks the output of a learned encoder.
 
 Source: Luo and Mesgarani, "Conv-TasNet: surpassing ideal time-frequency magnitude masking for
 speech separation", IEEE/ACM TASLP 27:1256-1266, 2019.
@@ -35,13 +35,13 @@ class ConvTasNetConfig(TimeDomainConfig):
 
 
 class ConvTasNet(TimeDomainModel):
-    """Conv-TasNet: masks of what learned filters hear, at the sampling frequency of its training.
+    """Conv-TasNet: masks on the latent of a learned encoder, at its training's sampling frequency.
 
     Args:
         config: Settings.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     family = "conv-tasnet"
@@ -53,25 +53,25 @@ class ConvTasNet(TimeDomainModel):
             num_sources=len(config.sources),
             mask=config.mask,
         )
-        heard = _reach_frames(config.tcn) * config.stride + config.kernel_size
+        reach = _reach_frames(config.tcn) * config.stride + config.kernel_size
         super().__init__(
             config,
             masker,
             padded=True,
             rectified=False,
             chunk_invariant="global" not in config.tcn.norms
-            and heard <= config.context_seconds * config.native_rate,
+            and reach <= config.context_seconds * config.native_rate,
         )
 
 
 class PlainMaskNetwork(nn.Module):
-    """From latent features to masks of every source, which do not compete.
+    """From latent features to a mask per source; the masks need not add up to one.
 
     Args:
         config: Sizes.
         num_features: Channels of the latent <N>.
         num_sources: Sources <C>.
-        mask: Last activation.
+        mask: Activation of the output.
 
     Shape:
         - Input: (batch, num_features, frames)
@@ -104,7 +104,7 @@ class PlainMaskNetwork(nn.Module):
 
 
 def _reach_frames(config: TCNConfig) -> int:
-    """Give how many frames to either side a mask depends on, where no norm spans all time."""
+    """Compute on how many frames to either side a mask depends, where no norm spans all time."""
     layers = config.num_stacks * config.num_layers
     dilations: int = config.num_stacks * (2**config.num_layers - 1)
     windows = [config.first_norm, *[config.norm] * (2 * layers)].count("window")

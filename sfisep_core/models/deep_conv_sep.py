@@ -1,4 +1,4 @@
-"""DeepConvSep: a convolutional autoencoder of magnitude spectrograms, with a decoder a source.
+"""DeepConvSep: a convolutional autoencoder of magnitudes with one decoder per source.
 
 Source: Chandna, Miron, Janer and Gomez, "Monoaural audio source separation using deep convolutional
 neural networks", LVA/ICA 2017.
@@ -30,16 +30,16 @@ class DeepConvSepNetworkConfig(CheckedConfig):
 
     section = "model setting network."
 
-    # <T>, of a window; the network knows no other length
+    # <T>, of a window; the network takes no other length
     frames: Annotated[int, Range(1, 4096)] = 30
     kernel_frames: Annotated[int, Range(1, 4096)] = 15  # <t2>, of the horizontal convolution
     num_vertical: Annotated[int, Range(1, 8192)] = 50  # <N1>, filters over all bins of a frame
     num_horizontal: Annotated[int, Range(1, 8192)] = 50  # <N2>, filters over kernel_frames
-    num_features: Annotated[int, Range(1, 65536)] = 128  # of the dense layer that all sources share
-    tied: bool = True  # decoders have the encoder's weights (authors) or their own
+    num_features: Annotated[int, Range(1, 65536)] = 128  # of the dense layer shared by all sources
+    tied: bool = True  # decoders use the encoder's weights (authors) or their own
     activation: Literal["relu", "abs"] = "relu"  # of the outputs
     channels: Literal[1, 2] = 1  # separated together
-    normalizes_bins: bool = False  # by the range that each has had in training
+    normalizes_bins: bool = False  # by the range of each bin in training
 
     def __post_init__(self) -> None:
         """Check values, and the kernel against the window."""
@@ -55,8 +55,8 @@ class DeepConvSepNetworkConfig(CheckedConfig):
 class DeepConvSepNetwork(nn.Module):
     """From magnitudes of a mixture to magnitudes of its sources, before any mask.
 
-    Every layer is as published. Weights start as Glorot and Bengio (2010) propose, as they do in
-    the authors' program and in the one for Keras; the stereo one keeps what PyTorch starts from.
+    Every layer is as published. Weights are initialised after Glorot and Bengio (2010), as in the
+    authors' program and in the one for Keras; the stereo network keeps PyTorch's initialisation.
 
     Args:
         config: Settings.
@@ -84,8 +84,8 @@ class DeepConvSepNetwork(nn.Module):
         self.bottleneck = nn.Linear(size, config.num_features)
         self.expand = nn.Linear(config.num_features, num_sources * size)
         if config.tied:
-            # The program adds a bias to convolutions that have one. It changes nothing but how fast
-            # both are learned, and the number of parameters.
+            # The published program adds a second bias to convolutions that already have one. It
+            # changes only how fast both are learned, and the number of parameters.
             self.second_biases = nn.ParameterList([torch.zeros(first), torch.zeros(second)])
             self.output_bias = nn.Parameter(torch.zeros(num_sources, 1, 1, 1))
         else:
@@ -100,12 +100,12 @@ class DeepConvSepNetwork(nn.Module):
             )
         self._start(num_sources)
         if config.normalizes_bins:
-            # Least and largest value of every bin and channel, as far as training has seen.
+            # Smallest and largest value of every bin and channel seen in training.
             nothing = torch.tensor([torch.inf, -torch.inf]).view(2, 1, 1, 1)
             self.register_buffer("bin_range", nothing.repeat(1, channels, 1, num_bins))
 
     def forward(self, magnitudes: Tensor) -> Tensor:
-        """Give the sources' magnitudes; see the class."""
+        """Compute the sources' magnitudes; see the class."""
         batch, *rest = magnitudes.shape
         shape = (batch, self.num_sources, *rest)
         if self.config.normalizes_bins:
@@ -114,7 +114,7 @@ class DeepConvSepNetwork(nn.Module):
             low, high = self.bin_range
             low = torch.where(low.isfinite(), low, 0.0)  # before training there is no range
             span = (high - low).clamp_min(0.0)
-            # What never changed is not heard.
+            # Bins that were constant in training are set to 0.
             magnitudes = (magnitudes - low) / torch.where(span > 0, span, torch.inf)
         hidden = self.vertical(magnitudes)  # (B, N1, T, 1)
         if self.config.tied:
@@ -147,7 +147,7 @@ class DeepConvSepNetwork(nn.Module):
 
     @torch.no_grad()
     def _start(self, num_sources: int) -> None:
-        """Set first weights, of every source by itself where a layer holds those of all."""
+        """Initialise the weights, for each source separately where a layer holds those of all."""
         for layer in self.children():
             if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
                 shared = layer in (self.vertical, self.horizontal, self.bottleneck)
@@ -171,13 +171,13 @@ class DeepConvSepConfig(SpectrogramConfig):
 
 
 class DeepConvSep(SpectrogramModel):
-    """DeepConvSep: a convolutional autoencoder whose decoders compete for every bin's magnitude.
+    """DeepConvSep: a convolutional autoencoder with ratio masks from the decoders' outputs.
 
     Args:
         config: Settings.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     family = "deepconvsep"
@@ -188,12 +188,12 @@ class DeepConvSep(SpectrogramModel):
         if not 0 <= overlap < frames:
             msg = f"DeepConvSep overlap: expected 0 to {frames - 1} frames, got {overlap}"
             raise ConfigError(msg)
-        # A frame hears the windows that it lies in.
-        heard = frames * config.stft.hop + config.stft.n_fft
+        # A frame depends on the windows in which it lies.
+        reach = frames * config.stft.hop + config.stft.n_fft
         super().__init__(
             config,
             channels=config.network.channels,
-            chunk_invariant=heard <= config.context_seconds * config.native_rate,
+            chunk_invariant=reach <= config.context_seconds * config.native_rate,
             frame_step=frames - overlap,
         )
         self.network = DeepConvSepNetwork(

@@ -1,4 +1,4 @@
-"""The shape of separators that mask a latent: analysis, masker, synthesis."""
+"""The structure of separators that mask a latent: analysis, masker, synthesis."""
 
 from abc import abstractmethod
 
@@ -10,17 +10,17 @@ from sfisep_core.models.contract import SeparationModel
 
 
 class MaskModel(SeparationModel):
-    """A separator that masks what its analysis hears; each channel is separated on its own.
+    """A separator that masks the latent of its analysis; channels are separated independently.
 
     A family sets `masker` and defines `analyze` and `synthesize`; it may define `refine`.
 
     Attributes:
-        masker: From a latent (signal, feature, frames) to masks (signal, stage source, feature,
+        masker: From a latent (signal, feature, frames) to masks (signal, stage * source, feature,
             frames); see `refine` for stages.
-        contiguous_latent: Whether frames of a feature lie next to each other in memory, as
-            convolutions like it. A masker for inference may set it to False.
+        contiguous_latent: Whether the frames of a feature are adjacent in memory, the layout in
+            which convolutions are fast. A masker for inference may set it to False.
         one_by_one: Whether, on CPUs and without gradients, signals are separated one after the
-            other, for the latent of each takes much memory.
+            other, because the latent of each takes much memory.
     """
 
     masker: nn.Module
@@ -49,9 +49,9 @@ class MaskModel(SeparationModel):
             sample_rate: Hz.
 
         Returns:
-            Stems, shape (signal, stage source, time).
+            Stems, shape (signal, stage * source, time).
         """
-        # Samples are made of 32-bit numbers even where the masker computes with fewer.
+        # Analysis and synthesis use 32-bit numbers even where the masker computes with 16 bits.
         with torch.autocast(signals.device.type, enabled=False):
             latent = self.analyze(signals, sample_rate)  # (B, N, frames)
         masks: Tensor = self.masker(latent)  # (B, stage S, N, frames)
@@ -67,7 +67,7 @@ class MaskModel(SeparationModel):
             return torch.cat([earlier, last], dim=1) if earlier.shape[1] else last
 
     def check_rate(self, sample_rate: int) -> None:
-        """Refuse rates that the family cannot work at; there are none unless overridden.
+        """Check that the family can work at a rate; every rate passes unless overridden.
 
         Args:
             sample_rate: Hz.
@@ -93,30 +93,30 @@ class MaskModel(SeparationModel):
         """Compute the samples of the masked latent.
 
         Args:
-            latent: What `analyze` gave.
-            masks: Shape (signal, stage source, feature, frames); without gradients they may be
+            latent: Output of `analyze`.
+            masks: Shape (signal, stage * source, feature, frames); without gradients they may be
                 overwritten.
             sample_rate: Hz.
-            length: Samples of the signals.
+            length: Number of samples of the signals.
 
         Returns:
-            Estimates, shape (signal, stage source, time).
+            Estimates, shape (signal, stage * source, time).
         """
 
     def refine(self, estimates: Tensor, mixture: Tensor) -> Tensor:
-        """Change the estimates in the end; families may.
+        """Post-process the estimates; does nothing unless overridden.
 
         Args:
-            estimates: Shape (signal, stage source, time), one sample or more; there is one stage,
-                but while training a model with `stage_rates`.
+            estimates: Shape (signal, stage * source, time), one sample or more; one stage, except
+                while training a model with `stage_rates`.
             mixture: Shape (signal, time).
 
         Returns:
-            Shape (signal, stage source, time), with one stage more behind the `stage_rates`.
+            Shape (signal, stage * source, time), with one stage more after the `stage_rates`.
         """
         del mixture
         return estimates
 
     def compile_network(self, *, dynamic: bool | None = None) -> None:
-        """Compile the masker in place: its frames have one rate whatever that of the signal."""
+        """Compile the masker in place: its frame rate does not depend on the sampling frequency."""
         self.masker.compile(dynamic=dynamic)

@@ -35,17 +35,17 @@ FAMILIES: dict[str, tuple[type[Any], type[SeparationModel]]] = {
 
 
 def build_model(family: str, config: Mapping[str, Any]) -> SeparationModel:
-    """Build a model of a family with fresh weights.
+    """Build a model of a family with initial weights.
 
     Args:
         family: Name in `FAMILIES`.
-        config: Settings by name; those left out keep the family's defaults.
+        config: Settings by name; the family's defaults apply to those left out.
 
     Returns:
         The model, in training mode.
 
     Raises:
-        ConfigError: Unknown family or setting, or a value that does not fit.
+        ConfigError: Unknown family or setting, or an invalid value.
     """
     config_kind, model_kind = _find_family(family)
     settings = build_config(config_kind, config, where=f"{family} model")
@@ -53,7 +53,7 @@ def build_model(family: str, config: Mapping[str, Any]) -> SeparationModel:
 
 
 def describe_model(family: str, config: Mapping[str, Any]) -> tuple[tuple[str, ...], int]:
-    """Read from a model's settings what it separates, without building it.
+    """Read the sources and the native rate from a model's settings, without building it.
 
     Args:
         family: Name in `FAMILIES`.
@@ -63,7 +63,7 @@ def describe_model(family: str, config: Mapping[str, Any]) -> tuple[tuple[str, .
         The names of its sources in order, and its native rate in Hz.
 
     Raises:
-        ConfigError: Unknown family or setting, or a value that does not fit.
+        ConfigError: Unknown family or setting, or an invalid value.
     """
     config_kind, model_kind = _find_family(family)
     settings = build_config(config_kind, config, where=f"{family} model")
@@ -75,7 +75,7 @@ def _sources_of(family: str, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def describe_weights(family: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Describe the weights of a model without any memory for them.
+    """Describe the weights of a model without allocating memory for them.
 
     Args:
         family: As in `build_model`.

@@ -1,4 +1,4 @@
-"""SepFormer: a dual-path transformer masks what learned filters hear.
+"""SepFormer: a dual-path transformer masks the output of a learned encoder.
 
 Source: Subakan, Ravanelli, Cornell, Bronzi and Zhong, "Attention is all you need in speech
 separation", ICASSP 2021.
@@ -21,7 +21,7 @@ class SepFormerConfig(TimeDomainConfig):
 
 
 class SepFormer(TimeDomainModel):
-    """SepFormer: masks from attention within chunks and from chunk to chunk.
+    """SepFormer: masks from attention within chunks and across chunks.
 
     It works at the sampling frequency of its training.
 
@@ -29,7 +29,7 @@ class SepFormer(TimeDomainModel):
         config: Settings.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     family = "sepformer"
@@ -38,5 +38,5 @@ class SepFormer(TimeDomainModel):
         masker = DualPathNetwork(
             config.network, num_features=config.num_filters, num_sources=len(config.sources)
         )
-        # Attention and norms look at all of a segment.
+        # Attention and norms depend on a whole segment.
         super().__init__(config, masker, padded=False, rectified=True, chunk_invariant=False)

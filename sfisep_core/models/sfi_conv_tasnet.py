@@ -26,8 +26,9 @@ from sfisep_core.sfi.frame_grid import Alignment
 from sfisep_core.sfi.layers import Design, SFIConv1d, SFIConvTranspose1d
 from sfisep_core.sfi.time_design import NyquistRule
 
-# Free masks are bounded: where the training music is silent a mask may become anything, and would
-# let bursts pass where another recording is not. Of 1.5, 2, 3, 4 and 6 best on validation music.
+# Bound of free masks: where the training music is silent a mask is not constrained, and would let
+# bursts pass in recordings that are not silent there. Best of 1.5, 2, 3, 4 and 6 on validation
+# music.
 _LARGEST_SHARE = 2.0
 
 _Layer = TypeVar("_Layer", SFIConv1d, SFIConvTranspose1d)
@@ -47,7 +48,7 @@ class SFIConvTasNetConfig(CheckedConfig):
     filters: str = "modulated-gaussian"  # a name in `sfi.FILTERS`
     design: Design = "frequency"
     alignment: Alignment = "exact"  # "release" for weights trained by the published program
-    # Time design: "taper" spares filters next to F/2 their image
+    # Time design: "taper" removes the images of filters next to F/2
     nyquist_rule: NyquistRule = "mask"
     num_response_samples: Annotated[int, Range(2, 65536)] = 640  # frequency design: <M>
     num_centers: Annotated[int, Range(1, 4096)] = 96  # gammatone only
@@ -59,19 +60,19 @@ class SFIConvTasNetConfig(CheckedConfig):
     gain_rule: GainRule = "least-squares"
     normalizes_level: bool = True
     segment_seconds: Annotated[int, Range(0, 3600)] = 20
-    context_seconds: Annotated[float, Range(0, 600)] = 0.5  # the network hears 0.3 s to either side
+    context_seconds: Annotated[float, Range(0, 600)] = 0.5  # the receptive field is +-0.3 s
 
 
 class SFIConvTasNet(MaskModel):
-    """SFI Conv-TasNet: masks of what analog filters hear, at any sampling frequency.
+    """SFI Conv-TasNet: masks on the latent of an SFI encoder, at any sampling frequency.
 
-    Each channel is separated on its own, as in the paper.
+    Channels are separated independently, as in the paper.
 
     Args:
         config: Settings.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     family = "sfi-conv-tasnet"
@@ -103,22 +104,22 @@ class SFIConvTasNet(MaskModel):
         )
         self.masker = masker
         if config.mask == "free":
-            # Start near "every stem is an equal share of the mixture", a scale that masks reach
-            # at once; decoding with the encoder's own phases makes that share coherent.
+            # Initialise near "every stem is an equal share of the mixture", a scale that masks
+            # reach quickly. Decoding with the encoder's own phases makes that share coherent.
             self.decoder.filters.load_state_dict(self.encoder.filters.state_dict())
             assert masker.conv_out.bias is not None
             torch.nn.init.zeros_(masker.conv_out.bias)
             self.register_buffer("latent_gain", self._initial_gain())
 
     def analyze(self, signals: Tensor, sample_rate: int) -> Tensor:
-        """Compute what the analog filters hear, rectified; see `MaskModel.analyze`."""
+        """Compute the rectified output of the SFI encoder; see `MaskModel.analyze`."""
         latent: Tensor = self.encoder(signals, sample_rate=sample_rate)
         latent = torch.relu(latent) if torch.is_grad_enabled() else latent.relu_()
         return latent.contiguous() if self.contiguous_latent else latent
 
     def synthesize(self, latent: Tensor, masks: Tensor, sample_rate: int, length: int) -> Tensor:
         """Mask the latent and compute its samples; see `MaskModel.synthesize`."""
-        # Without gradients one source after the other: each takes the memory of a latent twice.
+        # Without gradients one source after the other: each takes twice the memory of a latent.
         at_once = masks.shape[1] if torch.is_grad_enabled() else 1
         stems = []
         for some in torch.split(masks, at_once, dim=1):
@@ -128,18 +129,18 @@ class SFIConvTasNet(MaskModel):
         return torch.cat(stems, dim=1)
 
     def chunk_alignment(self, sample_rate: int) -> int:
-        """Give the samples after which the frame positions repeat."""
+        """Compute the number of samples after which the frame positions repeat."""
         return self.encoder.grid(sample_rate).period
 
     def for_inference(self, *, compiled: bool = False) -> SeparationModel:
-        """Make an equivalent model that separates faster; see `inference.faster`."""
+        """Build an equivalent model that separates faster; see `inference.faster`."""
         return faster(self, compiled=compiled)
 
     def _mask_latent(self, masks: Tensor, latent: Tensor) -> Tensor:
         """Apply masks of shape (B, S, N, frames) to a latent of shape (B, N, frames)."""
         latent = latent.unsqueeze(1)
         if self.config.mask == "softmax":
-            # Masks take much memory: without gradients, what is masked takes their place.
+            # Masks take much memory: without gradients the masked latent overwrites them.
             return masks * latent if torch.is_grad_enabled() else masks.mul_(latent)
         shares = (masks + 1.0 / len(self.sources)).clamp(-_LARGEST_SHARE, _LARGEST_SHARE)
         return shares * (latent * self.latent_gain[:, None])
@@ -167,13 +168,13 @@ class SFIConvTasNet(MaskModel):
 
     @torch.no_grad()
     def _initial_gain(self) -> Tensor:
-        """Compute a gain per filter with which encoder and decoder together are roughly flat.
+        """Compute a gain per filter that makes encoder and decoder together roughly flat.
 
-        A tone at filter k's centre comes back with gain sum_l |H_l|^2 / (2 S): half of it survives
-        the rectifier, one frame is added every S samples. Measured with the designed taps, since
-        that holds for every kind of filter.
+        A tone at filter k's centre is reconstructed with gain sum_l |H_l|^2 / (2 S): the rectifier
+        passes half of it, and one frame is added every S samples. It is computed from the designed
+        taps, which works for every kind of filter.
         """
-        if self.encoder.filters.device.type == "meta":  # where only shapes count
+        if self.encoder.filters.device.type == "meta":  # only shapes matter here
             return torch.empty(self.config.num_filters, device="meta")
         rate = self.native_rate
         encoder, decoder = self.encoder.taps(rate)[0].double(), self.decoder.taps(rate)[0].double()

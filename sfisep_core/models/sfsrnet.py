@@ -1,4 +1,4 @@
-"""SFSRNet: a dual-path transformer that works towards stages, and a network that restores highs.
+"""SFSRNet: a dual-path transformer with staged estimates, then super-resolution.
 
 Source: Rixen and Renz, "SFSRNet: Super-resolution for single-channel audio source separation",
 AAAI 2022.
@@ -23,9 +23,9 @@ class SFSRNetConfig(TimeDomainConfig):
     """Settings of an SFSRNet; the defaults are the published ones.
 
     Attributes:
-        network: Of the separator.
-        stage_rates: Hz, one a block: the rate whose band its estimates are trained in.
-        super_resolution: Of the network behind the last block.
+        network: Size of the separator.
+        stage_rates: Hz, one per block: its estimates are trained in the band of this rate.
+        super_resolution: Settings of the network after the last block.
 
     Raises:
         ConfigError: There are not as many rates as blocks, or one is above the native rate.
@@ -70,7 +70,7 @@ class SFSRNet(TimeDomainModel):
         config: Settings.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     family = "sfsrnet"
@@ -79,7 +79,7 @@ class SFSRNet(TimeDomainModel):
         masker = StagedNetwork(
             config.network, num_features=config.num_filters, num_sources=len(config.sources)
         )
-        # Attention looks at all of a segment.
+        # Attention depends on a whole segment.
         super().__init__(config, masker, padded=False, rectified=True, chunk_invariant=False)
         self.stage_rates = config.stage_rates
         self.super_resolution = SuperResolution(

@@ -1,32 +1,32 @@
-"""Names of sources, and the order in which users get them."""
+"""Names of sources, and the order in which they are returned."""
 
 import re
 from collections.abc import Sequence
 
 from sfisep_core.errors import ConfigError
 
-# The order in which users get the stems of our own models.
+# The order in which the stems of this project's models are returned.
 DEFAULT_SOURCES = ("vocals", "drums", "bass", "other")
 
 _MOST_SOURCES = 64
-# What files of a separation are called besides the stems of a model.
+# Names of files of a separation besides the stems of a model.
 _RESERVED = ("mixture", "residual")
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def in_user_order(sources: Sequence[str]) -> tuple[str, ...]:
-    """Sort the sources of a model as users get them: those with the usual names come first."""
+    """Sort the sources of a model in the order of output: the usual names come first."""
     known = [name for name in DEFAULT_SOURCES if name in sources]
     return (*known, *(name for name in sources if name not in known))
 
 
 def check_sources(sources: tuple[str, ...]) -> None:
-    """Refuse source names that are no plain words, or mean something else: they name files.
+    """Check that source names can name files: plain words, different, and not reserved.
 
     Raises:
-        ConfigError: No source, more than 64, a name twice (case does not tell names of files apart
-            everywhere), one with other characters than letters, digits, `_` and `-`, or one that
-            other files of a separation have: mixture, residual, or no_X beside X and a third
+        ConfigError: No source, more than 64, a name twice (file names are not case-sensitive
+            everywhere), a name with characters other than letters, digits, `_` and `-`, or a name
+            that other files of a separation have: mixture, residual, or no_X beside X and a third
             source.
     """
     if len(sources) > _MOST_SOURCES:

@@ -1,4 +1,4 @@
-"""What all spectrogram families share: samples to spectra and back, at any sampling frequency."""
+"""Common part of spectrogram families: samples to spectra and back, at any sample rate."""
 
 import math
 from abc import abstractmethod
@@ -21,31 +21,31 @@ from sfisep_core.models.contract import (
 )
 from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
-# Where frame positions repeat after longer than this, segments start where they almost do.
+# If the period of the frame positions is longer, segments start where positions almost repeat.
 _LONGEST_PERIOD = 2.0  # seconds
 
 
 @dataclass(frozen=True)
 class SpectrogramConfig(CheckedConfig):
-    """Settings of every spectrogram family, which adds its own.
+    """Settings that all spectrogram families share; each family adds its own.
 
     Attributes:
         sources: Names in the order of the source axis.
-        native_rate: Hz, rate of training; `stft` is counted at it.
-        stft: The transform.
-        rates: "any": windows and hops keep their seconds at other rates, so that the network sees
-            the frequencies and frames that it knows. "native": other rates are refused.
-        beyond: Where at other rates goes what the transform loses, which is all above the band of
-            training and what lies next to half the rate: "other": to the source of this name or
-            of another for the rest (`contract.rest_of`), or to all in equal shares. "drop":
-            nowhere.
-        gain_rule: See `SeparationModel`; "mixture-consistent" shares out what stems lack.
+        native_rate: Hz, rate of training, at which the sizes in `stft` are given.
+        stft: Settings of the short-time Fourier transform.
+        rates: "any": windows and hops keep their duration at other rates, so that the network sees
+            the frequencies and frame rate of training. "native": other rates are refused.
+        beyond: At other rates the transform loses what lies above the band of training and next to
+            half the rate. "other" adds it to the residual source (`contract.rest_of`), or to all
+            sources in equal shares if there is none; "drop" discards it.
+        gain_rule: See `SeparationModel`; "mixture-consistent" distributes the residual over the
+            stems.
         normalizes_level: See `SeparationModel`.
-        segment_seconds: Of long signals.
-        context_seconds: On either side of a segment.
+        segment_seconds: Length of segments of long signals.
+        context_seconds: Context on either side of a segment.
 
     Raises:
-        ConfigError: Stems are to add up to a mixture of which a part is dropped.
+        ConfigError: Stems must add up to a mixture of which a part is dropped.
     """
 
     section = "model setting "
@@ -61,7 +61,7 @@ class SpectrogramConfig(CheckedConfig):
     context_seconds: Annotated[float, Range(0, 600)] = 1
 
     def __post_init__(self) -> None:
-        """Check values, and those that do not go together."""
+        """Check values, and combinations of them."""
         super().__post_init__()
         if self.gain_rule == "mixture-consistent" and self.beyond == "drop":
             msg = (
@@ -72,21 +72,21 @@ class SpectrogramConfig(CheckedConfig):
 
 
 class SpectrogramModel(SeparationModel):
-    """A separator whose network works on spectra; families give `network` and `estimate`.
+    """A separator whose network works on spectra; families define `network` and `estimate`.
 
     Args:
         config: Settings.
-        channels: How many channels the network takes, 1 or 2. With 1 every channel is separated
-            alone. With 2 channels 0 and 1 are, 2 and 3, and so on; a last one that is left is
-            given twice, and the two results averaged.
-        chunk_invariant: Whether segments, given the context, agree with the whole signal.
-        frame_step: Frames of which the network's own steps in time are multiples.
+        channels: Number of channels that the network takes, 1 or 2. With 1 channels are separated
+            independently. With 2 they are separated in pairs (0 and 1, 2 and 3, ...); a last
+            channel without a partner is passed twice, and the two results are averaged.
+        chunk_invariant: Whether segments with this context give the same stems as the whole signal.
+        frame_step: Number of frames in one step of the network along time.
 
     Attributes:
-        network: What `estimate` runs, and what is compiled.
+        network: The module that `estimate` runs and that is compiled.
 
     Raises:
-        ConfigError: Sources are no different plain words.
+        ConfigError: Sources are not distinct plain words.
     """
 
     config: SpectrogramConfig
@@ -118,16 +118,15 @@ class SpectrogramModel(SeparationModel):
 
     @abstractmethod
     def estimate(self, spectra: Tensor) -> Tensor:
-        """Estimate the sources' spectra; may run under autocast, which knows no complex numbers.
+        """Estimate the sources' spectra; may run under autocast, which lacks complex numbers.
 
         Args:
             spectra: Of mixtures, complex, shape (batch, channel, bins, frames), with as many
                 channels as the network takes. Bins above half the sampling frequency are 0.
 
         Returns:
-            Spectra, complex of 32-bit numbers at least, shape (batch, source, channel, bins,
-            frames). Where those of the last source are left out, it is what the others leave of
-            the mixture.
+            Spectra, complex64 or complex128, shape (batch, source, channel, bins, frames). If the
+            last source is left out, it is computed as the residual of the others.
         """
 
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
@@ -138,7 +137,7 @@ class SpectrogramModel(SeparationModel):
         batch, channels, length = mixture.shape
         if mixture.numel() == 0:
             return mixture.new_zeros(batch, len(self.sources), channels, length)
-        # Up to the next frame: the last samples of a window hardly show in its spectrum.
+        # Up to the next frame: the last samples of a window hardly contribute to its spectrum.
         covered = math.ceil(math.ceil(length / hop) * hop)
         padded = functional.pad(mixture, (0, covered - length))
         spectra = self.stft.analyze(padded, sample_rate=sample_rate)
@@ -160,22 +159,23 @@ class SpectrogramModel(SeparationModel):
         return stems if lost is None else stems + self._share_beyond(lost)
 
     def bins_to_estimate(self, sample_rate: int) -> int:
-        """Give the number of bins, from 0 Hz on, that `estimate` is given at a rate."""
+        """Return the number of bins, from 0 Hz on, that are passed to `estimate` at a rate."""
         del sample_rate
         return self.config.stft.num_bins
 
     def chunk_alignment(self, sample_rate: int) -> int:
-        """Give the samples after which frames, and steps of the network, lie as before.
+        """Compute the period in samples of the positions of frames and of the network's steps.
 
-        Where that takes longer than two seconds (44101 Hz: minutes), it is the time below in which
-        they come closest: frames of neighbouring segments then differ by a small part of a hop.
+        If it is longer than two seconds (44101 Hz: minutes), return the shorter time after which
+        positions come closest to repeating; frames of adjacent segments then differ by a small part
+        of a hop.
         """
         step = self._frame_step * self.stft.hop(sample_rate)
         most = max(1, math.floor(_LONGEST_PERIOD * sample_rate / step))
         return step.limit_denominator(most).numerator
 
     def compile_network(self, *, dynamic: bool | None = None) -> None:
-        """Compile the network in place: it sees the same frames and bins whatever the rate."""
+        """Compile the network in place: frame rate and bins do not depend on the sample rate."""
         self.network.compile(dynamic=dynamic)
 
     def _estimate_channels(self, spectra: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class SpectrogramModel(SeparationModel):
         return estimates
 
     def _share_beyond(self, lost: Tensor) -> Tensor:
-        """Share (batch, channel, time) that no network saw; give (batch, source, channel, time)."""
+        """Distribute lost samples, (batch, channel, time), to (batch, source, channel, time)."""
         rest, count = rest_of(self.sources), len(self.sources)
         named = [1.0 / count if rest is None else float(name == rest) for name in self.sources]
         shares = torch.tensor(named)

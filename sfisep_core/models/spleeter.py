@@ -30,38 +30,39 @@ from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramM
 Masks = Literal["ratio", "softmax", "complement"]
 AboveNetwork = Literal["zeros", "average", "top-band", "rest"]
 
-# Added to the sum of powers: where there is less, all sources get the same share.
+# Added to the sum of powers: if the sum is smaller, all sources get about the same share.
 _EPS = 1e-10
-# So few frames behind a last patch take its last mask: a patch more for them would cost too much.
+# Up to this many frames after the last patch use its last mask, to save a further patch.
 _HELD_FRAMES = 8
-# Of the network's bins, those from which "top-band" takes its mask.
+# "top-band" averages the upper 1 / _TOP_SHARE of the network's bins.
 _TOP_SHARE = 4
 
 
 @dataclass(frozen=True)
 class SpleeterConfig(SpectrogramConfig):
-    """Settings of Spleeter; the defaults are those of two stems.
+    """Settings of Spleeter; the defaults are those of the model of two stems.
 
     Attributes:
-        segment_seconds: Four steps from patch to patch; a whole number of them is taken.
+        segment_seconds: Length of segments, rounded to a whole number of patch steps.
         network: Size of each U-Net.
-        masks: "ratio": each network's estimate of its source's magnitude by a sigmoid, and the
-            squared one's share of those of all sources (2 and 4 stems). "softmax": the same from a
-            softmax over the sources (5 stems). "complement": there is one network; its sigmoid is
-            the first source's mask, and the second source is the rest.
-        num_bins: Bins that a network hears, from 0 Hz on.
+        masks: "ratio": each network estimates its source's magnitude with a sigmoid; the mask is
+            the estimate's power divided by the sum of all sources' (2 and 4 stems). "softmax": the
+            same with a softmax over the sources in place of the sigmoid (5 stems). "complement":
+            there is one network; its sigmoid is the first source's mask, and the second source is
+            the residual.
+        num_bins: Number of bins, from 0 Hz on, that a network takes.
         patch_frames: Frames of a patch, whatever the signal.
-        patches: "joined": patches lie at fixed places of a grid and are cross-faded, so that parts
-            of a signal agree with the whole. "published": patches lie side by side, the first
-            begins two hops before the signal.
-        patch_overlap: Of "joined": frames of the cross-fade. 441 frames are 10.24 s, a whole number
-            of samples at every multiple of 25 Hz.
+        patches: "joined": patches lie on a fixed grid and are cross-faded, so that segments agree
+            with the whole signal. "published": patches do not overlap; the first starts two hops
+            before the signal.
+        patch_overlap: Frames of the cross-fade, "joined" only. 441 frames are 10.24 s, a whole
+            number of samples at every multiple of 25 Hz.
         above: Masks above the network's bins (11 kHz). "zeros" and "average" are the published
-            choices: nothing, or each frame's mean over the network's bins. "top-band": its mean
-            over the upper quarter of them. "rest": all to the source for the rest.
+            choices: zero, or each frame's mean over the network's bins. "top-band": the mean over
+            the upper quarter of these bins. "rest": everything to the residual source.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     sources: tuple[str, ...] = ("vocals", "accompaniment")
@@ -78,7 +79,7 @@ class SpleeterConfig(SpectrogramConfig):
     above: AboveNetwork = "rest"
 
     def __post_init__(self) -> None:
-        """Check values, and what does not go together."""
+        """Check values, and combinations of them."""
         super().__post_init__()
         multiple = self.network.multiple
         for name, value in (("num_bins", self.num_bins), ("patch_frames", self.patch_frames)):
@@ -120,7 +121,7 @@ class Spleeter(SpectrogramModel):
         config: Settings.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     family = "spleeter"
@@ -141,7 +142,7 @@ class Spleeter(SpectrogramModel):
         """Separate a mixture; see `SeparationModel.forward`."""
         if self.config.patches == "joined" or mixture.numel() == 0:
             return super().forward(mixture, sample_rate=sample_rate)
-        # There frames began a window before the signal; here they do so half a window before.
+        # In the published program frames start one window before the signal, here half a window.
         length = mixture.shape[-1]
         window = math.ceil(self.config.stft.n_fft * sample_rate / self.native_rate)
         padded = functional.pad(mixture, (window // 2, window))
@@ -149,7 +150,7 @@ class Spleeter(SpectrogramModel):
         return stems[..., window // 2 : window // 2 + length]
 
     def for_inference(self, *, compiled: bool = False) -> "Spleeter":
-        """Give a copy whose network has fewer operations on CPUs; see `SeparationModel`."""
+        """Return a copy whose network has fewer operations on CPUs; see `SeparationModel`."""
         if compiled or next(self.parameters()).device.type != "cpu":
             return self
         model = copy.copy(self)
@@ -157,7 +158,7 @@ class Spleeter(SpectrogramModel):
         return model
 
     def bins_to_estimate(self, sample_rate: int) -> int:
-        """Give the bins up to half the rate and to the next step of the network; or all of them."""
+        """Return the bins up to half the rate, rounded up to the network's multiple, or all."""
         config = self.config
         below = config.stft.n_fft * int(sample_rate) // (2 * self.native_rate) + 1
         bins = -(-below // config.network.multiple) * config.network.multiple
@@ -172,12 +173,12 @@ class Spleeter(SpectrogramModel):
         return estimates
 
     def estimate_masks(self, magnitudes: Tensor) -> Tensor:
-        """Estimate masks in the network's bins, or the lower ones of them.
+        """Estimate masks in the network's bins, or in the lower part of them.
 
         Args:
-            magnitudes: Shape (batch, 2, frames, bins), frames those of a signal from its beginning
-                or, in "joined" patches, from a multiple of `chunk_alignment` on; bins a multiple of
-                `config.network.multiple`.
+            magnitudes: Shape (batch, 2, frames, bins). The first frame is that of a signal's start
+                or, with "joined" patches, of a multiple of `chunk_alignment`. The number of bins is
+                a multiple of `config.network.multiple`.
 
         Returns:
             Masks of 0 to 1, shape (batch, source, 2, frames, bins).
@@ -185,8 +186,9 @@ class Spleeter(SpectrogramModel):
         config, frames = self.config, magnitudes.shape[2]
         lead = held = 0
         if config.patches == "joined":
-            # The first frames hear what is before the signal, or before a part of it. They are in
-            # no patch and take the mask of the frame behind them; so do the last ones.
+            # The windows of the first frames start before the signal or segment. These frames are
+            # in no patch and use the mask of the next frame that is; the last frames likewise use
+            # the one before.
             lead = min(_lead_frames(config), frames - 1)
             behind = max(0, frames - lead - config.patch_frames)
             left_over = behind % config.patch_step
@@ -204,14 +206,14 @@ class Spleeter(SpectrogramModel):
         return masks
 
     def _patch_masks_one_by_one(self, magnitudes: Tensor) -> Tensor:
-        """Give what `_patch_masks` gives, in the memory of one patch for each core of a CPU."""
+        """Compute `_patch_masks` with the memory of one patch per CPU core."""
         patches = torch.split(magnitudes, 1)
         if magnitudes.device.type == "cpu":
             return torch.cat(map_side_by_side(self._patch_masks, patches))
         return torch.cat([self._patch_masks(patch) for patch in patches])
 
     def _patch_masks(self, magnitudes: Tensor) -> Tensor:
-        """Give masks of patches, shape (batch, source, 2, frames, bins); of "complement" one."""
+        """Compute masks in patches, (batch, source, 2, frames, bins); one for "complement"."""
         logits = self.network(magnitudes).float()
         if self.config.masks == "complement":
             return torch.sigmoid(logits)
@@ -238,25 +240,25 @@ class Spleeter(SpectrogramModel):
 
 
 def _lead_frames(config: SpleeterConfig) -> int:
-    """Give the number of first frames whose windows begin before the signal."""
+    """Compute the number of first frames whose windows start before the signal."""
     return -(-config.stft.n_fft // (2 * config.stft.hop))
 
 
 def _is_chunk_invariant(config: SpleeterConfig) -> bool:
-    """Tell whether what is kept of a part of a signal, given the context, agrees with the whole.
+    """Tell whether segments, without their context, agree with the whole signal.
 
-    Parts begin where patches do (`chunk_alignment`). Kept frames have to lie in patches that are
-    whole in the part; the other patch of a cross-fade counts as well.
+    Segments start where patches start (`chunk_alignment`). The frames that are kept must lie in
+    patches that are complete within the segment, including the second patch of a cross-fade.
     """
     hop, step = config.stft.hop, config.patch_step
     lead = _lead_frames(config)
-    # In frames. A sample hears frames half a window away, and the energies of share_residual.
+    # In frames. A sample depends on frames half a window away and on share_residual's energies.
     context = config.context_seconds * config.native_rate / hop
     around = lead + ENERGY_SECONDS * config.native_rate / hop
-    # Of "published" patches the first hears that nothing is before the part.
+    # The first "published" patch of a segment contains the zeros before it.
     first = step if config.patches == "published" else lead + config.patch_overlap
     if config.patches == "published":
         lead = -lead
-    # A part is some steps and twice the context long: patches that are whole in its end.
+    # A segment is some steps plus twice the context long: count the complete patches at its end.
     whole = math.floor((2 * context - lead - 2 - config.patch_frames) / step) + 1
     return context >= first + around and context + around <= lead + whole * step

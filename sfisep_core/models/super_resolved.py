@@ -1,4 +1,4 @@
-"""Separate at a low sampling frequency, and restore the full band from the mixture's own."""
+"""Separate at a low sampling frequency, and restore the full band from the mixture."""
 
 import copy
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from sfisep_core.models.blocks.restorer import Restorer, RestorerConfig
 from sfisep_core.models.contract import BuildModel, SegmentRule, SeparationModel, SourcesOf
 
 _FAMILY = "super-resolved"
-# In a share of the energy: what keeps gains of silent stems finite.
+# Ridge regularisation relative to the energy: it keeps gains of silent stems finite.
 _RIDGE = 1e-8
-# The restorer needs more memory a second than separators do.
+# In seconds: the restorer needs more memory per second than separators.
 _LONGEST_SEGMENT = 10
 
 
@@ -34,10 +34,10 @@ class SuperResolvedConfig(CheckedConfig):
     """Settings of a super-resolved separator.
 
     Attributes:
-        separator: What separates at the low rate; its weights come from a trained one.
-        low_rate: Hz, at which it separates.
-        native_rate: Hz, at which the restorer was trained.
-        restorer: Of what is above.
+        separator: The separator that works at the low rate; its weights come from a trained model.
+        low_rate: Hz, the rate at which it separates.
+        native_rate: Hz, the rate at which the restorer was trained.
+        restorer: Settings of the network for the band above.
 
     Raises:
         ConfigError: The low rate is not above 0 and below the native one, or the separator is
@@ -66,16 +66,16 @@ class SuperResolvedConfig(CheckedConfig):
 
 
 class SuperResolvedSeparator(SeparationModel):
-    """Super-resolution over any separator, which works at a low rate and is not trained further.
+    """Super-resolution for any separator, which works at a low rate and is not trained further.
 
-    At every rate the mixture is resampled to the low one, separated there, and resampled back; what
-    it then lacks of the mixture is shared out by a `Restorer`, so that stems add up to the mixture.
-    Each channel is separated on its own.
+    The mixture is resampled to the low rate, separated there, and resampled back. A `Restorer` then
+    distributes what the stems lack of the mixture, so that they add up to it. Channels are
+    separated independently.
 
     Args:
         config: Settings.
         separator: The separator that the settings describe.
-        restorer: The restorer that they describe; None makes one with fresh weights.
+        restorer: The restorer that they describe; None builds one with initial weights.
 
     Raises:
         ConfigError: The separator has one source.
@@ -115,12 +115,12 @@ class SuperResolvedSeparator(SeparationModel):
 
     @classmethod
     def from_config(cls, config: SuperResolvedConfig, build: BuildModel) -> Self:
-        """Build a model with fresh weights, its separator too; see `SeparationModel`."""
+        """Build a model and its separator with initial weights; see `SeparationModel`."""
         return cls(config, separator=build(config.separator.family, config.separator.config))
 
     @classmethod
     def sources_of(cls, config: SuperResolvedConfig, sources_of: SourcesOf) -> tuple[str, ...]:
-        """Read the sources of the separator below; see `SeparationModel`."""
+        """Read the sources of the contained separator; see `SeparationModel`."""
         return sources_of(config.separator.family, config.separator.config)
 
     @classmethod
@@ -131,20 +131,19 @@ class SuperResolvedSeparator(SeparationModel):
 
     @property
     def base(self) -> SeparationModel:
-        """The separator below."""
+        """The contained separator."""
         return self.separator
 
     @classmethod
     def around(
         cls, separator: SeparationModel, *, low_rate: int, restorer: Restorer | None
     ) -> Self:
-        """Put a trained separator and a trained restorer together, without copying either.
+        """Combine a trained separator and a trained restorer, without copying either.
 
         Args:
-            separator: In evaluation mode. Its settings are not taken down: the result is for use,
-                not for a file.
-            low_rate: Hz, at which it is to separate.
-            restorer: For the separator's sources; None shares out without a network.
+            separator: In evaluation mode. Its settings are not stored: the result cannot be saved.
+            low_rate: Hz, the rate at which it separates.
+            restorer: For the separator's sources; None distributes without a network.
         """
         config = SuperResolvedConfig(
             separator=SeparatorConfig(separator.family),
@@ -186,9 +185,9 @@ class SuperResolvedSeparator(SeparationModel):
         return self
 
     def for_inference(self, *, compiled: bool = False) -> SeparationModel:
-        """Give a copy whose separator is one for inference; the weights are shared."""
+        """Return a copy whose separator is optimised for inference; the weights are shared."""
         model = copy.copy(self)
-        model._modules = dict(self._modules)  # the copy's own table
+        model._modules = dict(self._modules)  # a dictionary of the copy's own
         model.separator = self.separator.for_inference(compiled=compiled)
         return model
 
@@ -199,12 +198,12 @@ class SuperResolvedSeparator(SeparationModel):
 
 @dataclass(frozen=True)
 class Parts:
-    """What super-resolution needs to know of a model.
+    """The parts of a model that super-resolution uses.
 
     Attributes:
-        separator: What separates: of a super-resolved model the one below, else the model itself.
-        low_rate: Hz, at which a super-resolved model separates; 0: the model is none.
-        restorer: Of a super-resolved model; None: the model is none.
+        separator: The contained separator of a super-resolved model, else the model itself.
+        low_rate: Hz, the rate at which a super-resolved model separates; 0 for other models.
+        restorer: The restorer of a super-resolved model; None for other models.
     """
 
     separator: SeparationModel
@@ -213,14 +212,14 @@ class Parts:
 
 
 def parts_of(model: SeparationModel) -> Parts:
-    """Take a model apart into separator and restorer, without copying either."""
+    """Return the separator and the restorer of a model, without copying either."""
     if isinstance(model, SuperResolvedSeparator):
         return Parts(model.separator, model.config.low_rate, model.restorer)
     return Parts(model)
 
 
 def _change_rate(signals: Tensor, orig_rate: int, target_rate: int) -> Tensor:
-    """Resample with the windowed sinc, or with soxr where its filters would fill the memory."""
+    """Resample with the windowed sinc, or with soxr where the sinc filters need too much memory."""
     if sinc_fits(orig_rate=orig_rate, target_rate=target_rate):
         return sinc_resample(signals, orig_rate=orig_rate, target_rate=target_rate)
     flat = signals.detach().flatten(0, -2).float().cpu().numpy()
@@ -229,14 +228,14 @@ def _change_rate(signals: Tensor, orig_rate: int, target_rate: int) -> Tensor:
 
 
 def _fit_gains(stems: Tensor, mixture: Tensor) -> Tensor:
-    """Fit one gain a stem and channel so that they add up to the mixture as well as they can.
+    """Fit one gain per stem and channel so that stems add up to the mixture in least squares.
 
     Args:
         stems: Shape (batch, source, channel, time).
         mixture: Shape (batch, channel, time).
 
     Returns:
-        Shape (batch, source, channel, 1).
+        Gains, shape (batch, source, channel, 1).
     """
     signals = stems.transpose(1, 2).double()  # (B, C, S, T)
     scale = signals.square().sum(dim=-1, keepdim=True).sqrt()

@@ -23,39 +23,39 @@ from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramM
 
 @dataclass(frozen=True)
 class ComplexUNetConfig(SpectrogramConfig):
-    """Settings of a TFC-TDF U-Net; the defaults are the small published one's."""
+    """Settings of a TFC-TDF U-Net; the defaults are those of the small published network."""
 
     stft: STFTConfig = field(default_factory=lambda: STFTConfig(n_fft=2048, hop=1024))
     gain_rule: GainRule = "mixture-consistent"
     normalizes_level: bool = True
-    # The small network hears 2.9 s to either side
+    # The receptive field of the small network is 2.9 s to either side
     context_seconds: Annotated[float, Range(0, 600)] = 4
     network: TFCUNetConfig = field(default_factory=TFCUNetConfig)
     channels: Literal[1, 2] = 2  # separated together
-    # What comes out of the network: the source's spectrum, or a complex mask of it, whose parts
+    # Output of the network: the source's spectrum, or a complex mask whose real and imaginary parts
     # lie between -1 and 1.
     output: Literal["spectrum", "mask"] = "spectrum"
 
 
 class ComplexUNet(SpectrogramModel):
-    """TFC-TDF U-Net: one network for each source, or one that is told which (LaSAFT, LightSAFT).
+    """TFC-TDF U-Net: one network per source, or one conditioned network (LaSAFT, LightSAFT).
 
     Args:
         config: Settings.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     family = "tfc-unet"
     config: ComplexUNetConfig
 
     def __init__(self, config: ComplexUNetConfig) -> None:
-        heard = config.network.reach_frames * config.stft.hop + config.stft.n_fft
+        reach = config.network.reach_frames * config.stft.hop + config.stft.n_fft
         super().__init__(
             config,
             channels=config.channels,
-            chunk_invariant=heard <= config.context_seconds * config.native_rate,
+            chunk_invariant=reach <= config.context_seconds * config.native_rate,
             frame_step=config.network.frame_multiple,
         )
         count = len(config.sources)
@@ -79,6 +79,6 @@ class ComplexUNet(SpectrogramModel):
         estimates = torch.complex(real.contiguous(), imag.contiguous())
         if self.config.output == "mask":
             return estimates * spectra.unsqueeze(1)
-        # A network with biases finds something in digital silence too.
+        # A network with biases gives a non-zero output for digital silence too.
         sounds = (spectra != 0).any(dim=2, keepdim=True).any(dim=1, keepdim=True)
         return estimates * sounds.unsqueeze(1)

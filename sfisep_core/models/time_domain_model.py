@@ -1,4 +1,4 @@
-"""What families with learned filters share: masks between an encoder and a decoder of samples."""
+"""Common part of families with learned filters: masks between an encoder and a decoder."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -18,20 +18,21 @@ from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
 @dataclass(frozen=True)
 class TimeDomainConfig(CheckedConfig):
-    """Settings of every family with learned filters, which adds its own.
+    """Settings that all families with learned filters share; each family adds its own.
 
     Attributes:
         sources: Names in the order of the source axis.
-        native_rate: Hz, the only rate that the filters work at.
-        num_filters: <N>
-        kernel_size: Samples of a filter <L>; frames are half of that apart, rounded down.
-        gain_rule: See `SeparationModel`; "mixture-consistent" shares out what stems lack.
+        native_rate: Hz, the only rate at which the filters work.
+        num_filters: Number of filters <N>.
+        kernel_size: Length of a filter in samples <L>; the stride is half of that, rounded down.
+        gain_rule: See `SeparationModel`; "mixture-consistent" distributes the residual over the
+            stems.
         normalizes_level: See `SeparationModel`.
-        segment_seconds: Of long signals.
-        context_seconds: On either side of a segment.
+        segment_seconds: Length of segments of long signals.
+        context_seconds: Context on either side of a segment.
 
     Raises:
-        ConfigError: Sources are no different plain words, or there are no filters.
+        ConfigError: Sources are not distinct plain words, or there are no filters.
     """
 
     section = "model setting "
@@ -57,16 +58,16 @@ class TimeDomainConfig(CheckedConfig):
 
 
 class TimeDomainModel(MaskModel):
-    """A separator that masks what learned filters hear; each channel is separated on its own.
+    """A separator that masks the latent of learned filters; channels are independent.
 
     Args:
         config: Settings.
-        masker: From a latent (batch, filter, frames) to masks (batch, stage source, filter,
+        masker: From a latent (batch, filter, frames) to masks (batch, stage * source, filter,
             frames); see `MaskModel.refine`.
         padded: Whether zeros surround the signal so that all samples are in two frames. Otherwise
-            frames lie within it, and samples behind the last one come out silent.
-        rectified: Whether the latent is not negative.
-        chunk_invariant: Whether segments, given the context, agree with the whole signal.
+            frames lie within it, and samples after the last frame are zero in the output.
+        rectified: Whether a ReLU makes the latent non-negative.
+        chunk_invariant: Whether segments with this context give the same stems as the whole signal.
     """
 
     def __init__(
@@ -98,11 +99,11 @@ class TimeDomainModel(MaskModel):
         self._rectified = rectified
 
     def check_rate(self, sample_rate: int) -> None:
-        """Refuse other rates than the native one; see `MaskModel.check_rate`."""
+        """Check that a rate is the native one; see `MaskModel.check_rate`."""
         self.require_native_rate(sample_rate)
 
     def analyze(self, signals: Tensor, sample_rate: int) -> Tensor:
-        """Compute what the filters hear; see `MaskModel.analyze`."""
+        """Compute the latent of the filters; see `MaskModel.analyze`."""
         del sample_rate
         return self.encode(signals)
 
@@ -114,7 +115,7 @@ class TimeDomainModel(MaskModel):
         return estimates.view(len(latent), -1, length)
 
     def encode(self, signals: Tensor) -> Tensor:
-        """Give what the filters hear.
+        """Compute the latent of the filters.
 
         Args:
             signals: Shape (batch, 1, time), one sample or more.
@@ -124,7 +125,7 @@ class TimeDomainModel(MaskModel):
         """
         length, stride, size = signals.shape[-1], self._stride, self.config.kernel_size
         if self._padded:
-            # An odd filter is centred on a sample: the last one ends a stride behind that.
+            # A filter of odd length is centred on a sample: the last one ends a stride after it.
             margins = (stride, stride + (size % 2 - length) % stride)
         else:
             margins = (0, max(0, size - length))
@@ -132,11 +133,11 @@ class TimeDomainModel(MaskModel):
         return torch.relu(latent) if self._rectified else latent
 
     def decode(self, latent: Tensor, *, length: int) -> Tensor:
-        """Give samples for what `encode` gives.
+        """Compute samples from a latent of `encode`.
 
         Args:
             latent: Shape (batch, filter, frames).
-            length: Samples of the signal that was encoded.
+            length: Number of samples of the signal that was encoded.
 
         Returns:
             Signals, shape (batch, 1, length).
@@ -146,6 +147,6 @@ class TimeDomainModel(MaskModel):
         return functional.pad(signals, (-before, before + length - signals.shape[-1]))
 
     def chunk_alignment(self, sample_rate: int) -> int:
-        """Give the samples after which the frame positions repeat."""
+        """Compute the number of samples after which the frame positions repeat."""
         del sample_rate
         return self._stride

@@ -24,8 +24,8 @@ from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramM
 class MagnitudeUNetConfig(SpectrogramConfig):
     """Settings of a U-Net; the defaults are Jansson's.
 
-    Magnitudes there were divided by the largest of the recording. Here the level is normalised
-    before, which does not depend on a single sample.
+    Jansson et al. divided magnitudes by the largest one of the recording. Here the level is
+    normalised by the standard deviation, which does not depend on a single sample.
     """
 
     native_rate: SampleRate = 8192
@@ -36,27 +36,27 @@ class MagnitudeUNetConfig(SpectrogramConfig):
 
 
 class MagnitudeUNet(SpectrogramModel):
-    """U-Net on magnitudes: one network for each source, or one that is told which (C-U-Net).
+    """U-Net on magnitudes: one network per source, or one conditioned network (C-U-Net).
 
-    Each channel is separated on its own.
+    Channels are separated independently.
 
     Args:
         config: Settings.
 
     Raises:
-        ConfigError: A setting does not fit another.
+        ConfigError: Settings contradict each other.
     """
 
     family = "unet"
     config: MagnitudeUNetConfig
 
     def __init__(self, config: MagnitudeUNetConfig) -> None:
-        heard = config.network.reach_frames * config.stft.hop + config.stft.n_fft
+        reach = config.network.reach_frames * config.stft.hop + config.stft.n_fft
         super().__init__(
             config,
             channels=1,
-            # The published network hears half a minute, longer than any useful context.
-            chunk_invariant=heard <= config.context_seconds * config.native_rate,
+            # The published receptive field is half a minute, longer than any useful context.
+            chunk_invariant=reach <= config.context_seconds * config.native_rate,
             frame_step=config.network.multiple,
         )
         count = len(config.sources)
@@ -73,7 +73,7 @@ class MagnitudeUNet(SpectrogramModel):
 
     def estimate(self, spectra: Tensor) -> Tensor:
         """Mask the spectra; see `SpectrogramModel.estimate`."""
-        # The network has no room for the last bin, which gets the mask of the one before.
+        # The network leaves out the last bin, which gets the mask of the bin before it.
         magnitudes = spectra.abs()[:, :, :-1].transpose(-1, -2)  # (B, 1, frames, bins - 1)
         masks = self.network(magnitudes).float()
         masks = torch.cat([masks, masks[..., -1:]], dim=-1).transpose(-1, -2)

@@ -1,4 +1,4 @@
-"""Tell a network which source is wanted: control networks and what they modulate.
+"""Conditioning on the target source: control networks and the layers that they modulate.
 
 Source: Meseguer-Brocal and Peeters, "Conditioned-U-Net", ISMIR 2019 (control networks, FiLM);
 Choi, Kim, Chung and Jung, "LaSAFT: latent source attentive frequency transformation for conditioned
@@ -18,7 +18,7 @@ def film(features: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 
     Args:
         features: Shape (batch, channel, frames, bins).
-        gamma: Factors, shape (batch, channel), or (batch, 1): one for all channels ("simple").
+        gamma: Factors, shape (batch, channel), or (batch, 1) for all channels alike ("simple").
         beta: Offsets, same shape.
 
     Returns:
@@ -42,7 +42,7 @@ def pocm(features: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 
 
 def gated_pocm(features: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Weigh features by a gate made of all channels (GPoCM); arguments as for `pocm`."""
+    """Multiply features by a gate computed from all channels (GPoCM); arguments as for `pocm`."""
     return features * torch.sigmoid(pocm(features, gamma, beta))
 
 
@@ -50,9 +50,9 @@ class DenseControl(nn.Sequential):
     """From a condition to features, by dense layers.
 
     Args:
-        size: Numbers of a condition.
-        widths: Of the layers; all but the first drop half of their outputs and have a norm.
-        eps: Of the norms.
+        size: Length of a condition.
+        widths: Of the layers; all but the first have dropout of 0.5 and a norm.
+        eps: Epsilon of the norms.
 
     Shape:
         - Input: (batch, size)
@@ -68,12 +68,12 @@ class DenseControl(nn.Sequential):
 
 
 class ConvControl(nn.Module):
-    """From a condition to features, by convolutions along its numbers.
+    """From a condition to features, by convolutions along the condition.
 
     Args:
-        size: Numbers of a condition, and taps of each convolution.
+        size: Length of a condition, and taps of each convolution.
         widths: Of the three convolutions; the last covers the whole condition.
-        eps: Of the norms.
+        eps: Epsilon of the norms.
 
     Shape:
         - Input: (batch, size)
@@ -102,10 +102,10 @@ class ConvControl(nn.Module):
 
 
 class GeneratedNorm(nn.BatchNorm1d):
-    """A batch norm of generated weights, which lets them be where all of a batch are one.
+    """A batch norm of generated weights that keeps them where a batch has one condition.
 
-    Over a batch with a single condition, weights that depend on the condition alone do not vary,
-    and a plain batch norm would make them zero: running statistics serve there. In evaluation mode
+    Over a batch with a single condition, weights that depend only on the condition do not vary, and
+    a plain batch norm would make them zero; running statistics are used there. In evaluation mode
     it is a batch norm without weights.
 
     Args:

@@ -5,17 +5,17 @@ from torch import Tensor
 
 from sfisep_core.models.blocks.moving_average import moving_average
 
-# Energies are averaged over this time. It is shorter than a syllable, so a stem that rests takes
-# no share of the others' residual, and longer than a period of all but the lowest notes.
+# Energies are averaged over this time. It is shorter than a syllable, so that a silent stem gets no
+# share of the others' residual, and longer than the period of all but the lowest notes.
 ENERGY_SECONDS = 0.05
 
 
 def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> Tensor:
-    """Share what the estimates lack of the mixture out over them, by their local energy.
+    """Distribute the residual of the mixture over the estimates by their local energy.
 
-    The weights are each estimate's energy over 50 ms around a sample, as a share of all
-    estimates': an estimate that is silent there stays silent, and nothing depends on how a long
-    signal is cut. Where all estimates are silent the residual is shared equally.
+    The weight of an estimate is its energy over 50 ms around a sample, divided by the sum over all
+    estimates. An estimate that is silent there stays silent, and the result does not depend on how
+    a long signal is cut. Where all estimates are silent the residual is distributed equally.
 
     Args:
         estimates: Shape (..., source, channel, time).
@@ -26,18 +26,18 @@ def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> T
         Estimates whose sum over the sources is the mixture, same shape.
 
     Source: Wisdom et al., "Differentiable consistency constraints for improved deep speech
-    enhancement", ICASSP 2019 (energy-weighted mixture consistency; the local weights are ours).
+    enhancement", ICASSP 2019 (energy-weighted mixture consistency; local weights are an addition).
     """
     residual = mixture - estimates.sum(dim=-3)
     if estimates.shape[-1] == 0:
         return estimates
     window = 2 * round(ENERGY_SECONDS * sample_rate / 2) + 1
-    # One source after the other: running sums take twice the memory, several times.
+    # One source at a time: running sums need several copies in 64 bits.
     averages = [
         moving_average(source.square().reshape(1, -1, source.shape[-1]), window).view_as(source)
         for source in estimates.unbind(dim=-3)
     ]
-    # The floor only decides what happens where nothing is estimated at all.
+    # The floor only matters where all estimates are zero.
     floor = torch.finfo(estimates.dtype).tiny * 1e8
     smooth = torch.stack(averages, dim=-3).clamp_min(floor)
     return torch.addcmul(

@@ -1,4 +1,4 @@
-"""Dual-path transformers whose feed-forward parts look at neighbouring frames and chunks.
+"""Dual-path transformers whose feed-forward parts use adjacent frames and chunks.
 
 Source: Rixen and Renz, "SFSRNet: Super-resolution for single-channel audio source separation",
 AAAI 2022.
@@ -18,10 +18,10 @@ from sfisep_core.models.blocks.dual_path import (
 
 
 class StagedNetwork(nn.Module):
-    """From latent features to masks of every source, of 0 or more, one set behind every block.
+    """From latent features to non-negative masks of every source, one set after each block.
 
-    All blocks share the layers that make masks of features, so that every block works towards the
-    same thing. While training the masks of all blocks are given, otherwise those of the last.
+    All blocks share the layers that compute masks from features, so that every block has the same
+    target. In training mode the masks of all blocks are returned, otherwise those of the last.
 
     Args:
         config: Sizes.
@@ -30,10 +30,10 @@ class StagedNetwork(nn.Module):
 
     Shape:
         - Input: (batch, num_features, frames), one frame or more
-        - Output: (batch, stage num_sources, num_features, frames), the last stage last
+        - Output: (batch, stage * num_sources, num_features, frames), the last stage last
 
     Raises:
-        ConfigError: The features cannot be shared out among the heads.
+        ConfigError: The number of features is not an even multiple of the heads.
     """
 
     def __init__(self, config: DualPathConfig, *, num_features: int, num_sources: int) -> None:
@@ -70,7 +70,7 @@ class StagedNetwork(nn.Module):
 
 
 class ConvDualPathBlock(nn.Module):
-    """Attention within chunks, then among the frames at one place of all chunks.
+    """Attention within chunks, then across chunks at each position.
 
     Shape:
         - Input and output: (batch, num_features, chunks, chunk_frames)
@@ -84,12 +84,12 @@ class ConvDualPathBlock(nn.Module):
     def forward(self, chunks: Tensor) -> Tensor:
         """Run the block; see the class."""
         planes = self.intra(chunks.permute(0, 2, 3, 1)).transpose(1, 2)
-        found: Tensor = self.inter(planes).permute(0, 3, 2, 1)
-        return found
+        features: Tensor = self.inter(planes).permute(0, 3, 2, 1)
+        return features
 
 
 class ConvTransformer(nn.Module):
-    """Layers of attention along time, with sinusoidal positions, beside what they are given.
+    """Attention layers along time with sinusoidal positions and a residual connection.
 
     Shape:
         - Input and output: (batch, row, time, num_features)
@@ -106,8 +106,8 @@ class ConvTransformer(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Run the layers; see the class."""
-        found: Tensor = planes + self.layers(planes + sinusoids(planes.flatten(0, 1)))
-        return found
+        features: Tensor = planes + self.layers(planes + sinusoids(planes.flatten(0, 1)))
+        return features
 
 
 class ConvTransformerLayer(nn.Module):
@@ -132,11 +132,11 @@ class ConvTransformerLayer(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Run the layer; see the class."""
-        heard = self.attention(self.norm_1(planes).flatten(0, 1))
-        planes = planes + heard.view_as(planes)
+        attended = self.attention(self.norm_1(planes).flatten(0, 1))
+        planes = planes + attended.view_as(planes)
         hidden = torch.relu(self.widen(self.norm_2(planes)))
-        found: Tensor = planes + self.conv(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return found
+        features: Tensor = planes + self.conv(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return features
 
 
 def _feed_forward(num_features: int) -> nn.Sequential:

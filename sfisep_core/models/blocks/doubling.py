@@ -22,5 +22,5 @@ class Doubling(nn.ConvTranspose2d):
 
     def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Double; see the class."""
-        # Of the three samples too many, one lies before and two behind.
+        # Of the three surplus samples, one comes before and two after.
         return super().forward(features, output_size)[..., 1:-2, 1:-2]

@@ -1,4 +1,4 @@
-"""Dual-path transformers: attention within short chunks of frames, then from chunk to chunk.
+"""Dual-path transformers: attention within short chunks of frames, then across chunks.
 
 Source: Luo, Chen and Yoshioka, "Dual-path RNN", ICASSP 2020 (chunks); Subakan, Ravanelli, Cornell,
 Bronzi and Zhong, "Attention is all you need in speech separation", ICASSP 2021 (transformers).
@@ -25,24 +25,24 @@ class DualPathConfig(CheckedConfig):
     """Size of a dual-path transformer; the defaults are SepFormer's.
 
     Raises:
-        ConfigError: A size is below 1, or chunks have no half.
+        ConfigError: A size is below 1, or the chunk length is odd.
     """
 
     section = "model setting network."
 
-    # <K>, even; chunks are half of that apart
+    # <K>, even; chunks overlap by half
     chunk_frames: Annotated[int, Range(2, 65536, parity="even")] = 250
     num_blocks: Annotated[int, Range(1, 64)] = 2
-    intra_layers: Annotated[int, Range(1, 64)] = 8  # within chunks, of every block
-    inter_layers: Annotated[int, Range(1, 64)] = 8  # from chunk to chunk
+    intra_layers: Annotated[int, Range(1, 64)] = 8  # per block, within chunks
+    inter_layers: Annotated[int, Range(1, 64)] = 8  # per block, across chunks
     num_heads: Annotated[int, Range(1, 256)] = 8
     hidden_features: Annotated[int, Range(1, 65536)] = 1024  # inside a feed-forward part
-    # the same from chunk to chunk; None = as many
+    # the same for the layers across chunks; None = the same number
     inter_hidden_features: Annotated[int, Range(1, 65536)] | None = None
 
 
 class DualPathNetwork(nn.Module):
-    """From latent features to masks of every source, of 0 or more.
+    """From latent features to non-negative masks of every source.
 
     Args:
         config: Sizes.
@@ -54,7 +54,7 @@ class DualPathNetwork(nn.Module):
         - Output: (batch, num_sources, num_features, frames)
 
     Raises:
-        ConfigError: The features cannot be shared out among the heads.
+        ConfigError: The number of features is not an even multiple of the heads.
     """
 
     def __init__(self, config: DualPathConfig, *, num_features: int, num_sources: int) -> None:
@@ -87,7 +87,7 @@ class DualPathNetwork(nn.Module):
 
 
 class DualPathBlock(nn.Module):
-    """Attention within chunks, then among the frames at one place of all chunks.
+    """Attention within chunks, then across chunks at each position.
 
     Shape:
         - Input and output: (batch, num_features, chunks, chunk_frames)
@@ -106,12 +106,12 @@ class DualPathBlock(nn.Module):
         """Run the block; see the class."""
         chunks = chunks + self.intra_norm(_along_last(self.intra, chunks))
         across = _along_last(self.inter, chunks.transpose(2, 3)).transpose(2, 3)
-        found: Tensor = chunks + self.inter_norm(across)
-        return found
+        features: Tensor = chunks + self.inter_norm(across)
+        return features
 
 
 class Transformer(nn.Module):
-    """Layers of attention over sequences of any length, with sinusoidal positions.
+    """Attention layers over sequences of any length, with sinusoidal positions.
 
     Shape:
         - Input and output: (sequence, time, num_features)
@@ -136,7 +136,7 @@ class Transformer(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Self-attention and a feed-forward part, each behind a norm and beside what it is given.
+    """Pre-norm self-attention and feed-forward part, each with a residual connection.
 
     Shape:
         - Input and output: (sequence, time, num_features)
@@ -156,12 +156,12 @@ class TransformerLayer(nn.Module):
     def forward(self, sequences: Tensor) -> Tensor:
         """Run the layer; see the class."""
         sequences = sequences + self.attention(self.norm_1(sequences))
-        found: Tensor = sequences + self.feed_forward(self.norm_2(sequences))
-        return found
+        features: Tensor = sequences + self.feed_forward(self.norm_2(sequences))
+        return features
 
 
 class SelfAttention(nn.Module):
-    """Every frame of a sequence looks at all of them.
+    """Multi-head self-attention over all frames of a sequence.
 
     Shape:
         - Input and output: (sequence, time, num_features)
@@ -174,19 +174,19 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(num_features, num_features)
 
     def forward(self, sequences: Tensor) -> Tensor:
-        """Attend; see the class."""
+        """Compute attention; see the class."""
         heads = self.project(sequences).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (sequence, head, time, feature) each
-        found = functional.scaled_dot_product_attention(query, key, value)
-        mixed: Tensor = self.out(found.transpose(1, 2).flatten(2))
+        features = functional.scaled_dot_product_attention(query, key, value)
+        mixed: Tensor = self.out(features.transpose(1, 2).flatten(2))
         return mixed
 
 
 def check_heads(config: DualPathConfig, num_features: int) -> None:
-    """Refuse features that cannot be shared out among the heads.
+    """Check that the features can be split evenly among the heads.
 
     Raises:
-        ConfigError: They are no even multiple of the heads.
+        ConfigError: They are not an even multiple of the heads.
     """
     if num_features % config.num_heads or num_features % 2:
         msg = (
@@ -197,12 +197,12 @@ def check_heads(config: DualPathConfig, num_features: int) -> None:
 
 
 def sinusoids(sequences: Tensor) -> Tensor:
-    """Give what tells places in a sequence apart, for any length.
+    """Compute sinusoidal positional encodings for any sequence length.
 
-    Feature 2 i of place t is sin(t / 10000^(2 i / N)), feature 2 i + 1 its cosine.
+    Feature 2 i at position t is sin(t / 10000^(2 i / N)), feature 2 i + 1 its cosine.
 
     Args:
-        sequences: Of which the shape (sequence, time, features) and the device count.
+        sequences: Only the shape (sequence, time, features), dtype and device are used.
 
     Returns:
         Shape (time, features).
@@ -216,7 +216,7 @@ def sinusoids(sequences: Tensor) -> Tensor:
 
 
 def cut_chunks(features: Tensor, size: int) -> Tensor:
-    """Cut features into chunks that overlap by half, so that every frame is in two.
+    """Cut features into chunks that overlap by half, so that every frame is in two chunks.
 
     Args:
         features: Shape (batch, channel, frames).
@@ -227,17 +227,17 @@ def cut_chunks(features: Tensor, size: int) -> Tensor:
         frame, size / 2 of them, and after the last, size / 2 and 1 to `size` more.
     """
     half = size // 2
-    # Where nothing is missing it is `size`, as published: norms count these zeros too.
+    # Where no padding is needed it is `size`, as published: the norms include these zeros.
     gap = size - (half + features.shape[-1]) % size
     return functional.pad(features, (half, gap + half)).unfold(-1, size, half)
 
 
 def join_chunks(chunks: Tensor, frames: int) -> Tensor:
-    """Add up what `cut_chunks` cut.
+    """Overlap-add the chunks of `cut_chunks`.
 
     Args:
         chunks: Shape (batch, channel, chunks, size).
-        frames: How many frames were cut.
+        frames: Number of frames before cutting.
 
     Returns:
         Sums of the two values of every frame, shape (batch, channel, frames).
@@ -252,5 +252,5 @@ def _along_last(transformer: nn.Module, features: Tensor) -> Tensor:
     """Run a transformer along the last axis of (batch, feature, row, time)."""
     batch, _, rows, _ = features.shape
     sequences = features.permute(0, 2, 3, 1).flatten(0, 1)  # (batch row, time, feature)
-    found: Tensor = transformer(sequences)
-    return found.view(batch, rows, *found.shape[1:]).permute(0, 3, 1, 2)
+    outputs: Tensor = transformer(sequences)
+    return outputs.view(batch, rows, *outputs.shape[1:]).permute(0, 3, 1, 2)

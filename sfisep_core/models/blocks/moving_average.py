@@ -1,13 +1,13 @@
-"""Averages over a sliding window, in time that does not depend on the window."""
+"""Moving averages, at a cost that does not depend on the window."""
 
 import torch
 from torch import Tensor
 
 
 def moving_average(signal: Tensor, window: int) -> Tensor:
-    """Average over the `window` samples around each one, of those that exist.
+    """Average over the `window` samples around each one, as far as they exist.
 
-    Running sums are kept in float64: float32 ones would lose the quiet parts of a long signal.
+    Running sums are in float64, since float32 would lose the quiet parts of a long signal.
 
     Args:
         signal: Shape (batch, channel, time).
@@ -20,11 +20,11 @@ def moving_average(signal: Tensor, window: int) -> Tensor:
     tensor([[[1.5000, 1.0000, 1.0000, 0.0000]]])
     """
     half, frames = window // 2, signal.shape[-1]
-    total = signal.double().cumsum(dim=-1)  # gradients, too, in 64 bits
+    total = signal.double().cumsum(dim=-1)  # gradients in 64 bits too
     ahead, behind = min(half, frames), max(frames - half - 1, 0)
     last = total[..., -1:].expand(*total.shape[:-1], ahead)
     zeros = total.new_zeros(*total.shape[:-1], frames - behind)
-    # The sum up to the last sample of the window, without that up to its first.
+    # The running sum at the window's end minus that before its start.
     sums = torch.cat([total[..., ahead:], last], dim=-1)
     sums = sums - torch.cat([zeros, total[..., :behind]], dim=-1)
     index = torch.arange(frames, device=signal.device)

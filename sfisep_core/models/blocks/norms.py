@@ -1,4 +1,4 @@
-"""Normalisations of (batch, channel, frame) features, by what their statistics span."""
+"""Normalisation layers of (batch, channel, frame) features, by the span of their statistics."""
 
 from typing import Literal
 
@@ -17,14 +17,14 @@ _EPS = 1e-8
 class WindowNorm(nn.Module):
     """Normalise every group of channels by its statistics over a bounded window of time.
 
-    Mean and variance at frame m are those over all channels of the group and the frames
-    m - window // 2 .. m + window // 2 (of those that exist). Like a norm that spans all time it
-    keeps how loud frames are beside their neighbours; unlike it, a frame depends on no more than
-    `window` frames, however a signal is cut. `window = 1` is a LayerNorm of each frame.
+    Mean and variance at frame m are computed over all channels of the group and the frames
+    m - window // 2 .. m + window // 2 (as far as they exist). Like a norm over all time it keeps
+    level differences between adjacent frames; unlike it, an output depends on no more than `window`
+    frames, however a signal is cut. `window = 1` is a LayerNorm of each frame.
 
     Args:
         channels: Channels of the input.
-        groups: Groups of equal size, normalised apart.
+        groups: Number of groups of equal size, normalised separately.
         window: Frames, odd.
 
     Shape:
@@ -47,7 +47,7 @@ class WindowNorm(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Normalise; see the class."""
         batch, channels, frames = features.shape
-        kind = torch.promote_types(features.dtype, torch.float32)  # 16 bits do not hold _EPS
+        kind = torch.promote_types(features.dtype, torch.float32)  # _EPS underflows in 16 bits
         grouped = features.to(kind).view(batch, self.groups, channels // self.groups, frames)
         normal = normalize_windows(grouped, self.window).view(batch, channels, frames)
         return (normal * self.weight[:, None] + self.bias[:, None]).to(features.dtype)
@@ -70,7 +70,7 @@ def normalize_windows(features: Tensor, window: int) -> Tensor:
 
 
 class GlobalNorm(nn.GroupNorm):
-    """GroupNorm over all time that computes with 32 bits at least: 16 do not hold _EPS."""
+    """GroupNorm over all time that computes with at least 32 bits: _EPS underflows in 16."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalise; see `torch.nn.GroupNorm`."""
@@ -82,14 +82,14 @@ class GlobalNorm(nn.GroupNorm):
 def make_norm(
     kind: NormKind, channels: int, *, networks: int, norm_groups: int, window: int
 ) -> nn.Module:
-    """Make a norm for `networks` independent networks that run side by side in the channels.
+    """Build a norm for `networks` independent networks whose channels are stacked.
 
     Args:
         kind: "global": GroupNorm over all time (published); the result depends on how a signal is
             cut. "batch": BatchNorm with running statistics. "frame": LayerNorm of each frame.
             "window": statistics over a bounded window of time.
-        channels: Channels of all networks together.
-        networks: Networks side by side; statistics never mix them.
+        channels: Total number of channels of all networks.
+        networks: Number of networks; statistics are never computed across them.
         norm_groups: Groups of channels within a network ("global" only; 8 as published).
         window: Frames ("window" only).
 
@@ -97,7 +97,7 @@ def make_norm(
         A module from (batch, channels, frames) to the same shape.
 
     Raises:
-        ConfigError: The channels cannot be split so, or the window is not odd.
+        ConfigError: The channels cannot be split this way, or the window is not odd.
     """
     if kind == "global":
         if norm_groups < 1 or channels % (networks * norm_groups):

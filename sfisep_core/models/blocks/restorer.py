@@ -1,7 +1,7 @@
-"""Share out among sources what a low sampling frequency cannot hold of their mixture.
+"""Distribute over the sources what a low sampling frequency loses of their mixture.
 
 Source: Rixen and Renz, "SFSRNet: Super-resolution for single-channel audio source separation",
-AAAI 2022 (evidence and network; masks that add up to one are ours).
+AAAI 2022 (evidence and network; masks that add up to one are an addition).
 """
 
 import math
@@ -17,11 +17,11 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.ratio_mask import ratio_mask
 from sfisep_core.models.blocks.super_resolution import SuperResolutionNetwork
 
-# The band of the evidence, in parts of the low rate: what is above is in the resampler's slope.
+# Band of the evidence relative to the low rate; above it lies the resampler's transition band.
 _BAND = (0.25, 0.45)
-# Shares below -40 dB are as good as none, and keep logarithms finite.
+# Smallest share (-40 dB), which keeps logarithms finite.
 _LEAST_SHARE = 1e-2
-# Features are decibels / 20 relative to the level, none below -80 dB.
+# Features are decibels / 20 relative to the level, with a floor of -80 dB.
 _LEAST_MAGNITUDE = 1e-4
 
 
@@ -31,7 +31,7 @@ class RestorerConfig(CheckedConfig):
 
     Attributes:
         network: Whether a network corrects the shares.
-        window_seconds: Window of the transform; a quarter of it lies between two frames.
+        window_seconds: Window of the transform; the hop is a quarter of it.
         widths: Channels of the network's inner convolutions.
 
     Raises:
@@ -54,16 +54,16 @@ class RestorerConfig(CheckedConfig):
 
 
 class Restorer(nn.Module):
-    """Masks of the sources for the part of a mixture above a low rate's band; they add up to one.
+    """Masks, which add up to one, for the part of a mixture above the band of a low rate.
 
-    A source's share of a frame is its share of the upper half of the low band. A network of 2-D
-    convolutions over bins and frames may correct the logarithm of these shares in every bin; before
-    training it corrects nothing. Windows last as long at every sampling frequency, and convolutions
-    take any number of bins, so one network serves all rates.
+    A source's share of a frame is its share in the upper half of the low band. A network of 2-D
+    convolutions over bins and frames may add a correction to the logarithm of these shares in every
+    bin; before training the correction is 0. The window has the same duration at every sampling
+    frequency, and convolutions take any number of bins, so one network works at all rates.
 
     Args:
         config: Settings.
-        num_sources: Sources.
+        num_sources: Number of sources.
     """
 
     def __init__(self, config: RestorerConfig, *, num_sources: int) -> None:
@@ -77,17 +77,17 @@ class Restorer(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, stems: Tensor, mixture: Tensor, *, sample_rate: int, low_rate: int) -> Tensor:
-        """Give every source its share of what the stems lack.
+        """Compute every source's share of the residual.
 
         Args:
-            stems: Of a band up to half of `low_rate`, shape (batch, source, time), one sample or
+            stems: Band-limited to half of `low_rate`, shape (batch, source, time), one sample or
                 more.
             mixture: Shape (batch, time).
-            sample_rate: Of both, in Hz.
+            sample_rate: Sample rate of both in Hz.
             low_rate: Hz, below `sample_rate`.
 
         Returns:
-            What is to be added to the stems, same shape; with it they add up to the mixture.
+            Signals to add to the stems, same shape; the sums then add up to the mixture.
         """
         length = stems.shape[-1]
         with torch.autocast(stems.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""Latent source attentive frequency transformation: dense layers that a source chooses from.
+"""Latent source attentive frequency transformation: dense layers weighted by the source.
 
 Source: Choi, Kim, Chung and Jung, "LaSAFT", ICASSP 2021; Jeong, Choi and Choi, "LightSAFT:
 lightweight latent source aware frequency transform for source separation", MDX workshop 2021.
@@ -26,15 +26,15 @@ class _Attention(nn.Module):
 
 
 class LaSAFT(nn.Module):
-    """A frequency transformation for each latent source, averaged as the source asks for.
+    """A frequency transformation per latent source, averaged with attention weights.
 
     Args:
-        channels: Channels.
-        bins: Frequency bins.
-        units: Between the two dense layers of all latent sources together.
-        num_latent: Latent sources <I>.
-        embedding: Numbers of an embedding.
-        key_size: Numbers of a key <dk>.
+        channels: Number of channels.
+        bins: Number of frequency bins.
+        units: Hidden units of the dense layers, all latent sources together.
+        num_latent: Number of latent sources <I>.
+        embedding: Length of an embedding.
+        key_size: Length of a key <dk>.
 
     Shape:
         - Input: (batch, channels, frames, bins) and (batch, embedding)
@@ -63,15 +63,15 @@ class LaSAFT(nn.Module):
 
 
 class LightSAFT(nn.Module):
-    """A `LaSAFT` whose latent sources meet between the two dense layers, of which they share one.
+    """A `LaSAFT` whose latent sources are averaged before a shared second dense layer.
 
     Args:
-        channels: Channels.
-        bins: Frequency bins.
-        units: Between the two dense layers, of each latent source.
-        num_latent: Latent sources <I>.
-        embedding: Numbers of an embedding.
-        key_size: Numbers of a key <dk>.
+        channels: Number of channels.
+        bins: Number of frequency bins.
+        units: Hidden units of each latent source.
+        num_latent: Number of latent sources <I>.
+        embedding: Length of an embedding.
+        key_size: Length of a key <dk>.
 
     Shape:
         As of `LaSAFT`.

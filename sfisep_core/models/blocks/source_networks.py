@@ -1,4 +1,4 @@
-"""A network for each source, or one that is told which source is wanted."""
+"""One network per source, or one network conditioned on the target source."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 
 class SourceNetworks(nn.Module):
-    """All sources from the features of a mixture.
+    """Estimates of all sources from the features of a mixture.
 
     Args:
-        make: Makes a network with fresh weights: of features alone, or of features and conditions.
-        num_sources: How many sources there are.
-        conditions: What the one network is told for each source, shape (source, ...). None = every
-            source has a network of its own.
+        make: Builds a network with initial weights; it takes features, or features and conditions.
+        num_sources: Number of sources.
+        conditions: The condition for each source, shape (source, ...), of a single conditioned
+            network. None = every source has a network of its own.
 
     Shape:
         - Input: (batch, ...)

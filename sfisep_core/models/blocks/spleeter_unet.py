@@ -19,7 +19,7 @@ Activation = Literal["leaky-relu", "relu", "elu"]
 
 _SLOPE, _EPS, _MOMENTUM = 0.2, 1e-3, 0.01
 _LAST_KERNEL, _LAST_DILATION = 4, 2
-_DROPPED = 3  # decoders that drop half of their features, from the innermost on
+_DROPPED = 3  # number of decoders with dropout of 0.5, from the innermost on
 
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "leaky-relu": lambda features: leaky_relu(features, _SLOPE),
@@ -33,7 +33,7 @@ class SpleeterUNetConfig(LevelsConfig):
     """Size of the network; the defaults are those of the published model of two stems.
 
     Raises:
-        ConfigError: A size does not fit.
+        ConfigError: A size is out of range.
     """
 
     encoder_activation: Activation = "leaky-relu"
@@ -83,7 +83,7 @@ class SpleeterUNet(nn.Module):
 
 
 class _Down(nn.Module):
-    """Halve frames and bins. What comes out is the skip as well, so the norm is a step later."""
+    """Halve frames and bins. The output is also the skip connection; the norm follows later."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -91,12 +91,12 @@ class _Down(nn.Module):
 
     def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
         del condition
-        # TensorFlow's "same" of even sizes: of three zeros, one comes before and two after.
+        # TensorFlow's "same" padding of even sizes: one zero before and two after.
         return self.convolution(pad(features, (1, 2, 1, 2)))  # type: ignore[no-any-return]
 
 
 class _Normed(nn.Module):
-    """Norm and activation on the way down, behind the skip."""
+    """Norm and activation in the encoder, after the skip connection."""
 
     def __init__(self, channels: int, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class _Normed(nn.Module):
 
 
 class _Up(nn.Module):
-    """Double frames and bins; here the norm is behind the activation."""
+    """Double frames and bins; the norm follows the activation."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class _Up(nn.Module):
 
 
 class _Middle(nn.Module):
-    """The innermost level, there and back; nothing is between its two convolutions."""
+    """The innermost level: two convolutions with nothing between them."""
 
     def __init__(self, down: _Down, up: _Up) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The U-Net of strided convolutions on magnitudes, by itself or told which source is wanted.
+"""The U-Net of strided convolutions on magnitudes, with or without conditioning.
 
 Source: Jansson et al., "Singing voice separation with deep U-Net convolutional networks", ISMIR
 2017; Meseguer-Brocal and Peeters, "Conditioned-U-Net", ISMIR 2019.
@@ -18,7 +18,7 @@ from sfisep_core.models.blocks.doubling import KERNEL, Doubling
 from sfisep_core.models.blocks.unet import Condition, LevelsConfig, UNet
 
 _SLOPE, _EPS = 0.2, 1e-3
-_DROPPED = 3  # decoders that drop half of their features, from the innermost on
+_DROPPED = 3  # number of decoders with dropout of 0.5, from the innermost on
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class StridedUNetConfig(LevelsConfig):
     """Size of the network; the defaults are Jansson's.
 
     Raises:
-        ConfigError: A size does not fit.
+        ConfigError: A size is out of range.
     """
 
-    control: Literal["none", "dense", "cnn"] = "none"  # told by what which source is wanted
-    film: Literal["simple", "complex"] = "simple"  # one factor a level, or one a channel
+    control: Literal["none", "dense", "cnn"] = "none"  # network of the condition
+    film: Literal["simple", "complex"] = "simple"  # one factor per level, or one per channel
     control_widths: tuple[Annotated[int, Range(1, 65536)], ...] = (16, 64, 256)
 
     def __post_init__(self) -> None:
@@ -45,7 +45,7 @@ class StridedUNetConfig(LevelsConfig):
 
     @property
     def reach_frames(self) -> int:
-        """Frames to either side that an output hears."""
+        """Receptive field to either side of an output, in frames."""
         return 2 * (KERNEL // 2 + 1) * (self.multiple - 1)
 
 
@@ -54,7 +54,7 @@ class StridedUNet(nn.Module):
 
     Args:
         config: Settings.
-        num_conditions: Numbers of a condition; what is not conditioned ignores it.
+        num_conditions: Length of a condition; ignored without conditioning.
 
     Shape:
         - Input: (batch, 1, frames, bins), any number of frames, bins a multiple of
@@ -92,7 +92,7 @@ class StridedUNet(nn.Module):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
         if self.control is not None:
-            nn.init.ones_(self.gamma.bias)  # published: 0, which lets nothing pass at first
+            nn.init.ones_(self.gamma.bias)  # published: 0, with which the initial output is 0
 
     def forward(self, magnitudes: Tensor, conditions: Tensor | None = None) -> Tensor:
         """Estimate masks; see the class."""
@@ -118,7 +118,7 @@ class _Down(nn.Module):
         self.norm = nn.BatchNorm2d(channels, eps=_EPS)
 
     def forward(self, features: Tensor, condition: Condition | None) -> Tensor:
-        # TensorFlow's "same": of three zeros, one comes before and two after.
+        # TensorFlow's "same" padding: one zero before and two after.
         features = self.norm(self.convolution(pad(features, (1, 2, 1, 2))))
         if condition is not None:
             assert condition.gamma is not None
@@ -144,7 +144,7 @@ class _Up(nn.Module):
 
 
 class _Middle(nn.Module):
-    """The innermost level, there and back."""
+    """The innermost level: one convolution down and one up."""
 
     def __init__(self, down: _Down, up: _Up) -> None:
         super().__init__()

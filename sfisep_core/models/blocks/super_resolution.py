@@ -1,4 +1,4 @@
-"""Restore what separated signals lack in high frequencies, with the mixture as evidence.
+"""Restore the high frequencies of separated signals, with the mixture as evidence.
 
 Source: Rixen and Renz, "SFSRNet: Super-resolution for single-channel audio source separation",
 AAAI 2022.
@@ -18,9 +18,9 @@ from sfisep_core.errors import ConfigError
 Heuristic = Literal["paper", "share"]
 
 _KERNELS = (5, 9, 11, 11)
-# Of the mixture's level: what is below is silence, of which there is no ratio.
+# Relative to the mixture's level: below it is silence, for which no ratio is computed.
 _EPS = 1e-8
-# The paper's ratio of mixture and estimate has no bound; this is 40 dB.
+# Bound of the ratio of mixture and estimate (40 dB); the paper has none.
 _MOST = 100.0
 
 
@@ -29,9 +29,9 @@ class SuperResolutionConfig(CheckedConfig):
     """Settings of a super-resolution network; the defaults are the published ones.
 
     Attributes:
-        stft: At the model's native rate.
+        stft: The transform, with sizes at the model's native rate.
         widths: Channels of the three inner convolutions.
-        heuristic: What a network is told of the high band; see `heuristic`.
+        heuristic: Initial guess of the high band, an input of the network; see `heuristic`.
 
     Raises:
         ConfigError: There are not three widths of at least 1, or no such heuristic.
@@ -55,7 +55,7 @@ class SuperResolutionConfig(CheckedConfig):
 
 
 class SuperResolutionNetwork(nn.Module):
-    """Four convolutions over bins and frames; norms over the channels of a bin behind three.
+    """Four convolutions over bins and frames; the first three have a norm over channels.
 
     Args:
         num_sources: Sources <C>.
@@ -79,17 +79,17 @@ class SuperResolutionNetwork(nn.Module):
         """Run the network; see the class."""
         for conv, norm in zip(self.convs, self.norms, strict=False):
             features = norm(torch.relu(conv(features)).movedim(1, -1)).movedim(-1, 1)
-        found: Tensor = self.convs[-1](features)
-        return found
+        residual: Tensor = self.convs[-1](features)
+        return residual
 
 
 class SuperResolution(nn.Module):
-    """Add to the magnitudes of estimates what a network makes of them and of their mixture.
+    """Correct the magnitudes of estimates by a network that takes them and their mixture.
 
     Args:
         config: Settings.
-        num_sources: Sources.
-        native_rate: Hz, at which the transform is counted.
+        num_sources: Number of sources.
+        native_rate: Hz, the rate at which the transform's sizes are given.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class SuperResolution(nn.Module):
             mixture: Shape (batch, time).
 
         Returns:
-            Estimates with higher magnitudes and the phases that they had, same shape.
+            Estimates with larger magnitudes and unchanged phases, same shape.
         """
         rate, length = self.stft.native_rate, estimates.shape[-1]
         with torch.autocast(estimates.device.type, enabled=False):
@@ -137,11 +137,11 @@ def heuristic(
     Args:
         mixture: Magnitudes, shape (..., 1, bins, frames).
         estimates: Magnitudes, shape (..., source, bins, frames).
-        low: Number of bins that the ratio is made of.
+        low: Number of bins from which the ratio is computed.
         high: First bin of the high band.
-        kind: The ratio of every frame. "share": of the estimate in the mixture, 0 to 1; a source
-            that is not heard has no high band. "paper": of the mixture over the estimate, as
-            published, at most 100; the weaker a source the more it gets.
+        kind: The ratio of every frame. "share": estimate over mixture, 0 to 1; a silent source gets
+            no high band. "paper": mixture over estimate, as published, at most 100; the weaker a
+            source, the more it gets.
 
     Returns:
         Magnitudes, shape (..., source, bins, frames), 0 in the low band, and where the mixture or,
@@ -154,6 +154,6 @@ def heuristic(
     if kind == "share":
         ratio = (each_low / all_low.clamp_min(floor)).clamp(max=1.0)
     else:
-        heard = each_low > floor
-        ratio = torch.where(heard, all_low / each_low.clamp_min(floor), 0.0).clamp(max=_MOST)
+        audible = each_low > floor
+        ratio = torch.where(audible, all_low / each_low.clamp_min(floor), 0.0).clamp(max=_MOST)
     return functional.pad((mixture * ratio)[..., high:, :], (0, 0, high, 0))

@@ -1,7 +1,7 @@
 """The temporal convolutional network that estimates masks, for one or several sources at once.
 
 Source: Luo and Mesgarani, "Conv-TasNet", TASLP 2019 (blocks); Samuel et al., "Meta-learning
-extractors for music source separation", ICASSP 2020 (order conv, PReLU, norm; one network a stem,
+extractors for music source separation", ICASSP 2020 (order conv, PReLU, norm; one network per stem,
 run as grouped convolutions); Saito et al. 2022 (its use between SFI layers).
 """
 
@@ -19,20 +19,20 @@ class TCNConfig(CheckedConfig):
     """Size of a temporal convolutional network.
 
     Raises:
-        ConfigError: A size is below 1, or the kernel has no middle.
+        ConfigError: A size is below 1, or the kernel size is even.
     """
 
     section = "model setting tcn."
 
-    bottleneck_channels: Annotated[int, Range(1, 4096)] = 160  # <B>, between the layers
+    bottleneck_channels: Annotated[int, Range(1, 4096)] = 160  # <B>, between layers
     hidden_channels: Annotated[int, Range(1, 8192)] = 160  # <H>, inside a layer
     # <P>, of the depthwise convolutions
     kernel_size: Annotated[int, Range(1, 129, parity="odd")] = 3
     num_layers: Annotated[int, Range(1, 16)] = 6  # <X>, dilations 1, 2, 4, ... of a stack
     num_stacks: Annotated[int, Range(1, 64)] = 2  # <R>
     norm: NormKind = "global"
-    # Of the input; "same": as `norm`. With batch norms behind it, "window" makes the masks
-    # independent of the level of a recording, which running statistics are not.
+    # Of the input; "same": as `norm`. Followed by batch norms, "window" makes the masks independent
+    # of the level of a recording; with running statistics alone they would depend on it.
     input_norm: InputNormKind = "same"
     norm_groups: Annotated[int, Range(1, 4096)] = 8  # "global" norm only
     # Frames, "window" norms only: 0.5 s at 400 frames a second
@@ -50,18 +50,19 @@ class TCNConfig(CheckedConfig):
 
 
 class TCNLayer(nn.Module):
-    """One layer: widen, depthwise dilated convolution, then residual and skip outputs.
+    """One layer: pointwise and depthwise dilated convolution, then residual and skip outputs.
 
     Args:
-        config: Sizes, of one network.
-        networks: Independent networks that run side by side.
+        config: Sizes of one network.
+        networks: Number of independent networks, run as grouped convolutions.
         dilation: Of the depthwise convolution, in frames.
         bias: Whether convolutions have one.
-        residual: Whether there is a residual output; without it features pass as they are.
+        residual: Whether there is a residual output; without it features pass unchanged.
 
     Shape:
         - Input: (batch, networks * bottleneck, frames)
-        - Output: the same twice: input plus residual, and the share in the skip sum
+        - Output: two tensors of this shape: input plus residual, and the contribution to the skip
+          sum
     """
 
     def __init__(
@@ -104,13 +105,13 @@ class TCNLayer(nn.Module):
 
 
 class TCNLayers(nn.ModuleList):
-    """All layers, with dilations that double within a stack: features to the sum of the skips.
+    """All layers, with dilations that double within a stack; returns the sum of the skips.
 
     Args:
-        config: Sizes, of one network.
-        networks: Independent networks that run side by side.
+        config: Sizes of one network.
+        networks: Number of independent networks, run as grouped convolutions.
         bias: Whether convolutions have one.
-        last_residual: Whether the last layer has a residual output, which nothing takes.
+        last_residual: Whether the last layer has a residual output, which is never used.
 
     Shape:
         - Input and output: (batch, networks * bottleneck, frames)
@@ -147,10 +148,10 @@ class MaskNetwork(nn.Module):
     Args:
         num_features: Channels of the latent <N>.
         num_sources: Sources <C>.
-        networks: `num_sources` for one independent network a source (published), 1 for a trunk
+        networks: `num_sources` for one independent network per source (published), 1 for a trunk
             that all sources share.
         softmax: Whether PReLU, norm and a softmax over the sources follow the last convolution
-            (published); without them the convolution has a bias and may give any value.
+            (published); without them the convolution has a bias and its output is not bounded.
 
     Shape:
         - Input: (batch, num_features, frames)

@@ -14,16 +14,16 @@ from sfisep_core.models.blocks.unet import Condition
 
 
 class TFC(nn.Module):
-    """A dense block of convolutions over time and frequency, of which the last features count.
+    """A dense block of convolutions over time and frequency; it returns the last features.
 
     With `kernel_frames` of 1 it is a TDC: convolutions over frequency, frame by frame.
 
     Args:
-        in_channels: Channels that come in.
-        channels: Features that every convolution adds, and that come out.
-        num_layers: Convolutions.
-        kernel_frames: Odd.
-        kernel_bins: Odd.
+        in_channels: Number of input channels.
+        channels: Growth rate: features per convolution, and output channels.
+        num_layers: Number of convolutions.
+        kernel_frames: Kernel size along time, odd.
+        kernel_bins: Kernel size along frequency, odd.
 
     Shape:
         - Input: (batch, in_channels, frames, bins)
@@ -68,11 +68,11 @@ class TDF(nn.Sequential):
     """One or two dense layers over frequency, the same for every frame and channel.
 
     Args:
-        channels: Channels, each of which has a norm of its own.
-        bins: That come in.
-        units: Between two layers; None = one layer.
-        out_bins: That come out; None = as many as come in.
-        bias: Of the dense layers.
+        channels: Number of channels, each normalised separately.
+        bins: Number of input bins.
+        units: Hidden units between two layers; None = one layer.
+        out_bins: Number of output bins; None = as many as `bins`.
+        bias: Whether dense layers have a bias.
         affine: Whether norms have weights.
 
     Shape:
@@ -102,16 +102,16 @@ class TDF(nn.Sequential):
 
 
 class Level(nn.Module):
-    """A block of a U-Net: a transform, what modulates it, and what is added over all frequencies.
+    """A block of a U-Net: a transform, its modulation, and an added transform over frequency.
 
     Args:
-        transform: Of features.
-        modulate: Given features, gamma and beta; None = there is nothing to modulate by.
-        across: Module of features and an embedding (or of features alone, where it is no
-            `needs_embedding`), whose output is added; None = nothing is.
+        transform: Module from features to features.
+        modulate: Function of features, gamma and beta; None = no modulation.
+        across: Module of features and an embedding (or of features alone, unless
+            `needs_embedding`), whose output is added; None = no such module.
 
     Shape:
-        As those of the parts.
+        As of the parts.
     """
 
     def __init__(

@@ -30,15 +30,15 @@ Modulation = Literal["none", "film", "film-simple", "pocm", "gpocm"]
 
 @dataclass(frozen=True)
 class TFCUNetConfig(CheckedConfig):
-    """Form and size of the network; the defaults are the small TFC-TDF U-Net's.
+    """Structure and size of the network; the defaults are the small TFC-TDF U-Net's.
 
     Raises:
-        ConfigError: A value does not fit another.
+        ConfigError: Values contradict each other.
     """
 
     section = "model setting network."
 
-    # Odd: encoders, one in the middle, decoders
+    # Odd: encoders, one bottleneck block, decoders
     num_blocks: Annotated[int, Range(3, 31, parity="odd")] = 7
     channels: Annotated[int, Range(1, 1024)] = 24
     transform: Literal["tfc", "tdc", "tdf"] = "tfc"  # of a block
@@ -49,17 +49,17 @@ class TFCUNetConfig(CheckedConfig):
     min_units: Annotated[int, Range(1, 65536)] = 16
     bias: bool = False  # of dense layers
     affine: bool = False  # weights of their norms
-    # At these levels, 0 = outermost; None = at all
+    # At these levels, 0 = outermost; None = at all levels
     halves_time: tuple[Annotated[int, Range(0, 14)], ...] | None = None
     modulation: Modulation = "none"
     conditioned: Literal["encoder", "decoder", "full"] = "decoder"  # blocks that are modulated
-    embedding: Annotated[int, Range(1, 4096)] = 32  # numbers by which a source is known
-    control_layers: Annotated[int, Range(1, 12)] = 3  # each twice as wide as the one before
+    embedding: Annotated[int, Range(1, 4096)] = 32  # length of a source's embedding
+    control_layers: Annotated[int, Range(1, 12)] = 3  # each twice as wide as the previous one
     num_latent: Annotated[int, Range(1, 256)] = 6  # LaSAFT: latent sources
-    key_size: Annotated[int, Range(1, 4096)] = 32  # LaSAFT: numbers of a key
+    key_size: Annotated[int, Range(1, 4096)] = 32  # LaSAFT: length of a key
 
     def __post_init__(self) -> None:
-        """Check values, and those that do not go together."""
+        """Check values, and combinations of them."""
         super().__post_init__()
         far = [level for level in self.halves_time or () if not 0 <= level < self.levels]
         if far:
@@ -81,18 +81,18 @@ class TFCUNetConfig(CheckedConfig):
     def halving_levels(self) -> tuple[int, ...]:
         """Levels at which time is halved too."""
         if self.transform != "tfc":
-            return ()  # these blocks look at one frame at a time, and so does what connects them
+            return ()  # blocks and connections process each frame independently
         levels = range(self.levels)
         return tuple(n for n in levels if self.halves_time is None or n in self.halves_time)
 
     @property
     def frame_multiple(self) -> int:
-        """Of which the number of frames within is a multiple."""
+        """The number of frames inside is padded to a multiple of this."""
         return int(2 ** len(self.halving_levels))
 
     @property
     def reach_frames(self) -> int:
-        """Frames to either side that an output hears, or a few less."""
+        """Upper bound of the receptive field to either side of an output, in frames."""
         if self.transform != "tfc":
             return 0
         steps = [1 << sum(n < level for n in self.halving_levels) for level in range(self.levels)]
@@ -101,7 +101,7 @@ class TFCUNetConfig(CheckedConfig):
 
     @property
     def knows_sources(self) -> bool:
-        """Whether the network is told which source is wanted."""
+        """Whether the network is conditioned on the target source."""
         return self.modulation != "none" or self.across in ("lasaft", "lightsaft")
 
 
@@ -112,11 +112,11 @@ class TFCUNet(nn.Module):
         config: Settings.
         num_bins: Bins of a spectrum; one less must be divisible by 2 at every level.
         num_channels: Real channels of a spectrum: real and imaginary parts.
-        num_sources: Sources that it can be told.
+        num_sources: Number of sources on which it can be conditioned.
 
     Shape:
-        - Input: (batch, num_channels, frames, num_bins), any number of frames; if it is told
-          sources, their numbers, shape (batch,)
+        - Input: (batch, num_channels, frames, num_bins), any number of frames; with conditioning
+          also indices of sources, shape (batch,)
         - Output: as the input
 
     Raises:
@@ -223,7 +223,7 @@ class _Scale(nn.Sequential):
 
 
 class _Generator(nn.Module):
-    """From embeddings to what modulates every place."""
+    """From embeddings to gamma and beta of every modulated block."""
 
     def __init__(self, config: TFCUNetConfig, places: int) -> None:
         super().__init__()
@@ -241,10 +241,10 @@ class _Generator(nn.Module):
             self.gamma_norm = GeneratedNorm(self.gamma.out_features)
             self.beta_norm = GeneratedNorm(self.beta.out_features)
         else:
-            nn.init.ones_(self.gamma.bias)  # so that features pass at first
+            nn.init.ones_(self.gamma.bias)  # so that features pass unchanged at initialisation
 
     def forward(self, embedding: Tensor, sources: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Give gamma and beta for every place."""
+        """Compute gamma and beta for every modulated block."""
         features = self.control(embedding)
         gamma, beta = self.gamma(features), self.beta(features)
         if self._mixes:

@@ -1,4 +1,4 @@
-"""The U-Net: halve a picture level by level, then double it again beside what was there before."""
+"""The U-Net: an encoder that downsamples, a decoder that upsamples, and skip connections."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class LevelsConfig(CheckedConfig):
     """Size of a U-Net of strided convolutions; the default is Jansson's, and Spleeter's.
 
     Raises:
-        ConfigError: A size does not fit.
+        ConfigError: A size is out of range.
     """
 
     section = "model setting network."
@@ -29,7 +29,7 @@ class LevelsConfig(CheckedConfig):
         128,
         256,
         512,
-    )  # of the encoders; each halves all
+    )  # of the encoders; each halves frames and bins
 
     def __post_init__(self) -> None:
         """Check values and their number."""
@@ -43,18 +43,18 @@ class LevelsConfig(CheckedConfig):
 
     @property
     def multiple(self) -> int:
-        """Of which the numbers of frames and bins within are multiples."""
+        """The numbers of frames and bins inside are multiples of this."""
         return int(2 ** len(self.channels))
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a block is told about the source that is wanted.
+    """Conditioning of a block on the target source.
 
     Attributes:
         embedding: The source as a vector, shape (batch, embedding).
-        gamma: Factors for the block's features; None = it is not modulated.
-        beta: Offsets, None together with gamma.
+        gamma: Factors for the block's features; None = no modulation.
+        beta: Offsets; None if gamma is None.
     """
 
     embedding: Tensor
@@ -63,22 +63,22 @@ class Condition:
 
 
 class UNet(nn.Module):
-    """A U-Net of whatever blocks.
+    """A U-Net of given blocks.
 
-    A block is a module called with features and its `Condition`, or None. What each encoder gives
-    is laid beside the input of the decoder of the same level: (doubled, skipped).
+    A block is a module called with features and its `Condition`, or None. The output of each
+    encoder is concatenated with the input of the decoder of the same level: (upsampled, skip).
 
     Args:
         encoders: Blocks, the outermost level first.
-        downs: Modules of features alone, behind each encoder.
-        middle: Block.
-        ups: Modules of features alone, before each decoder.
+        downs: Downsampling modules, one after each encoder.
+        middle: The bottleneck block.
+        ups: Upsampling modules, one before each decoder.
         decoders: Blocks, the innermost level first.
-        frame_multiple: Of which the number of frames has to be a multiple within.
+        frame_multiple: The number of frames inside must be a multiple of this.
 
     Shape:
-        - Input: (batch, channel, frames, bins), any number of frames from 1 on; they are filled up
-          with zeros, and what that adds is cut off.
+        - Input: (batch, channel, frames, bins), any number of frames from 1 on; they are
+          zero-padded, and the output is cropped.
         - Output: (batch, channel of the last decoder, frames, bins)
     """
 
@@ -110,7 +110,7 @@ class UNet(nn.Module):
 
         Args:
             features: Shape (batch, channel, frames, bins).
-            conditions: One for each block, encoders, middle, decoders.
+            conditions: One per block: encoders, middle, decoders.
 
         Returns:
             Shape (batch, channel, frames, bins).

@@ -1,4 +1,4 @@
-"""Run a network that knows windows of one length on spectrograms of any."""
+"""Run a network for windows of one length on spectrograms of any."""
 
 from collections.abc import Callable
 
@@ -17,26 +17,26 @@ def run_windows(
     overlap: int,
     multiple: int | None = None,
 ) -> Tensor:
-    """Run a network that knows windows of one length on any number of frames.
+    """Run a network for windows of one length on any number of frames.
 
-    All windows are one batch. Each fades in and out linearly over the overlap (a triangle, where
-    it is half of a window or more), and sums are divided by those of the weights, so that what is
-    the same in all windows comes out unchanged, at both ends too. The last window is filled up
-    with zeros, to its full length or to a multiple of so many frames.
+    All windows are one batch. Each fades in and out linearly over the overlap (a triangle if the
+    overlap is half a window or more). The sums are divided by those of the weights, so that a value
+    on which all windows agree is unchanged, at both ends too. The last window is zero-padded to its
+    full length or to `multiple`.
 
     Args:
         network: From (batch, channel, frames, bin) to (batch, source, channel, frames, bin).
         magnitudes: Shape (batch, channel, frame, bin), any number of frames from 0 on.
-        frames: Of a window <T>.
-        overlap: Frames that windows share with the next one, 0 to frames - 1.
-        multiple: Lengths of a last window that the network can do with, which spares it the rest;
-            None = it wants all windows of one length.
+        frames: Length of a window <T>.
+        overlap: Frames that adjacent windows share, 0 to frames - 1.
+        multiple: The last window is padded only to a multiple of this, where the network takes
+            shorter windows; None = all windows have one length.
 
     Returns:
         Shape (batch, source, channel, frame, bin).
 
     Raises:
-        ConfigError: The overlap does not fit.
+        ConfigError: The overlap is out of range.
     """
     if not 0 <= overlap < frames:
         msg = f"windows: expected an overlap of 0 to {frames - 1} frames, got {overlap}"

@@ -1,4 +1,4 @@
-"""Equivalent models that separate faster, and cannot be trained."""
+"""Equivalent models that separate faster and cannot be trained."""
 
 from sfisep_core.models.inference.faster import faster, side_by_side
 

@@ -1,4 +1,4 @@
-"""The one way to a model for inference: what is fused, folded or threaded, and where."""
+"""Entry point to models for inference: chooses what is fused, folded or threaded."""
 
 import copy
 
@@ -13,22 +13,22 @@ from sfisep_core.models.mask_model import MaskModel
 
 
 def faster(model: MaskModel, *, compiled: bool = False) -> SeparationModel:
-    """Make an equivalent model that separates faster.
+    """Build an equivalent model that separates faster.
 
-    On CPUs channels run side by side, and the network is fused, unless a compiler is to do that;
-    elsewhere, and for compilers, batch norms are folded into convolutions.
+    On CPUs channels run in parallel and the network is fused, unless it is to be compiled. On other
+    devices, and for compilation, batch norms are folded into convolutions.
 
     Args:
-        model: A model whose masker is a `MaskNetwork`, in evaluation mode, on its device; it is
-            left as it is.
-        compiled: Leave it in operations that a compiler fuses.
+        model: A model whose masker is a `MaskNetwork`, in evaluation mode, on its device; it is not
+            changed.
+        compiled: Keep operations that a compiler can fuse.
 
     Returns:
-        The faster model. It separates as the given one does, but for rounding; its weights are not
-        for files, and may be shared with the given one.
+        The faster model. Its stems equal those of the given one up to rounding. Its weights must
+        not be saved, and may be shared with the given one.
     """
     on_cpu, masker = next(model.parameters()).device.type == "cpu", model.masker
-    if not isinstance(masker, MaskNetwork):  # it is a faster one already
+    if not isinstance(masker, MaskNetwork):  # already a model for inference
         return model
     result = model
     if on_cpu and not compiled and can_fuse(masker):
@@ -43,13 +43,13 @@ def faster(model: MaskModel, *, compiled: bool = False) -> SeparationModel:
 
 
 def side_by_side(model: SeparationModel) -> SeparationModel:
-    """Let channels run side by side on CPUs where a model takes them one by one anyway.
+    """Separate channels in parallel on CPUs where a model separates them one by one.
 
     Args:
         model: Any model; it is not copied.
 
     Returns:
-        A model of the same weights, whose stems are the same to the last bit.
+        A model with the same weights, whose stems are bit-identical.
     """
     one_by_one = isinstance(model, MaskModel) and model.one_by_one
     return ChannelsSideBySide(model) if one_by_one else model

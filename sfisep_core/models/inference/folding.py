@@ -1,4 +1,4 @@
-"""Fold batch norms into the convolutions behind them: the same outputs from fewer operations."""
+"""Fold batch norms into the convolutions after them: equal outputs with fewer operations."""
 
 import copy
 from typing import TypeVar
@@ -12,17 +12,17 @@ _Model = TypeVar("_Model", bound=nn.Module)
 
 
 def fold_batch_norms(model: _Model) -> _Model:
-    """Make a copy for inference whose batch norms are part of the 1x1 convolutions behind them.
+    """Build a copy for inference whose batch norms are folded into the next 1x1 convolutions.
 
-    With running statistics a batch norm is one factor and one offset a channel, which a 1x1
-    convolution that directly follows can take into its weights and a bias. Two kinds of norm stay:
-    those before the depthwise convolutions, whose zero padding stands for zeros *after* the norm
-    (an offset folded into a bias would be missing at the edges), and those whose output is used
-    elsewhere too, or goes into no convolution.
+    With running statistics a batch norm is one factor and one offset per channel, which a 1x1
+    convolution that directly follows can absorb into its weights and bias. Two kinds of norm are
+    kept: those before depthwise convolutions, whose zero padding comes *after* the norm (a bias
+    with the folded offset would be wrong at the edges), and those whose output is used elsewhere
+    too, or is not the input of a convolution.
 
     Args:
-        model: A model with a `MaskNetwork` in it; it is left as it is. Other norms than batch
-            norms stay.
+        model: A model with a `MaskNetwork` in it; it is not changed. Norms other than batch norms
+            are kept.
 
     Returns:
         The copy, in evaluation mode. Its weights no longer fit its configuration: save the
@@ -41,7 +41,7 @@ def fold_batch_norms(model: _Model) -> _Model:
 
 @torch.no_grad()
 def _fold(norm: nn.Module, *convolutions: nn.Conv1d) -> nn.Module:
-    """Fold a norm into the convolutions that take its output; give what stands in its place."""
+    """Fold a norm into the convolutions that take its output; return its replacement."""
     if not isinstance(norm, nn.BatchNorm1d):
         return norm
     assert norm.running_mean is not None

@@ -1,4 +1,4 @@
-"""What stands between two matrix products of a fused network: norms as factors, and memory."""
+"""Operations between two matrix products of a fused network: norms as factors, and buffers."""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,13 @@ from sfisep_core.models.blocks.norms import GlobalNorm, WindowNorm
 
 
 class Scratch:
-    """Memory for blocks that are soon forgotten: fresh memory costs more than to fill it."""
+    """Reusable buffers for temporary blocks: allocating costs more than filling them."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, torch.dtype], Tensor] = {}
 
     def __call__(self, purpose: str, shape: torch.Size, kind: torch.dtype) -> Tensor:
-        """Give memory that no other purpose uses."""
+        """Return a buffer that is used for this purpose only."""
         size, memory = shape.numel(), self._found.get((purpose, kind))
         if memory is None or memory.numel() < size:
             memory = self._found[purpose, kind] = torch.empty(size, dtype=kind)
@@ -22,32 +22,32 @@ class Scratch:
 
 
 class Sums:
-    """Sums and sums of squares over time, of every channel."""
+    """Sums and sums of squares of every channel over time."""
 
     def __init__(self, scratch: Scratch) -> None:
         self._blocks: list[Tensor] = []
         self.scratch = scratch
 
     def add(self, block: Tensor) -> None:
-        """Count a block in, shape (frame, channel)."""
+        """Add a block of shape (frame, channel)."""
         squares = self.scratch("squares", block.shape, block.dtype)
         self._blocks += [block.sum(0), torch.mul(block, block, out=squares).sum(0)]
 
     def moments(self, groups: int, frames: int) -> tuple[Tensor, Tensor]:
-        """Give mean and mean square of every group of channels, in 64 bits."""
+        """Compute mean and mean square of every group of channels, in float64."""
         blocks = torch.stack(self._blocks).double()
         mean, power = blocks.view(len(blocks) // 2, 2, groups, -1).sum(0).mean(2) / frames
         return mean, power
 
 
 class FoldedNorm:
-    """The norm of one of several networks, as a factor and an offset a channel.
+    """The norm of one of several networks, as one factor and one offset per channel.
 
     Args:
-        norm: Of all networks: a `GlobalNorm`, a batch norm, or a `WindowNorm` whose input comes
-            normalised already.
-        network: Which one's.
-        networks: How many there are.
+        norm: The norm of all networks: a `GlobalNorm`, a batch norm, or a `WindowNorm` whose input
+            is already normalised.
+        network: Index of the network.
+        networks: Number of networks.
     """
 
     def __init__(self, norm: nn.Module, network: int, networks: int) -> None:
@@ -68,7 +68,7 @@ class FoldedNorm:
             self._fixed = factor, self._bias - factor * mean
 
     def affine(self, sums: Sums, frames: int) -> tuple[Tensor, Tensor]:
-        """Give factor and offset, shape (channel,) each, in float64."""
+        """Compute factor and offset, shape (channel,) each, in float64."""
         if not self.needs_sums:
             return self._fixed
         mean, power = sums.moments(self._groups, frames)
@@ -81,18 +81,18 @@ class FoldedNorm:
 def multiply_add(
     features: Tensor, weight: Tensor, bias: Tensor, result: Tensor, scratch: Scratch
 ) -> None:
-    """Compute features @ weight + bias into `result`, of 32 bits."""
+    """Compute features @ weight + bias into `result`, which is float32."""
     if features.dtype == result.dtype:
         torch.mm(features, weight, out=result)
-    else:  # converted by a copy: an addition of two types would convert into fresh memory first
+    else:  # converted by a copy: an addition of two dtypes would allocate a converted tensor first
         product = scratch("product", result.shape, features.dtype)
         result.copy_(torch.mm(features, weight, out=product))
     result.add_(bias)
 
 
 def activate(block: Tensor, slope: float, norm: FoldedNorm, sums: Sums) -> None:
-    """Apply a PReLU in place, and collect what the norm behind it asks for."""
-    wide = block.float() if norm.needs_sums else block  # 32 bits are not copied
+    """Apply a PReLU in place, and update the sums that the next norm needs."""
+    wide = block.float() if norm.needs_sums else block  # float32 is not copied
     functional.leaky_relu_(wide, slope)
     if norm.needs_sums:
         sums.add(wide)

@@ -1,9 +1,9 @@
-"""The mask network on a CPU: the same masks from fewer passes over memory.
+"""The mask network on a CPU: equal masks with fewer passes over memory.
 
-Networks that run side by side are run one after the other, so that less memory is touched at a
-time; features lie as (frame, channel). What stands between two matrix products is done on blocks
-of frames that stay in the cache, and a norm becomes a factor and an offset a channel, which the
-convolution behind it takes into its weights: only the sums for its statistics are left of it.
+The grouped networks are run one after the other, so that less memory is used at a time; features
+have the layout (frame, channel). Operations between two matrix products work on blocks of frames
+that stay in the cache. A norm becomes one factor and one offset per channel, which the next
+convolution absorbs into its weights; only the sums for its statistics remain to be computed.
 """
 
 from itertools import pairwise
@@ -27,23 +27,23 @@ _BLOCK = 512
 
 
 def can_fuse(network: MaskNetwork) -> bool:
-    """Tell whether all norms behind the first are of kinds that fold into convolutions."""
+    """Tell whether all norms after the first are of kinds that can be folded into convolutions."""
     norms = [module for module in network.modules() if isinstance(module, WindowNorm)]
     return all(norm is network.norm_1 for norm in norms)
 
 
 class FusedMaskNetwork(nn.Module):
-    """A `MaskNetwork` for inference on CPUs, equal to it but for rounding.
+    """A `MaskNetwork` for inference on CPUs, equal to it up to rounding.
 
     Args:
-        network: The network, of which `can_fuse` is true, in evaluation mode; later changes of its
-            weights are not seen.
+        network: The network, for which `can_fuse` is true, in evaluation mode; later changes of its
+            weights have no effect.
 
     Shape:
         - Input: (batch, num_features, frames)
-        - Output: (batch, num_sources, num_features, frames), the features next to each other in
-          memory. Under autocast to a 16-bit type, features within the network have that type, and
-          masks 32 bits.
+        - Output: (batch, num_sources, num_features, frames), with features adjacent in memory.
+          Under autocast to a 16-bit type, features inside the network have that type, and masks are
+          float32.
     """
 
     def __init__(self, network: MaskNetwork) -> None:
@@ -60,16 +60,16 @@ class FusedMaskNetwork(nn.Module):
         raw = latent.new_empty(batch, len(networks), frames, outputs)
         masks = raw.view(batch, len(networks), frames, -1, features).transpose(2, 3).flatten(1, 2)
         with torch.autocast("cpu", enabled=False):
-            for item, found, part in zip(latent, raw, masks, strict=True):
+            for item, item_outputs, part in zip(latent, raw, masks, strict=True):
                 shared = _SharedInput(self.network, item, kind)
-                for network, result in zip(networks, found, strict=True):
+                for network, result in zip(networks, item_outputs, strict=True):
                     network.run(shared, result)
                 for block in torch.split(part, _BLOCK, dim=1) if self.network.softmax else ():
                     block.copy_(block.softmax(dim=0))
         return masks.transpose(2, 3)  # (B, S, N, frames)
 
     def prepare(self) -> tuple[torch.dtype, "list[_Network]"]:
-        """Give the type of features within the network, and the networks, made once."""
+        """Return the dtype of features inside the network, and the networks, prepared once."""
         low = torch.is_autocast_enabled("cpu")
         kind = torch.get_autocast_dtype("cpu") if low else torch.float32
         if kind not in self._prepared:
@@ -78,16 +78,16 @@ class FusedMaskNetwork(nn.Module):
         return kind, self._prepared[kind]
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out what is made anew."""
+        """Leave out the prepared networks, which are built again on use."""
         state: dict[str, object] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {**state, "_prepared": {}}
 
 
 class _SharedInput:
-    """What all networks take: shape (frame, feature), before the first norm's own weights."""
+    """The input of all networks, shape (frame, feature), before the first norm's affine weights."""
 
     def __init__(self, network: MaskNetwork, latent: Tensor, kind: torch.dtype) -> None:
-        if not latent.min() >= 0:  # an encoder with a rectifier gives nothing to be changed
+        if not latent.min() >= 0:  # PReLU changes nothing after a rectified encoder
             latent = functional.prelu(latent, network.prelu_1.weight)  # (N, frames)
         self.scratch = Scratch()
         self.sums = Sums(self.scratch)
@@ -100,7 +100,7 @@ class _SharedInput:
 
 
 class _Layer:
-    """The weights of a `TCNLayer` in one of several networks, as (in, out) matrices."""
+    """The weights of one network in a `TCNLayer`, as (in, out) matrices."""
 
     def __init__(
         self, layer: TCNLayer, network: int, networks: int, kind: torch.dtype, *, last: bool
@@ -111,27 +111,27 @@ class _Layer:
         self._taps = layer.depthwise.weight[:, 0].chunk(networks)[network].t().double()  # (P, H)
         self._dilation = layer.depthwise.dilation[0]
         self.norm_2 = FoldedNorm(layer.norm_2, network, networks)
-        # Nothing takes the residual output of the last layer.
-        found = [layer.skip] if last else [layer.residual, layer.skip]
-        parts = [part for part in found if part is not None]
+        # The residual output of the last layer is not used.
+        outputs = [layer.skip] if last else [layer.residual, layer.skip]
+        parts = [part for part in outputs if part is not None]
         self.conv_out = torch.cat([_matrix(part, network, networks) for part in parts], dim=1)
 
     def lift(self, offset: Tensor) -> Tensor:
-        """Give the bias by which an offset of the features shows behind the first convolution."""
+        """Compute the bias after the first convolution that an offset of the features causes."""
         return (offset @ self._conv_in.double()).float()
 
     def widen(self, features: Tensor, bias: Tensor, hidden: Tensor, sums: Sums) -> None:
-        """Compute what comes before the first norm, of one block."""
+        """Compute the input of the first norm for one block."""
         multiply_add(features, self._conv_in, bias, hidden, sums.scratch)
         activate(hidden, self._slopes[0], self._norm_1, sums)
 
     def convolve(self, hidden: Tensor, result: Tensor, sums: Sums) -> Sums:
-        """Norm, depthwise convolution and PReLU: all that comes before the second norm."""
+        """Apply norm, depthwise convolution and PReLU: the operations before the second norm."""
         frames, middle = len(hidden), len(self._taps) // 2
         factor, offset = self._norm_1.affine(sums, frames)
         taps, offsets = (self._taps * factor).float(), (self._taps * offset).float()
         shifts = [(place - middle) * self._dilation for place in range(len(taps))]
-        offset, found, start = offsets.sum(0), Sums(sums.scratch), 0
+        offset, output_sums, start = offsets.sum(0), Sums(sums.scratch), 0
         for centre, target in zip(
             torch.split(hidden, _BLOCK), torch.split(result, _BLOCK), strict=True
         ):
@@ -145,20 +145,20 @@ class _Layer:
                 if shift and first < last:
                     near = hidden[first + shift : last + shift]
                     block[first - start : last - start].addcmul_(near, tap)
-                # Zero padding stands for zeros after the norm: there its offset is missing too.
+                # Zero padding comes after the norm, so the norm's offset is missing there too.
                 if first > start:
                     block[: first - start] -= missing
                 if last < stop:
                     block[max(last - start, 0) :] -= missing
-            activate(block, self._slopes[1], self.norm_2, found)
+            activate(block, self._slopes[1], self.norm_2, output_sums)
             if block is not target:
                 target.copy_(block)
             start = stop
-        return found
+        return output_sums
 
 
 class _Network:
-    """One of the networks that a `MaskNetwork` runs side by side."""
+    """One of the networks that a `MaskNetwork` runs as grouped convolutions."""
 
     def __init__(self, source: MaskNetwork, network: int, kind: torch.dtype) -> None:
         networks = source.networks
@@ -186,7 +186,7 @@ class _Network:
     def run(self, shared: _SharedInput, masks: Tensor) -> None:
         """Estimate masks, before the softmax, into `masks`, shape (frame, source and feature)."""
         frames, middle, scratch = len(shared.features), self._conv_in.shape[1], shared.scratch
-        # Residual stream and skip sum side by side: one product adds to both.
+        # Residual stream and skip sum are adjacent: one product adds to both.
         state = torch.zeros(frames, 2 * middle, dtype=self._kind)
         skip = state[:, middle:]
         features = torch.split(state[:, :middle], _BLOCK)
@@ -206,12 +206,12 @@ class _Network:
             block.mul_(factor)
             self._layers[0].widen(block, bias, inner, sums)
 
-        # The state lacks the offsets of all norms so far: they are added where they are needed.
+        # The state omits the offsets of all norms so far: they are added where they are needed.
         lacks = torch.cat([lack, torch.zeros_like(lack)])
         for layer, after in pairwise([*self._layers, None]):
             assert layer is not None
-            found = layer.convolve(wide, result, sums)
-            weight, offset = self._fold(layer.conv_out, layer.norm_2.affine(found, frames))
+            output_sums = layer.convolve(wide, result, sums)
+            weight, offset = self._fold(layer.conv_out, layer.norm_2.affine(output_sums, frames))
             lacks[-len(offset) :] += offset
             targets = torch.split(skip if after is None else state, _BLOCK)
             sums = Sums(scratch)
@@ -241,11 +241,11 @@ class _Network:
                 torch.addcmul(offset, block, factor, out=block)
 
     def _fold(self, weight: Tensor, affine: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Take a norm into the product behind it; give that one's weights and bias."""
+        """Fold a norm into the next product; return the product's weights and bias."""
         factor, offset = affine
         return (weight * factor[:, None]).to(self._kind), offset @ weight
 
 
 def _matrix(convolution: nn.Conv1d, network: int, networks: int) -> Tensor:
-    """Give the weights of one network of a grouped 1x1 convolution, shape (in, out)."""
+    """Return the weights of one network of a grouped 1x1 convolution, shape (in, out)."""
     return convolution.weight[..., 0].chunk(networks)[network].t().double()

@@ -1,4 +1,4 @@
-"""U-Nets of doubling convolutions, with fewer operations on CPUs."""
+"""Polyphase form of the U-Nets' transposed convolutions, faster on CPUs."""
 
 import copy
 from typing import TypeVar
@@ -13,14 +13,14 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 class PolyphaseDoubling(nn.Module):
-    """What a `Doubling` computes, by one plain convolution and a rearrangement.
+    """A `Doubling` as one convolution and a rearrangement (pixel shuffle).
 
-    An output at 2 q + r, with r = 0 or 1 in time and in frequency, hears the inputs at q - 1, q and
-    q + 1. So the four combinations of r are four outputs of one convolution of 3 x 3. CPUs do that
-    faster, although it multiplies 36 values where 25 would do.
+    An output at 2 q + r, with r = 0 or 1 in time and in frequency, depends on the inputs at q - 1,
+    q and q + 1. So the four combinations of r are four outputs of one 3 x 3 convolution. It is
+    faster on CPUs although it needs 36 multiplications in place of 25.
 
     Args:
-        doubling: What it stands for; it is not changed.
+        doubling: The module to convert; it is not changed.
     """
 
     weight: Tensor
@@ -31,7 +31,7 @@ class PolyphaseDoubling(nn.Module):
         assert doubling.bias is not None
         inputs, outputs = doubling.weight.shape[:2]
         phases = doubling.weight.new_zeros(outputs, 2, 2, inputs, 3, 3)
-        # The tap that input q + d adds to output 2 q + r of the cropped result, which begins at 1.
+        # The tap from input q + d to output 2 q + r of the cropped result, which starts at 1.
         taps = [(r, d, r + 1 - 2 * d) for r in (0, 1) for d in (-1, 0, 1)]
         taps = [(r, d, tap) for r, d, tap in taps if 0 <= tap < KERNEL]
         for r, d, tap in taps:
@@ -46,14 +46,14 @@ class PolyphaseDoubling(nn.Module):
 
 
 def polyphase(network: _Network) -> _Network:
-    """Make an equivalent network whose doublings are plain convolutions, for CPUs.
+    """Build an equivalent network for CPUs whose doublings are plain convolutions.
 
     Args:
-        network: It is left as it is.
+        network: The network; it is not changed.
 
     Returns:
-        The copy; its weights are not for files. Features lie with their channels side by side in
-        memory, which convolutions of few channels like better.
+        The copy; its weights must not be saved. Its memory format is channels-last, which is faster
+        for convolutions with few channels.
     """
     result = copy.deepcopy(network)
     for module in list(result.modules()):

@@ -1,4 +1,4 @@
-"""Channels, or other independent parts of a computation, side by side on the cores of a CPU."""
+"""Channels, or other independent parts of a computation, in parallel on the cores of a CPU."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,17 +13,17 @@ from sfisep_core.sfi.layers import SFIConv1d, SFIConvTranspose1d
 
 
 def map_side_by_side(function: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> list[Tensor]:
-    """Call a function for every part, in threads that share the cores among them.
+    """Call a function for every part, in threads that divide the cores among them.
 
-    Cores that work on parts of their own need not wait for each other after every operation: that
-    is faster than to let them share each one, and keeps each part in one core's caches.
+    Cores that work on separate parts need not wait for each other after every operation. This is
+    faster than splitting each operation over all cores, and keeps each part in one core's caches.
 
     Args:
-        function: What to do with a part, without gradients. It sees the autocast of the caller.
+        function: Called with a part, without gradients, under the caller's autocast settings.
         parts: Tensors on the CPU.
 
     Returns:
-        What the function gave, in the order of the parts.
+        Results of the function, in the order of the parts.
     """
     cores = torch.get_num_threads()
     workers = min(len(parts), cores)
@@ -32,7 +32,7 @@ def map_side_by_side(function: Callable[[Tensor], Tensor], parts: Sequence[Tenso
     enabled, kind = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
     def work(part: Tensor) -> Tensor:
-        torch.set_num_threads(cores // workers)  # of this thread
+        torch.set_num_threads(cores // workers)  # for this thread
         with torch.no_grad(), torch.autocast("cpu", dtype=kind, enabled=enabled):
             return function(part)
 
@@ -40,16 +40,16 @@ def map_side_by_side(function: Callable[[Tensor], Tensor], parts: Sequence[Tenso
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(work, parts))
     finally:
-        torch.set_num_threads(cores)  # of threads that start later: they take the last number set
+        torch.set_num_threads(cores)  # for threads that start later, which take the number set last
 
 
 class ChannelsSideBySide(SeparationModel):
-    """A model for inference whose channels are separated side by side on CPUs.
+    """A model for inference whose channels are separated in parallel on CPUs.
 
-    Elsewhere, and where gradients flow, it is the model itself.
+    On other devices, and with gradients enabled, it behaves as the model itself.
 
     Args:
-        model: One that separates each channel on its own. It is not copied.
+        model: A model that separates channels independently. It is not copied.
     """
 
     def __init__(self, model: SeparationModel) -> None:
@@ -77,11 +77,11 @@ class ChannelsSideBySide(SeparationModel):
 
     @property
     def base(self) -> SeparationModel | None:
-        """The model's own; see `SeparationModel.base`."""
+        """The base of the model; see `SeparationModel.base`."""
         return self.model.base
 
     def _prepare(self, sample_rate: int) -> None:
-        """Make what threads would otherwise make once each."""
+        """Compute in advance what each thread would otherwise compute for itself."""
         for module in self.model.modules():
             if isinstance(module, SFIConv1d | SFIConvTranspose1d):
                 module.taps(sample_rate)
@@ -89,7 +89,7 @@ class ChannelsSideBySide(SeparationModel):
                 module.prepare()
 
     def chunk_alignment(self, sample_rate: int) -> int:
-        """Compute the model's own; see `SeparationModel.chunk_alignment`."""
+        """Return the model's alignment; see `SeparationModel.chunk_alignment`."""
         return self.model.chunk_alignment(sample_rate)
 
     def compile_network(self, *, dynamic: bool | None = None) -> None:
