@@ -1,1 +1,1 @@
-"""Audio on disk and on the clock: files, resampling, and cutting long signals into windows."""
+"""Audio input and output: files, resampling, transforms, and windows of long signals."""

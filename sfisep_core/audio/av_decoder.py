@@ -1,6 +1,6 @@
-"""Decode what libsndfile does not read, or stops at, with the libraries of ffmpeg (PyAV).
+"""Decode files that libsndfile cannot read, or not to the end, with ffmpeg's libraries (PyAV).
 
-Most files do not need it: it is imported where one does.
+Most files do not need it, so it is imported only for those that do.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sfisep_core.audio.endings import is_cut, mp3_bytes_are_counted, tiny_mp3_fr
 from sfisep_core.audio.source_files import unreadable
 from sfisep_core.audio.timeline import Timeline, flac_start
 
-# Packets with checksums: one that fails is left out, because wrong samples can be very loud.
+# Codecs with checksums: a packet that fails is dropped, because wrong samples can be very loud.
 _CHECKED_CODECS = {"flac", "tta", "wavpack", "tak"}
-# Containers whose length is counted, and not estimated from a bit rate.
+# Containers that store an exact length rather than one estimated from a bit rate.
 _COUNTED_CONTAINERS = {"mov", "matroska", "avi", "flac", "wv", "tta", "ape", "mpc8", "tak"}
 # Containers that are read up to the announced number of samples.
 _SIZED_CONTAINERS = {"wav", "w64", "aiff", "caf", "au"}
-# Lengths of these are rounded, or those of other tracks.
+# Containers whose length is rounded, or is that of another track.
 _ROUNDED_CONTAINERS = {"mov", "matroska", "avi"}
 _TOLERANCE_SECONDS = 0.25
 _MAX_READ_FAULTS = 16
@@ -37,21 +37,22 @@ _BLOCK_FRAMES = 65536
 
 
 class AvDecoder:
-    """Decode the audio track of a file that is not trusted, forward, once.
+    """Decode the audio track of an untrusted file, sequentially and once.
 
-    Memory does not depend on the length, no other file is opened, and no network. Behind a fault
-    decoding goes on. Where the file tells how much is lost there, so much silence takes its place.
+    Memory does not depend on the length. No other file and no network connection is opened. After a
+    fault decoding continues; where the file states how much is lost, silence of that length
+    replaces it.
 
     Attributes:
-        sample_rate: In Hz; what has another rate later on is resampled.
-        channels: 1 or more; what has another number later on is mixed.
-        channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
+        sample_rate: In Hz; frames that have another rate later in the file are resampled.
+        channels: 1 or more; frames that have another number later in the file are remixed.
+        channel_mask: Loudspeaker positions as a WAV channel mask; 0 = unspecified.
         container: mp3, ogg, m4a, webm, asf, ...
         encoding: mp3, opus, aac, alac, ...
-        position: Samples that were read.
-        frame_bytes: 0: unknown.
-        remarks: What a user should know although nothing is wrong.
-        reads_all: Whether what lies behind the announced samples is read as well.
+        position: Number of samples read so far.
+        frame_bytes: Always 0, unknown.
+        remarks: Notes for the user that are not faults.
+        reads_all: Whether data after the announced samples are read as well.
     """
 
     def __init__(self, path: Path, raw: io.FileIO, sizes: SampleData | None = None) -> None:
@@ -59,8 +60,8 @@ class AvDecoder:
 
         Args:
             path: The file.
-            raw: The same, open; it stays open, and its position changes.
-            sizes: What its chunks say.
+            raw: The same file, open; it stays open, and its position changes.
+            sizes: Sizes from its chunk headers.
 
         Raises:
             AudioFileError: If nothing can be decoded.
@@ -80,7 +81,7 @@ class AvDecoder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what was opened here."""
+        """Close the resources opened here."""
         self._blocks.close()
         self._file.close()
 
@@ -109,15 +110,15 @@ class AvDecoder:
         return np.concatenate(taken, axis=1)
 
     def skip(self, frames: int) -> None:
-        """Leave samples out, up to the end of the file."""
+        """Skip samples, at most to the end of the file."""
         while frames > 0 and (count := self.read(min(frames, _BLOCK_FRAMES)).shape[1]) > 0:
             frames -= count
 
     def count(self) -> int:
-        """Decode the whole file anew.
+        """Decode the whole file again to count its samples.
 
         Returns:
-            Samples per channel that can be read from its beginning.
+            Number of samples per channel that can be decoded from its start.
         """
         with AvDecoder(self._path, self._raw, self._sizes) as other:
             while other.read(_BLOCK_FRAMES).size > 0:
@@ -125,7 +126,7 @@ class AvDecoder:
             return other.position
 
     def complaint(self) -> str:
-        """Return what is wrong with the file, once it was read to its end; empty if nothing is."""
+        """Describe faults of the file after it was read to its end; empty if there are none."""
         parts = [self._timeline.describe()]
         announced = round(self._announced_seconds() * self.sample_rate)
         rounded = self._format in _ROUNDED_CONTAINERS
@@ -145,15 +146,15 @@ class AvDecoder:
         stream, remark = choose_track(self._file)
         if stream is None:
             kinds = ", ".join(sorted({other.type for other in self._file.streams})) or "none"
-            found = f"a file of the format {self._format} with these tracks: {kinds}"
+            actual = f"a file of the format {self._format} with these tracks: {kinds}"
             raise unreadable(
-                self._path, "an audio track that can be decoded", found, "use a file with sound"
+                self._path, "an audio track that can be decoded", actual, "use a file with sound"
             )
         if remark:
             self.remarks.append(remark)
         self._stream: AudioStream = stream
         self._context = stream.codec_context
-        self._context.thread_count = 1  # faults are then those of the packet at hand
+        self._context.thread_count = 1  # faults then belong to the current packet
         suffix = self._path.suffix.lower().removeprefix(".")
         self.container = suffix if suffix in others else self._format
         self.encoding = self._context.codec.canonical_name
@@ -176,7 +177,7 @@ class AvDecoder:
             raise undecodable(self._path, self._raw, "no packet that is whole")
 
     def _read_all_samples(self) -> int | None:
-        """Return the length of a WAV whose header does not tell it; None for other files."""
+        """Return the length of a WAV whose header does not state it; None for other files."""
         sizes = self._sizes
         if sizes is None or not sizes.block_bytes or not (length := sizes.real_bytes()):
             return None
@@ -220,19 +221,19 @@ class AvDecoder:
                 return
 
     def _start_of(self, packet: Packet[AudioStream]) -> int | None:
-        """Return the first sample of a packet if it tells it itself, and not by a time stamp."""
+        """Return the first sample of a packet if the packet itself, not a time stamp, states it."""
         if self._format != "flac" or not packet.size:
             return None
         return flac_start(bytes(packet), self._context.extradata or b"")
 
     def _place(self, frame: AudioFrame, start: int | None) -> Iterator[NDArray[np.float32]]:
-        """Yield the samples of a frame, and before them silence for what is missing."""
+        """Yield silence for missing samples, then the samples of a frame."""
         if not self._begun:
             self._begun = True
             if not self._converter.fits(frame):
                 self._set_format(frame.sample_rate, frame.layout)
             self._timeline.begin(self._first_start())
-        # ffmpeg does not tell a time base in every format.
+        # ffmpeg does not provide a time base for every format.
         if self._format != "flac" and frame.pts is not None and frame.time_base is not None:
             start = round(frame.pts * frame.time_base * self.sample_rate)
         frames = round(frame.samples * self.sample_rate / frame.sample_rate)
@@ -245,7 +246,7 @@ class AvDecoder:
         yield from self._converter.convert(frame)
 
     def _first_start(self) -> int | None:
-        """Return when the first samples should be, where that is worth silence if they are late."""
+        """Return the expected start time if a late start is to be filled with silence."""
         start, time_base = self._stream.start_time, self._stream.time_base
         if self._format not in ("flac", "ogg") or start is None or time_base is None:
             return None
@@ -275,14 +276,14 @@ class AvDecoder:
         if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)
         if self._file.duration is None or len(self._file.streams) > 1:
-            return 0.0  # of a video's longest track
+            return 0.0  # duration of a video's longest track
         return float(self._file.duration / av.time_base)
 
 
 def _first(
     blocks: Iterator[NDArray[np.float32]], limit: int
 ) -> Generator[NDArray[np.float32], None, None]:
-    """Yield the first samples of blocks."""
+    """Yield at most `limit` samples of blocks."""
     for block in blocks:
         if limit > 0:
             yield block[:, :limit]

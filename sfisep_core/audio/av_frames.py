@@ -1,4 +1,4 @@
-"""Turn frames of PyAV into samples of one rate and one number of channels."""
+"""Convert frames of PyAV to samples of one rate and one number of channels."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _DTYPES: dict[str, DTypeLike] = {
     "flt": np.float32,
     "dbl": np.float64,
 }
-# From so many planes on PyAV counts one too many (18.1): these are packed first.
+# With more planes PyAV 18.1 reports one too many: such frames are converted to packed first.
 _MAX_PLANES = 7
 
 
 class FrameConverter:
-    """Convert frames one after the other; those of another kind are resampled and mixed.
+    """Convert frames in order; those of another rate or layout are resampled and remixed.
 
     Attributes:
-        sample_rate: Of the samples, in Hz.
-        channels: Of the samples.
-        channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
+        sample_rate: Sample rate of the output in Hz.
+        channels: Number of channels of the output.
+        channel_mask: Loudspeaker positions as a WAV channel mask; 0 = unspecified.
     """
 
     def __init__(self, sample_rate: int, layout: AudioLayout) -> None:
-        """Begin with nothing converted.
+        """Start without any frame converted.
 
         Args:
             sample_rate: In Hz.
@@ -47,14 +47,14 @@ class FrameConverter:
         self._resampled_kind: tuple[int, int, str] | None = None
 
     def fits(self, frame: AudioFrame) -> bool:
-        """Tell whether a frame has the rate and the number of channels of the samples."""
+        """Tell whether a frame has the rate and the number of channels of the output."""
         return (frame.sample_rate, frame.layout.nb_channels) == (self.sample_rate, self.channels)
 
     def convert(self, frame: AudioFrame) -> Iterator[NDArray[np.float32]]:
-        """Yield what is left of frames before, and the samples of a frame.
+        """Yield the remaining samples of earlier frames and the samples of a frame.
 
         Args:
-            frame: The next one.
+            frame: The next frame.
 
         Yields:
             Samples of shape (channels, frames), full scale at 1.0.
@@ -66,7 +66,7 @@ class FrameConverter:
             yield from self._resample(frame)
 
     def flush(self) -> Iterator[NDArray[np.float32]]:
-        """Yield what is left of the frames that were converted."""
+        """Yield the samples that the resampler still holds."""
         if self._resampler is not None:
             for last in self._resampler.resample(None):
                 yield _samples(last)

@@ -1,4 +1,4 @@
-"""Open a file that is not trusted with the libraries of ffmpeg (PyAV), and choose its track."""
+"""Open an untrusted file with ffmpeg's libraries (PyAV), and choose its audio track."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from sfisep_core.audio.container_sizes import SampleData
 from sfisep_core.audio.source_files import FileView, unreadable
 from sfisep_core.errors import AudioFileError
 
-# Formats that hold the samples themselves. Playlists, scripts and other formats that name further
-# files stay out, whatever suffix they bear. Names that a build of ffmpeg lacks do no harm.
+# Formats that contain the samples themselves. Playlists, scripts and other formats that refer to
+# further files are excluded, whatever their suffix. Names unknown to a build of ffmpeg are
+# harmless.
 _DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,iff,latm,loas,matroska,mlp,"
     "mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nut,oga,ogg,oma,rm,shn,tak,truehd,tta,voc,w64,wav,wtv,wv,xwma"
@@ -22,28 +23,28 @@ _DEMUXERS = (
 
 
 def open_container(path: Path, raw: io.FileIO, sizes: SampleData | None) -> InputContainer:
-    """Open a file, no other file, and no network.
+    """Open a file without access to other files or the network.
 
     Args:
         path: The file.
-        raw: The same, open; it stays open, and its position changes.
-        sizes: What its chunks say.
+        raw: The same file, open; it stays open, and its position changes.
+        sizes: Sizes from its chunk headers.
 
     Returns:
-        The container, to be closed.
+        The container; the caller closes it.
 
     Raises:
-        AudioFileError: If its format is not known.
+        AudioFileError: If its format is unknown.
     """
-    # A protocol that exists nowhere: no format can open another file.
+    # A protocol that does not exist, so that no format can open another file.
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
     raw.seek(0)
     head = raw.read(2).ljust(2, b"\0")
-    # A short MP3 has too few packets to be recognised. The bits beside are those of its layer.
+    # A short MP3 has too few packets to be recognised. The tested bits are sync word and layer.
     kind = "mp3" if head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 6 else None
-    # A WAV that announces nothing is read to its end.
+    # A WAV that states no length is read to its end.
     unread = sizes.start - 4 if sizes is not None and sizes.real_bytes() else None
-    # The name helps to recognise formats that begin with no mark.
+    # The suffix helps to recognise formats without a signature.
     name = f"audio{path.suffix}".encode("ascii", "replace").decode()
     source = FileView(raw, name=name, zeros_at=unread)
     try:
@@ -62,8 +63,8 @@ def choose_track(container: InputContainer) -> tuple[AudioStream | None, str]:
         container: An open file.
 
     Returns:
-        The default track, else the first one; None if there is none that can be decoded. And what
-        a user should know of the choice; empty if there was none to make.
+        The default track, else the first one, or None if none can be decoded; and a note for the
+        user on the choice, empty if there was only one track.
     """
     tracks = [track for track in container.streams.audio if track.codec_context is not None]
     if not tracks:
@@ -81,15 +82,15 @@ def choose_track(container: InputContainer) -> tuple[AudioStream | None, str]:
 
 
 def undecodable(path: Path, raw: io.FileIO, reason: str) -> AudioFileError:
-    """Return the error for a file of which nothing can be decoded.
+    """Build the error for a file of which nothing can be decoded.
 
     Args:
         path: The file.
-        raw: The same, open; its position changes.
-        reason: What ffmpeg says, or what it lacks.
+        raw: The same file, open; its position changes.
+        reason: ffmpeg's message, or what is missing.
     """
     raw.seek(0)
     head = raw.read(16)
-    found = f"data that begin with {head!r} (ffmpeg: {reason})"
+    actual = f"data that begin with {head!r} (ffmpeg: {reason})"
     advice = "copy or download it again, or export it anew"
-    return unreadable(path, "audio", found, advice)
+    return unreadable(path, "audio", actual, advice)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from sfisep_core.errors import ConfigError
 
-# What a model says near an end of its window is poor, because it cannot hear past it. So every
-# window carries `context` on both sides that is thrown away, and `fade` samples in the middle of
-# what two neighbours share are cross-faded. With C = context and S = segment, windows start S apart
-# and chunk k hands over to chunk k + 1 around sample (k + 1) S + C:
+# A model's output is inaccurate near the ends of its window, because it has no input beyond them.
+# So every window has `context` samples on both sides whose output is discarded, and `fade` samples
+# in the middle of the overlap of two windows are cross-faded. With C = context and S = segment,
+# windows start S samples apart and the cross-fade from chunk k to chunk k + 1 is centred at sample
+# (k + 1) S + C:
 #
 #               0           S        S+C       S+2C
 #               |           |         |         |
@@ -23,10 +24,10 @@ from sfisep_core.errors import ConfigError
 #    weight                 .........///########### ...    . thrown away
 #                                    |-|
 #                                    fade: the two weights sum to 1
-#
-# An inner edge loses C - fade / 2 samples, and no three windows meet because fade <= S. The last
-# window is moved back to end where the signal does, so that a model whose norms span time always
-# sees one length; its hand-over stays where it was, and it throws more away.
+# At an inner edge C - fade / 2 samples are discarded, and no three windows overlap because fade <=
+# S. The last window is moved back so that it ends where the signal ends. All windows thus have one
+# length, which matters to models whose norms span time. Its cross-fade is not moved, so more of its
+# start is discarded.
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Chunk:
     """One window of a signal, in samples of that signal.
 
     Attributes:
-        start: First sample that the model hears; a multiple of the plan's alignment.
-        stop: One past the last sample that the model hears.
+        start: First input sample of the model; a multiple of the plan's alignment.
+        stop: One past the last input sample of the model.
         keep_start: First sample of the result that is used, the rising cross-fade included.
         keep_stop: One past the last sample that is used, the falling cross-fade included.
     """
@@ -47,7 +48,7 @@ class Chunk:
 
 
 class ChunkGrid:
-    """Where the windows of a signal lie, as far as its length does not matter.
+    """Positions of the windows of a signal, independent of its length.
 
     Attributes:
         window: Length of a window in samples; 0 = the whole signal.
@@ -61,10 +62,9 @@ class ChunkGrid:
         Args:
             segment: Distance between window starts in samples, rounded up to a multiple of
                 `alignment`; 0 means one window for the whole signal.
-            context: Samples around each segment that the model hears in addition, on each side; 0
-                or more.
-            fade: Length of the cross-fades in samples, 0 or more. A fade longer than the segment or
-                than twice the context has no room and is cut to that.
+            context: Additional input samples of the model on each side of a segment; 0 or more.
+            fade: Length of the cross-fades in samples, 0 or more. It is limited to the segment and
+                to twice the context.
             alignment: Every window starts at a multiple of this, in samples (a model's hop); 1 or
                 more.
 
@@ -86,7 +86,7 @@ class ChunkGrid:
         self.window = self._segment + 2 * self._context if self._segment else 0
 
     def inner(self, index: int) -> Chunk:
-        """Give a window that has another one behind it."""
+        """Return a window that is followed by another one."""
         start = index * self._segment
         rise = start + self._context - self._fade // 2
         return Chunk(
@@ -97,7 +97,7 @@ class ChunkGrid:
         )
 
     def last(self, frames: int) -> tuple[int, Chunk]:
-        """Give number and place of the window with which a signal ends.
+        """Return index and position of the last window of a signal.
 
         Args:
             frames: Length of the signal in samples, 1 or more.
@@ -111,18 +111,18 @@ class ChunkGrid:
 
 
 def even_segment(frames: int, *, segment: int, context: int) -> int:
-    """Shorten segments so that the windows of a signal share it out evenly.
+    """Shorten segments so that they divide a signal evenly.
 
-    Otherwise the last window hears again most of what the one before it has heard: 30 s in segments
-    of 20 s would cost as much as 40 s do.
+    Otherwise the last window would largely overlap the one before it: 30 s in segments of 20 s
+    would cost as much as 40 s.
 
     Args:
         frames: Length of the signal in samples, 0 or more.
-        segment: Most samples of a segment; 0 means one window for the whole signal.
+        segment: Maximum length of a segment in samples; 0 means one window for the whole signal.
         context: Samples around each segment.
 
     Returns:
-        Samples of a segment, for as many windows as there would have been.
+        Samples of a segment; the number of windows does not change.
     """
     shared = frames - 2 * context
     if segment == 0 or shared <= segment:
@@ -137,15 +137,16 @@ def plan_chunks(
 
     Args:
         frames: Length of the signal in samples, 0 or more.
-        segment: See `ChunkGrid`, as all that follow.
+        segment: See `ChunkGrid`, as for the following arguments.
         context: Samples around each segment.
         fade: Length of the cross-fades.
-        alignment: Of the starts.
+        alignment: Alignment of the starts.
 
     Returns:
-        The windows in order. All have `segment + 2 * context` samples, but the last may have up to
-        `alignment - 1` fewer so that it both starts aligned and ends with the signal. A signal that
-        fits into one window gives one chunk; an empty signal gives none.
+        The windows in order. All have `segment + 2 * context` samples, except that the last may
+        have up to `alignment - 1` fewer, so that it both starts aligned and ends with the signal.
+        For a signal that fits into one window there is one chunk; for an empty signal there is
+        none.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -159,10 +160,10 @@ def plan_chunks(
 
 
 class OverlapAdd:
-    """Join the results of the windows of a plan; memory holds one cross-fade, never the signal."""
+    """Join the outputs of the windows of a plan, keeping only one cross-fade in memory."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
-        """Start with nothing joined.
+        """Start without any output.
 
         Args:
             chunks: A plan as `plan_chunks` makes it.
@@ -172,19 +173,20 @@ class OverlapAdd:
         self._tail: NDArray[np.float32] | None = None
 
     def push(self, index: int, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Take the result of the next window and return the samples that are now final.
+        """Add the output of the next window and return the samples that are now final.
 
         Args:
             index: Position of the window in the plan; windows arrive in order.
-            array: Result of the model, float32, shape (..., time), one sample per sample of the
+            array: Output of the model, float32, shape (..., time), one sample per sample of the
                 window.
 
         Returns:
-            The samples that no later window changes, shape (..., time). All returned pieces in a
-            row have exactly as many samples as the signal.
+            The samples that no later window changes, shape (..., time). All returned pieces
+            together have exactly as many samples as the signal.
 
         Raises:
-            ConfigError: If the window is not the next one, or the result not as long as it.
+            ConfigError: If the window is not the next one, or the output has another length than
+                the window.
         """
         chunk = self._chunks[index]
         if index != self._next or array.shape[-1] != chunk.stop - chunk.start:
@@ -206,7 +208,7 @@ class OverlapAdd:
             self._tail = None
             return kept
         final = self._chunks[self._next].keep_start - chunk.keep_start
-        self._tail = kept[..., final:].copy()  # a view would hold on to all of it
+        self._tail = kept[..., final:].copy()  # a view would keep the whole array in memory
         return kept[..., :final]
 
 

@@ -1,4 +1,4 @@
-"""Compare the length that a container of plain samples announces with what the file holds."""
+"""Compare the length in the header of a PCM container with the actual size of the file."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ _STREAMED_WAV_BYTES = 2**31 - 2**16
 _UNKNOWN_32 = 2**32 - 1
 _W64_GUID_BYTES = 16
 _W64_CHUNK_HEADER = _W64_GUID_BYTES + 8
-# Behind the samples of any file there may be some bytes of a program's own.
+# Files may have some bytes of program-specific data after the samples.
 SHORT_TAIL = 4096
 _MAX_CHUNKS = 10_000
-# Recordings end to end in one file that are looked at.
+# Maximum number of concatenated recordings in one file that are examined.
 _MAX_RECORDINGS = 1_000
 _FIRST_BYTES = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"caff", b"riff", b".snd", b"dns.")
 
 
 @dataclass(frozen=True)
 class SampleData:
-    """Where the samples of a file lie, by its chunks.
+    """Position of the samples of a file, from its chunk headers.
 
     Attributes:
         start: First byte of the samples.
-        announced: Bytes of samples that the header announces; None where it does not know.
-        present: Those of them that the file holds.
-        behind: Bytes of more samples, of another recording or of unknown content behind them;
-            0 for other chunks and for a few bytes.
-        format_tag: Number of the encoding in a WAV; 0 in others.
-        block_bytes: Of a sample in all channels in a WAV; 0 in others.
-        channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
-        big_endian: Whether the numbers of a WAV have their first byte first.
-        more_chunks: First bytes and lengths of further chunks of samples in the same WAV.
-        file_start: First byte of the recording; above 0 for one that follows another.
-        next_start: First byte of a recording that follows; None where none does.
-        following: The recordings behind the first one of a file, in order.
+        announced: Bytes of samples according to the header; None if it does not state them.
+        present: How many of these bytes the file contains.
+        behind: Bytes after these samples that are further samples, another recording or unknown
+            content; 0 for other chunks and for a few bytes.
+        format_tag: Format tag of a WAV; 0 for other containers.
+        block_bytes: Bytes of one sample in all channels of a WAV; 0 for other containers.
+        channel_mask: Loudspeaker positions as a WAV channel mask; 0 = unspecified.
+        big_endian: Whether a WAV is big-endian (RIFX).
+        more_chunks: (first byte, length) of further data chunks in the same WAV.
+        file_start: First byte of the recording; above 0 if it follows another one.
+        next_start: First byte of the next recording; None if there is none.
+        following: The recordings after the first one of a file, in order.
     """
 
     start: int
@@ -55,21 +55,21 @@ class SampleData:
     following: tuple[SampleData, ...] = ()
 
     def is_cut(self) -> bool:
-        """Return whether the file holds less than its header announces."""
+        """Tell whether the file is shorter than its header states."""
         return self.announced is not None and self.announced > self.present
 
     def end_of_first(self) -> int | None:
-        """Return the byte behind the first chunk of samples if more of them follow; else None."""
+        """Return the byte after the first data chunk if further ones follow, else None."""
         if self.more_chunks and self.announced is not None:
             return self.start + self.announced
         return self.next_start
 
     def real_bytes(self) -> int:
-        """Return the bytes of samples of a WAV whose header does not tell them.
+        """Return the bytes of samples of a WAV whose header does not state them.
 
         Returns:
-            Bytes, where the length was never written or has wrapped around at 32 bits; 0 where the
-            header can be believed.
+            Bytes, if the length was never written or has wrapped around at 32 bits; 0 if the header
+            is plausible.
         """
         if not self.format_tag or self.announced is None:
             return 0
@@ -81,13 +81,13 @@ class SampleData:
 
 
 def measure(raw: io.FileIO) -> SampleData | None:
-    """Walk through the chunks of a file.
+    """Read the chunk headers of a file.
 
     Args:
         raw: The file, open; its position changes.
 
     Returns:
-        What they say; None for files that are not WAV, RF64, W64, AIFF, AU or CAF, and for those
+        The sizes; None for files that are not WAV, RF64, W64, AIFF, AU or CAF, and for those
         without samples.
     """
     size = os.fstat(raw.fileno()).st_size
@@ -145,7 +145,7 @@ def _measure_wav(raw: io.FileIO, file_start: int, size: int, order: str) -> Samp
             if announced is None:
                 return SampleData(body, None, size - body, 0, tag, block, mask)
             end = body + announced
-            # Not every program pads what is at the end of a file.
+            # Not every program writes the padding byte at the end of a file.
             padded = end if _read(raw, end, 4) in _FIRST_BYTES else end + announced % 2
             more, next_start, rest = _look_behind_wav(raw, padded, size, order)
             present = max(min(announced, size - body), 0)
@@ -168,7 +168,7 @@ def _measure_wav(raw: io.FileIO, file_start: int, size: int, order: str) -> Samp
 def _look_behind_wav(
     raw: io.FileIO, position: int, size: int, order: str
 ) -> tuple[tuple[tuple[int, int], ...], int | None, int]:
-    """Return further chunks of samples, where a recording follows, and bytes that are neither."""
+    """Return further data chunks, the start of a next recording, and the bytes of neither."""
     chunks: list[tuple[int, int]] = []
     for _ in range(_MAX_CHUNKS):
         header = _read(raw, position, 8)
@@ -198,7 +198,7 @@ def _measure_aiff(raw: io.FileIO, file_start: int, size: int) -> SampleData | No
             return None
         length, offset = struct.unpack(">II", header[4:12])
         if header[:4] == b"SSND":
-            # The chunk begins with an offset and a block size of 4 bytes each.
+            # The chunk starts with an offset and a block size of 4 bytes each.
             start = position + 16 + offset
             return _sample_data(
                 raw, start, max(length - 8 - offset, 0), size, behind(position), behind
@@ -218,7 +218,7 @@ def _measure_caf(raw: io.FileIO, file_start: int, size: int) -> SampleData | Non
         if len(header) < 12:
             return None
         if header[:4] == b"data":
-            # The chunk begins with a counter of 4 bytes.
+            # The chunk starts with a counter of 4 bytes.
             length = struct.unpack(">q", header[4:])[0]
             announced = None if length < 0 else max(length - 4, 0)
             return _sample_data(raw, position + 16, announced, size, behind(position), behind)
@@ -228,7 +228,7 @@ def _measure_caf(raw: io.FileIO, file_start: int, size: int) -> SampleData | Non
 
 def _measure_w64(raw: io.FileIO, file_start: int, size: int) -> SampleData | None:
     def behind(position: int) -> int:
-        # The length counts the header, and chunks begin at multiples of 8 bytes.
+        # The length includes the header, and chunks start at multiples of 8 bytes.
         length = max(_number(_read(raw, position + _W64_GUID_BYTES, 8), "<"), _W64_CHUNK_HEADER)
         return position + (length + 7) // 8 * 8
 
@@ -253,21 +253,22 @@ def _sample_data(
     end: int | None = None,
     next_chunk: Callable[[int], int] | None = None,
 ) -> SampleData:
-    """Compare what is announced with what is there, and look at what is behind it.
+    """Compare the stated with the actual length, and examine what follows the samples.
 
     Args:
         raw: The file.
         start: First byte of the samples.
-        announced: Their bytes; None = unknown.
-        size: Bytes of the file.
-        end: Where the next chunk should begin; None = behind the samples.
-        next_chunk: From the first byte of a chunk to that behind it; None = there are no chunks.
+        announced: Bytes of samples according to the header; None = unknown.
+        size: Size of the file in bytes.
+        end: Where the next chunk should start; None = after the samples.
+        next_chunk: Function from the first byte of a chunk to the first byte after it; None = there
+            are no chunks.
     """
     held = max(size - start, 0)
     if announced is None:
         return SampleData(start, None, held, 0)
     data = SampleData(start, announced, min(announced, held), 0)
-    # Not every program pads what is at the end of a file.
+    # Not every program writes the padding byte at the end of a file.
     padded = end is not None and _read(raw, start + announced, 4) not in _FIRST_BYTES
     position = end if end is not None and padded else start + announced
     for _ in range(_MAX_CHUNKS):
@@ -287,7 +288,7 @@ def _number(content: bytes, order: str) -> int:
 
 
 def _read(raw: io.FileIO, position: int, count: int) -> bytes:
-    # A header may announce anything, and file systems refuse to seek beyond their largest file.
+    # A header may contain any number, and seeking beyond the largest possible file fails.
     if position >= os.fstat(raw.fileno()).st_size:
         return b""
     raw.seek(position)

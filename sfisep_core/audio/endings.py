@@ -1,4 +1,4 @@
-"""Tell whether compressed files are whole, by what formats put there for that."""
+"""Check whether compressed files are complete, with the means of their formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sfisep_core.audio.container_sizes import SHORT_TAIL
 from sfisep_core.audio.mending import ogg_checksum
 
-_TAIL_BYTES = 2 * 65_307  # of Ogg: two pages of the largest size
+_TAIL_BYTES = 2 * 65_307  # two Ogg pages of the largest size
 _OGG_HEADER = 27
 _OGG_END = 4
 _ID3_HEADER = 10
@@ -17,9 +17,9 @@ _MP3_HEAD = 512
 _TINY_MP3_BYTES = 8192
 _BUFFER_BYTES = 1 << 18
 _FLAC_MARK = b"fLaC"
-# What libsndfile may have read beyond what it has decoded.
+# libsndfile may have read up to this much more than it has decoded.
 _READ_AHEAD_BYTES = 1 << 16
-# The largest packet there is.
+# The largest possible packet.
 _MP3_PACKET = 2880
 
 
@@ -31,8 +31,9 @@ def is_cut(raw: io.FileIO, container: str) -> bool:
         container: ffmpeg's name of the format.
 
     Returns:
-        True for an Ogg file whose last page is not whole or not marked as the last, and for an MP3
-        shorter than its Xing tag says. Other formats do not tell it there.
+        True for an Ogg file whose last page is incomplete or not marked as the last, and for an MP3
+        shorter than stated in its Xing tag. False for other formats, whose ends contain no such
+        mark.
     """
     if container == "ogg":
         return _ogg_is_cut(raw)
@@ -40,13 +41,13 @@ def is_cut(raw: io.FileIO, container: str) -> bool:
 
 
 def is_whole_vorbis(raw: io.FileIO) -> bool:
-    """Tell whether a file is one Ogg stream of Vorbis, from its first page to its last.
+    """Tell whether a file is one complete Ogg Vorbis stream.
 
     Args:
         raw: The file, open; its position changes.
 
     Returns:
-        True if every page is there, in order, with the right checksum, and nothing else.
+        True if all pages are present, in order and with correct checksums, and nothing else is.
 
     Source: RFC 3533, section 6.
     """
@@ -75,32 +76,32 @@ def is_whole_vorbis(raw: io.FileIO) -> bool:
             number += 1
         return ended
     finally:
-        file.detach()  # else it closes the file
+        file.detach()  # otherwise it would close the file
 
 
 def mp3_bytes_are_counted(raw: io.FileIO) -> bool:
-    """Tell whether an MP3 has just the bytes that its Xing tag says.
+    """Tell whether an MP3 has exactly the size stated in its Xing tag.
 
     Args:
         raw: The file, open; its position changes.
 
     Returns:
-        False too if there is no tag, or none of bytes.
+        False also if there is no tag or it states no size.
     """
     tag = _xing_tag(raw)
     return tag is not None and tag.present == tag.announced
 
 
 def tiny_mp3_frames(raw: io.FileIO) -> int | None:
-    """Return the length that the LAME tag of an MP3 tells, if it is shorter than one packet.
+    """Return the length stated in the LAME tag of an MP3, if it is shorter than one packet.
 
-    ffmpeg leaves a part of the encoder's padding in such files.
+    ffmpeg does not remove all of the encoder's padding from such files.
 
     Args:
         raw: The file, open; its position changes.
 
     Returns:
-        In samples; None for longer files, and where the tag does not fit the file.
+        Length in samples; None for longer files, and if the tag does not match the file.
     """
     tag = _xing_tag(raw)
     if tag is None or tag.present > _TINY_MP3_BYTES or tag.present != tag.announced:
@@ -108,22 +109,22 @@ def tiny_mp3_frames(raw: io.FileIO) -> int | None:
     lame = tag.head.find(b"LAME")
     if lame < 0 or len(tag.head) < lame + 24:
         return None
-    # The two lengths of 12 bits each are those added before and after.
+    # Two numbers of 12 bits: the samples of padding before and after.
     added = int.from_bytes(tag.head[lame + 21 : lame + 24], "big")
-    # This bit stands for MPEG-1, whose packets are twice as long.
+    # This bit is set for MPEG-1, whose packets are twice as long.
     samples = 1152 if tag.head[1] & 0x08 else 576
     frames = tag.packets * samples - (added >> 12) - (added & 0xFFF)
     return frames if 0 <= frames < samples else None
 
 
 def flac_behind(raw: io.FileIO) -> bool:
-    """Tell whether there may be more FLAC behind what libsndfile has read to its end.
+    """Tell whether more FLAC data may follow after libsndfile has reached its end of stream.
 
     Args:
         raw: The file, at the position where libsndfile left it.
 
     Returns:
-        True if another file begins there, or if there is more than a few bytes.
+        True if another file starts there, or if more than a few bytes follow.
     """
     position = raw.tell()
     if os.fstat(raw.fileno()).st_size - position > SHORT_TAIL:
@@ -134,7 +135,7 @@ def flac_behind(raw: io.FileIO) -> bool:
 
 @dataclass(frozen=True)
 class _XingTag:
-    """What the first packet of an MP3 tells: its beginning, and lengths in packets and bytes."""
+    """The Xing tag in an MP3's first packet: its head, and lengths in packets and bytes."""
 
     head: bytes
     packets: int
@@ -147,7 +148,7 @@ def _xing_tag(raw: io.FileIO) -> _XingTag | None:
     raw.seek(0)
     head = raw.read(_ID3_HEADER)
     if head[:3] == b"ID3" and len(head) == _ID3_HEADER:
-        # Four bytes of seven bits each.
+        # A number in four bytes of seven bits each.
         start = _ID3_HEADER + sum(byte << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
     raw.seek(start)
     head = raw.read(_MP3_HEAD)

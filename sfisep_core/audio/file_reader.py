@@ -1,4 +1,4 @@
-"""Read audio files in blocks; what can be decoded is never lost."""
+"""Read audio files in blocks; everything that can be decoded is returned."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What an audio file is.
+    """Properties of an audio file.
 
     Attributes:
         path: The file.
-        sample_rate: In Hz; 48000 for Opus, whatever was encoded.
+        sample_rate: In Hz; 48000 for Opus, whatever the rate of the original was.
         channels: Number of channels, 1 or more.
-        frames: Samples per channel. Counted, but for WAV, FLAC and their like, whose headers tell
-            it; a damaged one of those may hold fewer.
+        frames: Samples per channel, from the header of WAV, FLAC and similar files (a damaged one
+            may contain fewer), and counted for all others.
         container: wav, flac, ogg, mp3, ...
         encoding: Sample format (int16, int24, float32, ...) or codec (vorbis, opus, mp3, ...).
-        channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
+        channel_mask: Loudspeaker positions as a WAV channel mask; 0 = unspecified.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class _Decoder(Protocol):
 
 
 class AudioReader:
-    """Read an audio file forward, once, in blocks; memory does not depend on its length.
+    """Read an audio file sequentially in blocks; memory does not depend on its length.
 
     Attributes:
         sample_rate: In Hz.
@@ -113,7 +113,7 @@ class AudioReader:
 
     @property
     def info(self) -> AudioInfo:
-        """What the file is; its length may have to be counted, which decodes all of it once more.
+        """Properties of the file; counting its length may require decoding all of it.
 
         Raises:
             AudioFileError: If nothing can be decoded.
@@ -167,21 +167,21 @@ class AudioReader:
         finite = np.isfinite(block)
         if not finite.all():
             frame, channel = np.argwhere(~finite.T)[0]
-            found = (
+            actual = (
                 f"{block[channel, frame]} at {(start + frame) / self.sample_rate:.3f} s in channel "
                 f"{channel + 1} of {self.channels}"
             )
             advice = "repair that place, or export the file again"
-            raise unreadable(self._path, "finite samples", found, advice)
+            raise unreadable(self._path, "finite samples", actual, advice)
         if block.shape[1] < frames:
             self._tell()
         return block
 
     def skip(self, frames: int) -> None:
-        """Move forward, up to the end of the file.
+        """Skip samples, at most to the end of the file.
 
         Args:
-            frames: Samples per channel to leave out, 0 or more.
+            frames: Samples per channel to skip, 0 or more.
 
         Raises:
             AudioFileError: If nothing can be decoded.
@@ -206,13 +206,13 @@ class AudioReader:
         try:
             from sfisep_core.audio.av_decoder import AvDecoder  # slow; most files do not need it
         except ImportError as error:
-            found = f"a package av that cannot be imported ({error})"
+            actual = f"a package av that cannot be imported ({error})"
             advice = "install it anew: pip install --force-reinstall av"
-            raise unreadable(self._path, "the decoders of ffmpeg", found, advice) from error
+            raise unreadable(self._path, "the decoders of ffmpeg", actual, advice) from error
         return AvDecoder(self._path, self._raw, self._sizes)
 
     def _go_on_with_av(self) -> None:
-        """Let another decoder go on at this position, behind the fault that stopped the first."""
+        """Continue with another decoder at this position, after a fault stopped the first one."""
         first = self._decoder
         position = first.position
         second = self._av_decoder()
@@ -220,17 +220,17 @@ class AudioReader:
         first.__exit__(None, None, None)
         second.skip(position)
         if (second.sample_rate, second.channels) != (self.sample_rate, self.channels):
-            found = f"{second.sample_rate} Hz and {second.channels} channels behind a fault"
+            actual = f"{second.sample_rate} Hz and {second.channels} channels behind a fault"
             expected = f"{self.sample_rate} Hz and {self.channels} channels"
-            raise unreadable(self._path, expected, found, "copy or download it again")
+            raise unreadable(self._path, expected, actual, "copy or download it again")
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            found = f"an error ({error.strerror or error})"
-            raise unreadable(self._path, "its samples", found, "check the disk") from error
+            actual = f"an error ({error.strerror or error})"
+            raise unreadable(self._path, "its samples", actual, "check the disk") from error
 
     def _check_rate(self) -> None:
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
@@ -239,7 +239,7 @@ class AudioReader:
             raise unreadable(self._path, expected, f"{self.sample_rate} Hz", advice)
 
     def _tell(self) -> None:
-        """Say once, at the end of the file, what is wrong with it."""
+        """Log once, at the end of the file, what is wrong with it."""
         if self._told:
             return
         self._told = True
@@ -267,7 +267,7 @@ class AudioReader:
             )
 
     def _shortfall(self) -> str:
-        """Say how much a container of samples lacks; empty if it lacks nothing."""
+        """Describe how much data a PCM container lacks; empty if it is complete."""
         if self._sizes is None or self._sizes.announced is None or not self._sizes.is_cut():
             return ""
         frames, announced = self._decoder.position, self._sizes.announced

@@ -1,4 +1,4 @@
-"""Write audio files in blocks with soundfile; a file has its name only when it is complete."""
+"""Write audio files in blocks with soundfile; only complete files get their final name."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from sfisep_core.foundation.atomic import put_all_in_place, remove_left_overs, t
 
 __all__ = ["AudioWriter", "Encoding", "check_output_format", "complete"]
 
-# One long write overflows the stack of some of libsndfile's encoders; short ones cost nothing.
+# A long write overflows the stack in some of libsndfile's encoders; short ones are as fast.
 _BLOCK_FRAMES = 4096
 # A WAV header counts bytes in 32 bits, and the header itself is part of the count.
 _WAV_MAX_BYTES = 2**32 - 2**16
-# At these rates and the bit rates they allow, LAME turns the signal down by a constant 0.95.
+# At these rates and the bit rates that they allow, LAME scales the signal by a constant 0.95.
 _MP3_QUIET_RATES = range(32_000)
 _MP3_QUIET_GAIN = np.float32(0.95)
 _OPUS_CLOCK = 48_000
@@ -43,7 +43,7 @@ class AudioWriter:
     The samples go to a hidden temporary file in the same folder. Leaving the `with` block renames
     it to its final name; leaving it by an exception, Ctrl-C included, removes it.
 
-    WAV and FLAC hold the samples as they are, in the encoding asked for. The lossy containers are
+    WAV and FLAC store the samples losslessly in the requested encoding. Lossy containers are
     written at a transparent quality, with the exact length and no delay, and clip at full scale:
     .mp3 at the codec's highest constant bit rate (320 kbit/s; 160 below 32 kHz; 64 below 16 kHz),
     .ogg as Vorbis of quality 9 (about 320 kbit/s for stereo at 44.1 kHz), .opus at about 156 kbit/s
@@ -67,12 +67,12 @@ class AudioWriter:
                 if it exists.
             sample_rate: In Hz.
             channels: Number of channels, in the order of WAV.
-            encoding: Sample format of WAV or FLAC. The integers clip at full scale and round,
-                without dither. None = int24, and the only choice in the lossy containers.
-            frames: Expected length in samples, by which a WAV of 4 GiB or more becomes RF64. None
-                means unknown; a WAV that reaches 4 GiB is then refused.
-            channel_mask: Places of the loudspeakers as WAV numbers them, for WAV alone; 0 = not
-                told.
+            encoding: Sample format of WAV or FLAC. Integer formats clip at full scale and round,
+                without dither. None = int24; lossy containers require None.
+            frames: Expected length in samples, from which RF64 is chosen for a WAV of 4 GiB or
+                more. None means unknown; a WAV that reaches 4 GiB is then an error.
+            channel_mask: Loudspeaker positions as a WAV channel mask, only for WAV; 0 =
+                unspecified.
 
         Raises:
             ConfigError: If the container cannot hold such audio.
@@ -103,7 +103,7 @@ class AudioWriter:
                 raise IsADirectoryError(errno.EISDIR, "a folder of that name")
             remove_left_overs(self._path.parent)
             self._raw = io.FileIO(self._temporary, "x+")
-            # A success has renamed it when this runs.
+            # On success it has been renamed before this runs.
             stack.callback(self._temporary.unlink, missing_ok=True)
             stack.enter_context(self._raw)
             self._file: Any = soundfile.SoundFile(
@@ -111,7 +111,7 @@ class AudioWriter:
                 "w",
                 samplerate=self._sample_rate,
                 channels=self._channels,
-                # Only the extensible header has a place for the mask; that of RF64 is one.
+                # Only the extensible header has a field for the mask; RF64 always uses it.
                 format="WAVEX" if self._channel_mask and self._format == "WAV" else self._format,
                 subtype=self._codec.subtype if self._codec else SUBTYPES[self._encoding],
                 compression_level=self._codec.compression_level if self._codec else None,
@@ -123,10 +123,10 @@ class AudioWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Give the file its final name, or remove it if there was an exception.
+        """Rename the file to its final name, or remove it after an exception.
 
         Raises:
-            AudioFileError: If the disk did not take all of it.
+            AudioFileError: If not all of it could be written.
         """
         with self._stack:
             if kind is None and not self._raw.closed:
@@ -135,7 +135,7 @@ class AudioWriter:
     def _finish(self) -> None:
         """Complete the file under its temporary name; nothing can be written afterwards."""
         with _disk_errors(self._path):
-            # Without a first sample libsndfile writes MP3 and Opus that it does not open again.
+            # Without any sample libsndfile writes MP3 and Opus files that it cannot open again.
             surplus = int(self._format in ("MP3", "OGG") and self._frames == 0)
             if surplus:
                 self._file.write(np.zeros((surplus, self._channels), dtype=np.float32))
@@ -161,21 +161,22 @@ class AudioWriter:
             )
             raise ConfigError(msg)
         if not np.isfinite(block).all():
-            found = f"NaN or Inf after {self._frames / self._sample_rate:.3f} s"
+            actual = f"NaN or Inf after {self._frames / self._sample_rate:.3f} s"
             advice = "check the model and the input that gave them"
-            raise _unwritable(self._path, "finite samples", found, advice)
+            raise _unwritable(self._path, "finite samples", actual, advice)
         self._frames += block.shape[1]
         if self._format == "WAV" and self._frames > self._max_frames:
-            found = f"{self._frames} frames of {self._channels} channels"
+            actual = f"{self._frames} frames of {self._channels} channels"
             advice = "write FLAC, or give the length beforehand so that RF64 is chosen"
-            raise _unwritable(self._path, "less than 4 GiB in WAV", found, advice)
+            raise _unwritable(self._path, "less than 4 GiB in WAV", actual, advice)
         with _disk_errors(self._path):
             for start in range(0, block.shape[1], _BLOCK_FRAMES):
                 self._file.write(self._encode(block[:, start : start + _BLOCK_FRAMES]).T)
 
     def _encode(self, block: NDArray[np.float32]) -> NDArray[Any]:
         # soundfile's own conversion rounds down in WAV and to the nearest in FLAC. This one is the
-        # inverse of reading, which divides by 2**(bits - 1): what was read is written unchanged.
+        # inverse of reading, which divides by 2**(bits - 1), so that samples that were read are
+        # written unchanged.
         if self._codec:
             block = np.clip(block, -1, 1)
             if self._codec.name == "MP3" and self._sample_rate in _MP3_QUIET_RATES:
@@ -191,13 +192,13 @@ class AudioWriter:
         return np.left_shift(steps.astype(np.int32), 8)  # soundfile takes the upper 24 bits
 
     def _abandon(self) -> None:
-        # Closing writes headers, which fails on a full disk; nobody will read this file.
+        # Closing writes headers, which fails on a full disk; this file is removed anyway.
         with contextlib.suppress(soundfile.LibsndfileError):
             self._file.close()
 
     def _mend(self, surplus: int) -> None:
         if self._format == "OGG":
-            # Opus counts at one rate, whatever that of the signal.
+            # Opus counts samples at one rate, whatever the rate of the signal.
             opus = self._codec is not None and self._codec.subtype == "OPUS"
             mending.mend_ogg(self._raw, surplus * (_OPUS_CLOCK // self._sample_rate if opus else 1))
         elif self._format == "MP3":
@@ -240,15 +241,15 @@ def complete(writers: Sequence[AudioWriter]) -> None:
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong on the disk into an error that names the file."""
+    """Convert errors of the disk to an error that names the file."""
     try:
         yield
     # soundfile asserts that all samples were taken, so a short write is an AssertionError.
     except (OSError, AssertionError, soundfile.LibsndfileError) as error:
-        found = getattr(error, "strerror", None) or "a disk that takes no more data"
+        actual = getattr(error, "strerror", None) or "a disk that takes no more data"
         expected = "an existing, writable folder with free space"
         advice = "make the folder, free some space, or choose another place"
-        raise _unwritable(path, expected, found, advice) from error
+        raise _unwritable(path, expected, actual, advice) from error
 
 
 def _unwritable(path: Path, expected: str, found: str, advice: str) -> AudioFileError:

@@ -1,4 +1,4 @@
-"""Read and write audio files: whole here, in blocks with the reader and writer."""
+"""Read and write whole audio files; `file_reader` and `file_writer` work in blocks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_info(path: Path) -> AudioInfo:
     """Read the header of an audio file.
 
     Args:
-        path: The file. Where its header does not tell the length, all of it is decoded to count.
+        path: The file. If its header does not state the length, the whole file is decoded.
 
     Returns:
         Its format and length.
@@ -50,15 +50,15 @@ def read_audio(
     Args:
         path: The file.
         start: First sample to read, 0 or more.
-        frames: Most samples to read, 0 or more; None means all up to the end.
+        frames: Maximum number of samples to read, 0 or more; None means up to the end.
 
     Returns:
         The samples, shape (channels, frames), full scale at 1.0, and the sample rate in Hz. There
-        are fewer frames where the file ends earlier. A damaged file gives all that can be decoded,
-        with a warning in the log.
+        are fewer frames if the file ends earlier. Of a damaged file all that can be decoded is
+        returned, with a warning in the log.
 
     Raises:
-        AudioFileError: If the file cannot be read, or holds NaN or Inf.
+        AudioFileError: If the file cannot be read, or contains NaN or Inf.
         ConfigError: If `start` or `frames` is negative.
     """
     if min(start, frames or 0) < 0:
@@ -70,7 +70,7 @@ def read_audio(
     with AudioReader(path) as reader:
         reader.skip(start)
         left = sys.maxsize if frames is None else frames
-        # Joined from blocks: a header that lies about the length must not size an allocation.
+        # Joined from blocks: the length in the header cannot be trusted for an allocation.
         blocks = [np.zeros((reader.channels, 0), dtype=np.float32)]
         while left > 0 and (block := reader.read(min(left, BLOCK_FRAMES))).size > 0:
             blocks.append(block)
@@ -88,12 +88,12 @@ def write_audio(
             it exists.
         audio: Shape (channels, frames), full scale at 1.0.
         sample_rate: In Hz.
-        encoding: Sample format of WAV or FLAC. The integers clip at full scale and round, without
-            dither. None = int24, and the only choice in the lossy containers.
+        encoding: Sample format of WAV or FLAC. Integer formats clip at full scale and round,
+            without dither. None = int24; lossy containers require None.
 
     Raises:
         AudioFileError: If the file cannot be written, or the samples are not finite.
-        ConfigError: If the container cannot hold such audio.
+        ConfigError: If the container cannot store such audio.
     """
     channels, frames = audio.shape
     with AudioWriter(

@@ -1,4 +1,4 @@
-"""What the output formats can hold, and the settings of their codecs."""
+"""Limits of the output formats, and the settings of their codecs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ BITS = {"int16": 16, "int24": 24, "float32": 32}
 _LOSSLESS = ("wav", "flac")
 _WAV_MAX_CHANNELS = 1024
 _FLAC_MAX_CHANNELS = 8
-# A FLAC frame header has 16 bits for a rate in Hz or in tens of Hz; libsndfile needs one to fit.
+# A FLAC frame header stores the rate in 16 bits, in Hz or in tens of Hz.
 _FLAC_MAX_RATE = 2**16 - 1
 _FLAC_MAX_ROUND_RATE = 10 * _FLAC_MAX_RATE
-# libsndfile ends the process at rates beyond.
+# libsndfile aborts the process at higher rates.
 _VORBIS_MAX_RATE = 200_000
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A codec as libsndfile writes it, with one sample format of its own.
+    """A lossy codec as libsndfile writes it, with one sample format.
 
     Attributes:
-        name: For messages.
-        format: The container in libsndfile's words.
-        subtype: The codec in libsndfile's words.
-        sample_rates: What it can be given, in Hz.
-        max_channels: So many and fewer keep the whole band.
+        name: Name in messages.
+        format: The container in libsndfile's terms.
+        subtype: The codec in libsndfile's terms.
+        sample_rates: Supported rates in Hz.
+        max_channels: Maximum number of channels that all keep the full band.
         compression_level: libsndfile's setting, 0 = best; None = the codec has none.
         bitrate_mode: libsndfile's setting; None = the codec's own.
     """
@@ -45,10 +45,10 @@ class Codec:
     bitrate_mode: str | None = None
 
 
-# Settings that give stereo at 44.1 or 48 kHz about 320 kbit/s, transparent in all three codecs.
-# MP3 at a constant rate: libsndfile's decoder (mpg123 1.32.3) spoils tones and silence of a
-# variable one. From the sixth channel on, which is the bass channel of 5.1, Vorbis and Opus drop
-# nearly all of one channel.
+# Settings for about 320 kbit/s at stereo and 44.1 or 48 kHz, transparent in all three codecs. MP3
+# has a constant rate, because libsndfile's decoder (mpg123 1.32.3) decodes tones and silence of
+# variable-rate files incorrectly. With six channels or more Vorbis and Opus treat one as the bass
+# channel of 5.1 and remove nearly all of its band.
 CODECS = {
     "mp3": Codec(
         name="MP3",
@@ -92,12 +92,12 @@ OGG_ORDER = {
 def check_output_format(
     container: str, encoding: str | None, channels: int, sample_rate: int
 ) -> None:
-    """Refuse, before any work is done, what a container cannot hold.
+    """Check, before any work is done, that a container can store a signal.
 
     Args:
         container: wav, flac, mp3, ogg (Vorbis) or opus.
-        encoding: int16, int24 or float32; FLAC has no float32. None = the container's own, the only
-            one that mp3, ogg and opus have.
+        encoding: int16, int24 or float32; FLAC has no float32. None = the container's default, the
+            only choice for mp3, ogg and opus.
         channels: 1 to 1024; in FLAC 1 to 8, in Vorbis and Opus 1 to 5, in MP3 1 or 2.
         sample_rate: In Hz, 1 or more; in FLAC up to 65535 Hz, or a multiple of 10 up to 655350 Hz;
             in Vorbis up to 200000 Hz; in Opus 8, 12, 16, 24 or 48 kHz; in MP3 these, 32 kHz,
@@ -118,7 +118,7 @@ def check_output_format(
         expected, got, advice = "int16 or int24 in FLAC", "float32", "choose int24, or WAV"
     elif limit := _exceeded_limit(container, channels, sample_rate):
         expected, got = limit
-        # Who asks for lossless audio is not sent to a lossy codec.
+        # Do not suggest a lossy codec to users who ask for lossless audio.
         choices = [
             CODECS[other].name if other in CODECS else other.upper()
             for other in (*_LOSSLESS, *(CODECS if container in CODECS else ()))
@@ -137,7 +137,7 @@ def check_output_format(
 
 
 def _exceeded_limit(container: str, channels: int, sample_rate: int) -> tuple[str, str] | None:
-    """Return what a container expects and what it got instead; None if it can hold that."""
+    """Return the expected and the actual value of an exceeded limit; None if none is exceeded."""
     codec = CODECS.get(container)
     name = codec.name if codec else container.upper()
     if codec:
@@ -165,7 +165,7 @@ def _exceeded_limit(container: str, channels: int, sample_rate: int) -> tuple[st
         )
         return expected, f"{sample_rate} Hz"
     if codec:
-        import soundfile  # here, so that formats are refused without waiting for libsndfile
+        import soundfile  # here, so that formats are checked without loading libsndfile
 
         if codec.subtype not in soundfile.available_subtypes(codec.format):
             return f"a libsndfile with {name}", f"libsndfile {soundfile.__libsndfile_version__}"

@@ -1,4 +1,4 @@
-"""Correct what libsndfile writes: nothing random or timed, and files of no samples that open."""
+"""Correct files of libsndfile: reproducible bytes, and valid files without samples."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import errno
 import io
 import zlib
 
-# Any fixed number will do, where libsndfile draws one.
+# Any fixed number; libsndfile uses a random one.
 _OGG_SERIAL = 1
 _OGG_HEADER = 27
 _REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def empty_flac(sample_rate: int, channels: int, bits: int) -> bytes:
-    """Return a FLAC file without samples, of which libsndfile writes nothing at all.
+    """Return a FLAC file without samples, for which libsndfile writes an empty file.
 
     Args:
         sample_rate: In Hz.
@@ -32,7 +32,7 @@ def empty_flac(sample_rate: int, channels: int, bits: int) -> bytes:
 
 
 def clear_peak_time(raw: io.FileIO) -> None:
-    """Take the time of day out of the PEAK chunk of a floating-point WAV.
+    """Clear the time stamp in the PEAK chunk of a floating-point WAV.
 
     Args:
         raw: The complete file, open for reading and writing.
@@ -46,11 +46,11 @@ def clear_peak_time(raw: io.FileIO) -> None:
 
 
 def set_channel_mask(raw: io.FileIO, mask: int) -> None:
-    """Write the places of the loudspeakers into a WAVE_FORMAT_EXTENSIBLE header.
+    """Write the loudspeaker positions into a WAVE_FORMAT_EXTENSIBLE header.
 
     Args:
         raw: The complete file, WAV or RF64, open for reading and writing.
-        mask: As WAV numbers them.
+        mask: WAV channel mask.
     """
     raw.seek(0)
     start = raw.read(256).find(b"fmt ")
@@ -64,7 +64,7 @@ def mend_ogg(raw: io.FileIO, surplus: int) -> None:
 
     Args:
         raw: The complete file, open for reading and writing.
-        surplus: Units of the granule position to take off the end, 0 or more.
+        surplus: Units of the granule position to remove from the end, 0 or more.
 
     Raises:
         OSError: The file is incomplete.
@@ -94,11 +94,11 @@ def mend_ogg(raw: io.FileIO, surplus: int) -> None:
 
 
 def mend_mp3(raw: io.FileIO, surplus: int) -> None:
-    """Check that an MP3 is complete, and shorten what its LAME tag says it plays.
+    """Check that an MP3 is complete, and shorten the play length in its LAME tag.
 
     Args:
         raw: The file, open for reading and writing.
-        surplus: Samples to take off the end, 0 or more.
+        surplus: Samples to remove from the end, 0 or more.
 
     Raises:
         OSError: The file is incomplete.
@@ -123,13 +123,13 @@ def ogg_checksum(page: bytes | bytearray) -> bytes:
     """Return the checksum of an Ogg page.
 
     Args:
-        page: The whole page, with zeros in the place of its checksum.
+        page: The whole page, with zeros in its checksum field.
 
     Returns:
-        4 bytes, as they stand in the page.
+        4 bytes in the byte order of the page.
     """
-    # Ogg's CRC is that of zlib with the bits of each byte in reverse order, and with no inversion
-    # at the start and the end, which zlib's start value and the last xor take back.
+    # Ogg's CRC is that of zlib with the bits of each byte reversed, and without the inversions at
+    # the start and the end, which the start value and the final xor undo.
     reverse = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return reverse.to_bytes(4, "big").translate(_REVERSED_BITS)
 

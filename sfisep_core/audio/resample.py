@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import torch
     import torchaudio.transforms
 
-# torchaudio keeps one filter per output phase, in memory and dense: 44100 -> 44101 Hz would be
-# 2e9 taps. 2**24 taps (64 MiB) leaves all pairs of common rates well inside.
+# torchaudio stores one dense filter per output phase: 44100 -> 44101 Hz would need 2e9 taps. 2**24
+# taps (64 MiB) are far more than any pair of common rates needs.
 _MAX_TAPS = 2**24
-# Filters of up to so many taps (4 MiB) are kept: making them makes the processor wait for a GPU.
-# All pairs of common rates are, also with what training does to them.
+# Filters of up to this many taps (4 MiB) are cached, because computing them synchronises with the
+# GPU. This includes all pairs of common rates, also after the rate changes of training.
 _MAX_KEPT_TAPS = 2**20
 _MAX_KEPT = 128
 _SINC_ZERO_CROSSINGS = 6
@@ -31,12 +31,12 @@ _NOISE_BLOCK = 2**18  # samples
 
 
 def resampled_length(frames: int, *, orig_rate: int, target_rate: int) -> int:
-    """Return how many samples a signal has after resampling: ceil(frames * target / orig).
+    """Return the number of samples after resampling: ceil(frames * target / orig).
 
     Args:
         frames: Length of the signal in samples, 0 or more.
         orig_rate: Its sample rate in Hz, 1 or more.
-        target_rate: The rate asked for in Hz, 1 or more.
+        target_rate: The requested rate in Hz, 1 or more.
 
     Returns:
         The length at `target_rate` in samples.
@@ -66,12 +66,12 @@ def resample(
         audio: Signal, shape (channels, frames), at `orig_rate`; any number of frames from 0.
         orig_rate: Sample rate of `audio` in Hz, 1 or more.
         target_rate: Sample rate of the result in Hz, 1 or more.
-        length: Frames of the result; zeros are added or frames cut at the end. None means
+        length: Frames of the result; the end is zero-padded or cropped. None means
             ceil(frames * target_rate / orig_rate).
 
     Returns:
-        The signal at `target_rate`, shape (channels, length). Equal rates give the samples
-        of `audio` themselves.
+        The signal at `target_rate`, shape (channels, length). At equal rates these are the samples
+        of `audio`.
 
     Raises:
         ConfigError: If a rate or `length` is out of range.
@@ -96,7 +96,7 @@ def resample(
 def resample_blocks(
     blocks: Iterable[NDArray[np.float32]], *, channels: int, orig_rate: int, target_rate: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Resample a signal that comes in blocks; together they are what `resample` gives.
+    """Resample a signal in blocks, whose concatenation equals the output of `resample`.
 
     Args:
         blocks: Shape (channels, frames), any number of frames each.
@@ -127,10 +127,10 @@ def resample_blocks(
 
 
 def _silence_after(orig_rate: int, target_rate: int) -> int:
-    """Give the zeros after the end of a signal with which soxr says all of it.
+    """Return the number of zeros to append so that soxr emits the whole signal.
 
-    soxr rounds its output length, so it can end one sample early. Silence gives it two more samples
-    to say, and the real last sample is computed instead of zero-filled.
+    soxr rounds its output length, so it can end one sample early. The appended zeros yield two more
+    output samples, so that the real last sample is computed rather than zero-filled.
     """
     return 2 * -(-orig_rate // target_rate)
 
@@ -138,21 +138,22 @@ def _silence_after(orig_rate: int, target_rate: int) -> int:
 def sinc_resample(
     audio: torch.Tensor, *, orig_rate: int, target_rate: int, length: int | None = None
 ) -> torch.Tensor:
-    """Resample with torchaudio's default windowed sinc, the baseline that papers compare with.
+    """Resample with torchaudio's default windowed sinc, the usual baseline in papers.
 
     Args:
         audio: Signal, shape (..., time), at `orig_rate`; any number of samples from 0.
         orig_rate: Sample rate of `audio` in Hz, 1 or more.
         target_rate: Sample rate of the result in Hz, 1 or more.
-        length: Samples of the result; zeros are added or samples cut at the end. None means
+        length: Samples of the result; the end is zero-padded or cropped. None means
             ceil(time * target_rate / orig_rate).
 
     Returns:
         The signal at `target_rate`, shape (..., length), of the type and on the device of `audio`.
 
     Raises:
-        ConfigError: If a rate or `length` is out of range, if the two rates share so small a
-            divisor that the filters would fill the memory, or if torchaudio cannot be loaded.
+        ConfigError: If a rate or `length` is out of range, if the greatest common divisor of the
+            rates is so small that the filters need too much memory, or if torchaudio cannot be
+            loaded.
 
     Source:
         Hann-windowed sinc with 6 zero crossings and roll-off 0.99, the defaults of
@@ -178,16 +179,16 @@ def sinc_resample(
         make = _sinc_resampler if kept else _sinc_resampler.__wrapped__
         resampled = make(orig_rate, target_rate, audio.dtype, audio.device)(audio.contiguous())
 
-    # Here, because it is slow to import and users of soxr do not need it.
+    # Imported here because it is slow to load and soxr does not need it.
     import torch
 
-    # torchaudio rounds the length in float32, which is off by some samples beyond 2**24 of them.
+    # torchaudio rounds the length in float32, which is inexact above 2**24 samples.
     missing = max(0, length - resampled.shape[-1])
     return torch.nn.functional.pad(resampled[..., :length], (0, missing))
 
 
 def limit_band(audio: torch.Tensor, *, sample_rate: int, limit: int) -> torch.Tensor:
-    """Remove what a lower rate cannot hold, at the same rate and length.
+    """Remove the band that a lower rate cannot represent, keeping rate and length.
 
     Args:
         audio: Signal, shape (..., time).
@@ -195,7 +196,7 @@ def limit_band(audio: torch.Tensor, *, sample_rate: int, limit: int) -> torch.Te
         limit: The lower rate in Hz.
 
     Returns:
-        What is left, same shape.
+        The band-limited signal, same shape.
 
     Raises:
         ConfigError: As in `sinc_resample`.
@@ -215,7 +216,7 @@ def _sinc_resampler(
     import torch
     import torchaudio.transforms
 
-    # Filters that are made in inference mode could not be used where gradients are wanted.
+    # Filters created in inference mode could not be used where gradients are required.
     with torch.inference_mode(mode=False):
         return torchaudio.transforms.Resample(
             orig_rate,
@@ -227,38 +228,39 @@ def _sinc_resampler(
 
 
 def sinc_fits(*, orig_rate: int, target_rate: int) -> bool:
-    """Tell whether `sinc_resample` can serve a pair of rates within its limit of memory."""
+    """Tell whether `sinc_resample` supports a pair of rates within its memory limit."""
     return orig_rate == target_rate or _sinc_taps(orig_rate, target_rate) <= _MAX_TAPS
 
 
 def kernel_noise(
     audio: NDArray[np.float32], *, orig_rate: int, target_rate: int, level: float, seed: int
 ) -> NDArray[np.float32]:
-    """Give what Gaussian noise on the taps of `sinc_resample`'s kernel adds to its output.
+    """Compute the change of `sinc_resample`'s output due to Gaussian noise on its taps.
 
     Resampling is linear in its kernel: the output with noisy taps is that of `sinc_resample` plus
     this. The kernel is the windowed sinc on the grid of all distances between an input and an
-    output sample (every pair of phase and tap of torchaudio's filters that the window does not put
-    to 0, about 12.1 taps a phase), and each of its taps gets noise of its own.
+    output sample (every pair of phase and tap of torchaudio's filters where the window is not 0,
+    about 12.1 taps per phase). Each of its taps gets independent noise.
 
     Args:
         audio: Signal, shape (channels, frames), at `orig_rate`; any number of frames from 0.
         orig_rate: Sample rate of `audio` in Hz, 1 or more.
         target_rate: Sample rate of the result in Hz, `orig_rate` or more.
-        level: Standard deviation of the noise relative to the RMS of the taps, 0 or more. A white
-            signal gets noise of `level` times the RMS of its resampled self; of any signal's, the
-            share orig_rate / target_rate lies below orig_rate / 2 on average over seeds.
-        seed: Of the noise, 0 or more. The same for all channels.
+        level: Standard deviation of the noise relative to the RMS of the taps, 0 or more. For a
+            white signal the noise has `level` times the RMS of the resampled signal. For any signal
+            the fraction orig_rate / target_rate of the noise's energy lies below orig_rate / 2, on
+            average over seeds.
+        seed: Seed of the noise, 0 or more, the same for all channels.
 
     Returns:
-        The addition, shape (channels, ceil(frames * target_rate / orig_rate)).
+        The signal to add, shape (channels, ceil(frames * target_rate / orig_rate)).
 
     Raises:
         ConfigError: If a rate is out of range, or `target_rate` below `orig_rate`.
 
     Source:
         Noisy-kernel resampling, Imamura et al., ICASSP 2026 (arXiv 2601.14684). The unit of `level`
-        is ours.
+        is defined here.
     """
     channels, frames = audio.shape
     length = resampled_length(frames, orig_rate=orig_rate, target_rate=target_rate)
@@ -270,7 +272,7 @@ def kernel_noise(
         raise ConfigError(msg)
     divisor = math.gcd(orig_rate, target_rate)
     orig, target = orig_rate // divisor, target_rate // divisor
-    # Output sample m lies at m orig / target = start + phase / target input samples, and takes in
+    # Output sample m lies at m orig / target = start + phase / target input samples, and depends on
     # the input samples start + offset.
     reach = math.ceil(_SINC_ZERO_CROSSINGS / _SINC_ROLLOFF)
     offsets = np.arange(1 - reach, reach + 1)

@@ -1,4 +1,4 @@
-"""Read samples that stand in a file as they are, FLAC and whole Vorbis, with soundfile."""
+"""Read PCM samples, FLAC and complete Vorbis files, with soundfile."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ _SAMPLE_BYTES = {
     "ULAW": 1,
     "ALAW": 1,
 }
-# What libsndfile answers where the header does not tell the length (FLAC written to a pipe).
+# libsndfile's length if the header does not state one (FLAC written to a pipe).
 _UNKNOWN_FRAMES = 2**63 - 1
-# libsndfile may forget what it decoded in a call that meets a fault: short calls lose little.
+# libsndfile may discard what it decoded in a call that fails: short calls lose little.
 _READ_FRAMES = 1024
 _SKIP_FRAMES = 65536
 _MPEG_TAGS = (0x50, 0x55)
-# Ogg, MP3, and what begins with a tag: ffmpeg counts their lengths, goes on behind faults, and
-# decodes Opus files whose pages overlap in time, where libsndfile stops. It reads all blocks of a
-# VOC. Of Vorbis that is whole, libsndfile alone keeps the exact length.
+# Ogg, MP3, files that start with a tag, and VOC are left to ffmpeg: it counts their lengths,
+# continues after faults, decodes Opus files whose pages overlap in time, where libsndfile stops,
+# and reads all blocks of a VOC. Only libsndfile keeps the exact length of complete Vorbis files.
 _HEADS = (b"OggS", b"ID3", b"Creative Voice File")
-# The first to the eighth channel of FLAC. Source: RFC 9639, section 9.1.3.
+# Channel masks of FLAC by number of channels. Source: RFC 9639, section 9.1.3.
 _FLAC_MASKS = {3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
 
 
 class SampleDecoder:
-    """Read samples that stand in a file as they are, FLAC and whole Vorbis.
+    """Read PCM samples, FLAC and complete Vorbis files.
 
     Attributes:
         sample_rate: In Hz.
         channels: 1 or more.
-        channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
+        channel_mask: Loudspeaker positions as a WAV channel mask; 0 = unspecified.
         container: wav, flac, aiff, ...
         encoding: int16, int24, float32, ...
-        position: Samples that were read or skipped.
-        frame_bytes: Of a sample in all channels; 0 = not a whole number.
-        remarks: What a user should know although nothing is wrong.
-        sizes: What the chunks of all recordings that are read say together.
-        reads_all: Whether what lies behind the announced samples is read as well.
+        position: Number of samples read or skipped so far.
+        frame_bytes: Bytes of one sample in all channels; 0 = not a whole number.
+        remarks: Notes for the user that are not faults.
+        sizes: Sizes from the chunk headers of all recordings that are read, added up.
+        reads_all: Whether data after the announced samples are read as well.
     """
 
     def __init__(self, raw: io.FileIO, sizes: SampleData | None) -> None:
@@ -73,10 +73,10 @@ class SampleDecoder:
 
         Args:
             raw: The file, open; it stays open, and its position changes.
-            sizes: What its chunks say.
+            sizes: Sizes from its chunk headers.
 
         Raises:
-            StoppedError: This file is not for libsndfile.
+            StoppedError: libsndfile is not suited for this file.
         """
         raw.seek(0)
         head = raw.read(20)
@@ -86,7 +86,7 @@ class SampleDecoder:
         if foreign or (head.startswith(_HEADS) and not vorbis):
             raise StoppedError
         self._raw, self.sizes = raw, sizes
-        # libsndfile may refuse a file in which it meets another, or read the last of its chunks.
+        # libsndfile may reject a file that contains another one, or read only its last data chunk.
         stop = sizes.end_of_first() if sizes else None
         self._file = open_sequential(FileView(raw, stop=stop) if stop is not None else raw)
         self.position = 0
@@ -105,9 +105,9 @@ class SampleDecoder:
         self._order = OGG_ORDER.get(self.channels) if self.container == "ogg" else None
         self._frames: int = self._file.frames
         if sizes is not None and sizes.announced is not None and self._plain:
-            # libsndfile takes all that follows in a W64 for samples.
+            # libsndfile treats everything that follows in a W64 as samples.
             self._frames = min(self._frames, sizes.announced // self.frame_bytes)
-        self._first_frame, self._end_frame = 0, self._frames  # of the recording at hand
+        self._first_frame, self._end_frame = 0, self._frames  # of the current recording
         self._following: list[_Part] = []
         if sizes is not None and stop is not None and self._plain:
             self._add_chunks(sizes)
@@ -118,7 +118,7 @@ class SampleDecoder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close what was opened here."""
+        """Close the resources opened here."""
         self._file.close()
 
     def read(self, frames: int) -> NDArray[np.float32]:
@@ -131,7 +131,7 @@ class SampleDecoder:
             The samples, shape (channels, frames), full scale at 1.0; fewer only at the end.
 
         Raises:
-            StoppedError: At a fault; what comes next in time is at `position`.
+            StoppedError: At a fault; the next sample is at `position`.
         """
         frames = min(frames, max(self._frames - self.position, 0))
         buffer = np.empty((frames, self.channels), dtype=np.float32)
@@ -147,7 +147,7 @@ class SampleDecoder:
                 self._open_next()
                 continue
             if count == 0:
-                # Of plain samples no other decoder finds more.
+                # For PCM no other decoder would read more.
                 if self._frames < _UNKNOWN_FRAMES and not self._plain:
                     raise StoppedError
                 break
@@ -158,7 +158,7 @@ class SampleDecoder:
         return np.ascontiguousarray((buffer[:, self._order] if self._order else buffer)[:filled].T)
 
     def skip(self, frames: int) -> None:
-        """Leave samples out, up to the end of the file.
+        """Skip samples, at most to the end of the file.
 
         Raises:
             StoppedError: At a fault.
@@ -178,7 +178,7 @@ class SampleDecoder:
                 return
 
     def count(self) -> int:
-        """Return the samples per channel that there should be, and decode all if need be.
+        """Return the expected number of samples per channel, decoding the file if necessary.
 
         Raises:
             StoppedError: At a fault.
@@ -190,11 +190,11 @@ class SampleDecoder:
             return other.position
 
     def complaint(self) -> str:
-        """Return nothing: what is wrong with a container of samples, its sizes tell."""
+        """Return an empty text: faults of PCM containers are derived from `sizes`."""
         return ""
 
     def _add_chunks(self, sizes: SampleData) -> None:
-        """Go on with further chunks of samples of the same WAV."""
+        """Append further data chunks of the same WAV."""
         for start, length in sizes.more_chunks:
             view = FileView(self._raw, start=start, stop=start + length)
             form = {
@@ -207,7 +207,7 @@ class SampleDecoder:
             self._add(_Part(view, length // self.frame_bytes, form))
 
     def _join(self, sizes: SampleData) -> None:
-        """Go on with the recordings behind the first one, as far as they have its format."""
+        """Append the recordings after the first one, as long as they have its format."""
         second = self._frames
         chunks = sum(length for _, length in sizes.more_chunks)
         announced, present = sizes.announced, sizes.present + chunks
@@ -218,13 +218,13 @@ class SampleDecoder:
             view = FileView(self._raw, start=part.file_start, stop=part.end_of_first())
             try:
                 with open_sequential(view) as file:
-                    frames, found = file.frames, (file.samplerate, file.channels, file.subtype)
+                    frames, form = file.frames, (file.samplerate, file.channels, file.subtype)
             except StoppedError:
                 break  # its bytes are counted with those that are not read
-            if found != (self.sample_rate, self.channels, self._file.subtype):
+            if form != (self.sample_rate, self.channels, self._file.subtype):
                 self.remarks.append(
                     f"is followed, after {self._frames / self.sample_rate:.3f} s, by a recording "
-                    f"of {found[0]} Hz, {found[1]} channels and {_encoding(found[2])}, where the "
+                    f"of {form[0]} Hz, {form[1]} channels and {_encoding(form[2])}, where the "
                     f"first has {self.sample_rate} Hz, {self.channels} and {self.encoding}: the "
                     f"{behind} bytes from there are not read; split the file to use them"
                 )
@@ -261,12 +261,12 @@ class SampleDecoder:
 
 @dataclass(frozen=True)
 class _Part:
-    """Samples behind the first ones of a file.
+    """A further part of a file's samples.
 
     Attributes:
-        view: Where they are.
-        frames: Their number per channel.
-        form: What soundfile is to be told of samples without a header; None = there is one.
+        view: The part of the file.
+        frames: Number of samples per channel.
+        form: soundfile's arguments for samples without a header; None = there is a header.
     """
 
     view: FileView

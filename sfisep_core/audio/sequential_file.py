@@ -1,4 +1,4 @@
-"""Open files with libsndfile, to be read forward."""
+"""Open files with libsndfile for sequential reading."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sfisep_core.audio.source_files import FileView
 
 
 class StoppedError(Exception):
-    """libsndfile does not go on, or does not read this file at all."""
+    """libsndfile cannot continue, or cannot read this file at all."""
 
 
 def open_sequential(raw: io.FileIO | FileView, form: Mapping[str, Any] | None = None) -> Any:
@@ -20,17 +20,17 @@ def open_sequential(raw: io.FileIO | FileView, form: Mapping[str, Any] | None = 
 
     Args:
         raw: The file, or a part of one; it stays open, and its position changes.
-        form: What soundfile is to be told of samples without a header; None = there is one.
+        form: soundfile's arguments for samples without a header; None = there is a header.
 
     Returns:
-        A SoundFile, to be closed.
+        A SoundFile; the caller closes it.
 
     Raises:
-        StoppedError: libsndfile does not read it.
+        StoppedError: libsndfile cannot read it.
     """
     raw.seek(0)
     try:
-        # libsndfile gets the descriptor: it then judges the content and never the name.
+        # With a descriptor libsndfile detects the format from the content, never from the name.
         source = raw.fileno() if isinstance(raw, io.FileIO) else raw
         return _SequentialFile(source, closefd=False, **(form or {}))
     except soundfile.LibsndfileError as error:
@@ -38,10 +38,10 @@ def open_sequential(raw: io.FileIO | FileView, form: Mapping[str, Any] | None = 
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
-    """A SoundFile that is read forward to wherever the data end.
+    """A SoundFile that is read sequentially up to the actual end of the data.
 
-    soundfile seeks after every read of a seekable file, which fails at the end of damaged files and
-    takes what was just decoded with it.
+    soundfile seeks after every read of a seekable file. At the end of damaged files this fails, and
+    the samples just decoded are lost.
     """
 
     def seekable(self) -> bool:

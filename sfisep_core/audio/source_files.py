@@ -1,4 +1,4 @@
-"""Open files to read, and say why one cannot be read."""
+"""Open files for reading, with an error that says why a file cannot be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def open_regular_file(path: Path) -> io.FileIO:
         The open file.
 
     Raises:
-        AudioFileError: If it is missing, no regular file, empty, or not to be opened.
+        AudioFileError: If it is missing, not a regular file, empty, or cannot be opened.
     """
     advice = "check the path"
     try:
@@ -28,18 +28,18 @@ def open_regular_file(path: Path) -> io.FileIO:
             if os.fstat(raw.fileno()).st_size > 0:
                 return raw
             raw.close()
-            found, advice = "an empty file (0 bytes)", "copy or download it again"
+            actual, advice = "an empty file (0 bytes)", "copy or download it again"
         elif path.is_dir():
-            found = "a folder"
+            actual = "a folder"
         else:
-            found = "no regular file" if path.exists() else "no such file"
+            actual = "no regular file" if path.exists() else "no such file"
     except OSError as error:
-        found, advice = f"an error ({error.strerror})", "check its permissions and the disk"
-    raise unreadable(path, "an audio file", found, advice)
+        actual, advice = f"an error ({error.strerror})", "check its permissions and the disk"
+    raise unreadable(path, "an audio file", actual, advice)
 
 
 class FileView:
-    """A part of a file, read from a position of its own; four bytes of it may be read as zeros."""
+    """A part of a file with its own position; four bytes of it may be read as zeros."""
 
     def __init__(
         self,
@@ -55,9 +55,9 @@ class FileView:
         Args:
             raw: The file, open; its position changes.
             start: First byte of the part.
-            stop: The byte behind its last; None = the end of the file.
-            name: What to call it; nothing is opened by this name.
-            zeros_at: The first of the four bytes, counted from the beginning of the part.
+            stop: The byte after its last; None = the end of the file.
+            name: Its name in messages; no file of this name is opened.
+            zeros_at: The first of the four bytes, relative to the start of the part.
         """
         self.name = name
         self._raw, self._start = raw, start
@@ -67,7 +67,7 @@ class FileView:
 
     def read(self, count: int = -1) -> bytes:
         """Return the next bytes, fewer at the end of the part."""
-        # Headers send readers anywhere, and file systems refuse to seek beyond their largest file.
+        # Headers may contain any position, and seeking beyond the largest possible file fails.
         room = max(self._stop - self._start - self._position, 0)
         if room == 0:
             return b""
@@ -80,7 +80,7 @@ class FileView:
         return bytes(content)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to another position, and return it."""
+        """Set the position, and return it."""
         if whence == io.SEEK_CUR:
             offset += self._position
         elif whence == io.SEEK_END:

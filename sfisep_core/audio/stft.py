@@ -1,4 +1,4 @@
-"""The short-time Fourier transform, at the rate for which it is defined and at any other.
+"""The short-time Fourier transform, at its native rate and at any other rate.
 
 A transform of n_fft samples every `hop` samples at F0 has windows of W = n_fft / F0 seconds every
 H = hop / F0 seconds. Both are kept at every other rate F, so that bin k is f_k = k F0 / n_fft and
@@ -6,23 +6,24 @@ frame m begins at s_m = m H - W / 2 whatever the rate:
 
     X[k, m] = (F0 / F) sum_n x[n] w(n / F - s_m) exp(-2j pi f_k (n / F - s_m))
 
-At F0 this is the usual transform. Elsewhere windows and hops are no whole numbers of samples: w is
-evaluated where the samples lie, and the sums go over frequencies that no FFT has (`tone_sums`). On
-its window w(t) x(t) is a Fourier series with coefficients X / n_fft, so the way back is
+At F0 this is the usual transform. At other rates windows and hops are not whole numbers of samples:
+w is evaluated at the sample times, and the frequencies are not those of an FFT (`tone_sums`). On
+the window, w(t) x(t) is a Fourier series with coefficients X / n_fft, so the inverse is
 
     x[n] = sum_m w(n / F - s_m) y_m[n] / sum_m w^2(n / F - s_m),
     y_m[n] = (1 / n_fft) sum_k e_k Re(X[k, m] exp(2j pi f_k (n / F - s_m))),
 
-in which e_k counts the frequencies between -min(F, F0) / 2 and min(F, F0) / 2 for which bin k
-stands, in steps of F0 / n_fft: e_0 = 1, then 2, and from 1 to 3 for the last bin, since F / 2 need
-not lie on a bin or half-way between two.
+where e_k is the width of the band between -min(F, F0) / 2 and min(F, F0) / 2 that bin k represents,
+in units of F0 / n_fft: e_0 = 1, then 2, and from 1 to 3 for the last bin, since F / 2 need not lie
+on a bin or half-way between two.
 
-What is lost between `analyze` and `synthesize`, measured with Hann windows at F0 = 44100 Hz:
+Reconstruction error of `analyze` and `synthesize`, measured with Hann windows at F0 = 44100 Hz:
 
-- F0, and rates below it for which W F is whole (22050, 11025 Hz): nothing but rounding.
-- Other rates below F0: what lies next to F / 2. Tones 4, 8, 16 and 32 bins below it come back with
-  errors of -54, -77, -101 and -124 dB or less, white noise with -27 dB or less.
-- Rates above F0: all above F0 / 2. Below, tones are whole from 2 bins on (4 bins: Blackman-Harris).
+- F0, and rates below it for which W F is whole (22050, 11025 Hz): only rounding errors.
+- Other rates below F0: errors next to F / 2. Tones 4, 8, 16 and 32 bins below it are reconstructed
+  with errors of -54, -77, -101 and -124 dB or less, white noise with -27 dB or less.
+- Rates above F0: everything above F0 / 2 is lost. Tones at least 2 bins below F0 / 2 are
+  reconstructed (4 bins with Blackman-Harris windows).
 """
 
 import math
@@ -38,7 +39,7 @@ from sfisep_core.errors import ConfigError
 
 __all__ = ["STFT", "STFTConfig"]
 
-# Where less than this of all windows' power meets a sample, it cannot be told (as in torch.istft).
+# Samples with less total window power than this cannot be reconstructed (as in torch.istft).
 _LEAST_POWER = 1e-11
 
 
@@ -48,7 +49,7 @@ class STFT:
 
     Args:
         config: Settings.
-        native_rate: F0 in Hz, at which they are counted.
+        native_rate: F0 in Hz, at which the sizes are given.
 
     Raises:
         ConfigError: The rate is below 1 Hz.
@@ -70,16 +71,16 @@ class STFT:
             raise ConfigError(msg)
 
     def hop(self, sample_rate: int) -> Fraction:
-        """Give the exact distance of two frames in samples.
+        """Compute the exact hop in samples at a rate.
 
         Args:
             sample_rate: F in Hz.
 
         Returns:
-            The distance, 1 or more.
+            The hop, 1 or more.
 
         Raises:
-            ConfigError: The rate is no whole number of at least one sample a hop.
+            ConfigError: The rate is not a whole number, or is less than one sample per hop.
         """
         least = -(-self.native_rate // self.config.hop)
         if sample_rate != int(sample_rate) or sample_rate < least:
@@ -91,12 +92,12 @@ class STFT:
         return Fraction(self.config.hop * int(sample_rate), self.native_rate)
 
     def num_frames(self, length: int, *, sample_rate: int) -> int:
-        """Give the number of frames of a signal of `length` samples."""
+        """Compute the number of frames of a signal of `length` samples."""
         hops = length / self.hop(sample_rate)
         return math.floor(hops) + 1 if self.config.padding == "reflect" else math.ceil(hops) + 2
 
     def analyze(self, signals: Tensor, *, sample_rate: int) -> Tensor:
-        """Transform.
+        """Compute spectra of signals.
 
         Args:
             signals: Real, 32 or 64 bits, shape (..., time), any length from 0 on.
@@ -106,7 +107,7 @@ class STFT:
             Spectra, complex, shape (..., bins, frames); bins above F / 2 are 0.
 
         Raises:
-            ConfigError: The rate is no whole number of at least one sample a hop.
+            ConfigError: The rate is not a whole number, or is less than one sample per hop.
         """
         length = signals.shape[-1]
         frames = self.num_frames(length, sample_rate=sample_rate)
@@ -128,23 +129,23 @@ class STFT:
         return spectra.transpose(1, 2).reshape(shape)
 
     def synthesize(self, spectra: Tensor, *, sample_rate: int, length: int) -> Tensor:
-        """Transform back, by normalised overlap-add.
+        """Compute signals from spectra by normalised overlap-add.
 
-        With "reflect" padding and a length that is no whole number of hops, the last samples lie in
-        the end of one window. For hops of n_fft / 2 they hardly show in the spectra, and what has
-        been done to the spectra comes back much louder there: append zeros up to the next frame.
+        With "reflect" padding and a length that is not a multiple of the hop, the last samples lie
+        at the end of a single window. For hops of n_fft / 2 they hardly contribute to the spectra,
+        and changes of the spectra are strongly amplified there: append zeros up to the next frame.
 
         Args:
             spectra: Complex, shape (..., bins, frames); bins above F / 2 are ignored.
             sample_rate: F in Hz.
-            length: Samples to give; they must belong to this number of frames.
+            length: Number of samples to return; it must match the number of frames.
 
         Returns:
             Signals, shape (..., length).
 
         Raises:
-            ConfigError: The rate is no whole number of at least one sample a hop, or the numbers
-                of bins or frames do not fit.
+            ConfigError: The rate is not a whole number, or is less than one sample per hop, or the
+                number of bins or frames does not match.
         """
         frames = self.num_frames(length, sample_rate=sample_rate)
         if spectra.shape[-2:] != (self.config.num_bins, frames):
@@ -167,7 +168,7 @@ class STFT:
             taken = grid.sums.synthesize(turned) * block.windows
             weights = block.windows.square().expand(taken.shape[1], -1)
             samples = (block.starts - begin)[:, None] + grid.offsets
-            # Frames so far apart do not overlap: a sum whose order could vary would not repeat.
+            # Frames this far apart do not overlap, so the order of summation is fixed.
             for i in range(grid.overlap):
                 index = samples[i :: grid.overlap].flatten()
                 signals.index_add_(1, index, taken[:, i :: grid.overlap].flatten(1))
@@ -179,7 +180,7 @@ class STFT:
 def _pad(signals: Tensor, left: int, right: int, padding: Padding) -> Tensor:
     if padding == "zeros":
         return functional.pad(signals, (left, right))
-    # Mirrored as often as it takes: there and back again is one period.
+    # Reflected as often as necessary: forward and backward together are one period.
     length = signals.shape[-1]
     period = max(2 * length - 2, 1)
     before = torch.arange(-left, 0, device=signals.device).remainder(period)

@@ -1,4 +1,4 @@
-"""Where the frames and bins of a short-time Fourier transform lie on the samples of a signal."""
+"""Positions of the frames and bins of a short-time Fourier transform on a sample grid."""
 
 import math
 from collections.abc import Iterator
@@ -18,23 +18,23 @@ from sfisep_core.errors import ConfigError
 Padding = Literal["reflect", "zeros"]
 Scale = Literal["none", "ortho"]
 
-# Numbers in the largest array of a block of frames: few enough for a CPU's caches.
+# Size of the largest array of a block of frames, which fits into a CPU's caches.
 _BLOCK_SIZE = 2**20
 
 
 @dataclass(frozen=True)
 class STFTConfig(CheckedConfig):
-    """Settings of a transform, counted in samples at its native rate.
+    """Settings of a transform, in samples at its native rate.
 
     Attributes:
         n_fft: Samples of a window, even; there are n_fft / 2 + 1 bins.
         hop: Samples between two frames, up to n_fft.
         window: "hann": sin^2 with period n_fft. "hann-symmetric" and "blackmanharris" have period
-            n_fft - 1, so that their last sample is as their first (`numpy.hanning`,
+            n_fft - 1, so that their last sample equals their first (`numpy.hanning`,
             `scipy.signal.windows.blackmanharris`). "rectangular": 1.
-        padding: Both put n_fft / 2 samples before the signal. "reflect": the signal itself, back to
-            front, also behind it; 1 + floor(time / hop) frames (`torch.stft`). "zeros":
-            ceil(time / hop) + 2 frames (DeepConvSep).
+        padding: Both put n_fft / 2 samples before the signal. "reflect": the reversed signal, also
+            after it; 1 + floor(time / hop) frames (`torch.stft`). "zeros": ceil(time / hop) + 2
+            frames (DeepConvSep).
         scale: "none", or "ortho": spectra are divided by sqrt(n_fft).
 
     Raises:
@@ -66,13 +66,13 @@ class STFTConfig(CheckedConfig):
 class Block:
     """Some of the frames.
 
-    A frame's first sample lies up to one sample behind the frame's beginning.
+    A frame's first sample lies up to one sample after the frame's start.
 
     Attributes:
-        frames: Which.
-        starts: Their first samples, shape (frames,).
-        windows: Values at the samples, shape (frames or 1, size); 1 where all are alike.
-        turns: exp(-2j pi f t) for the time t from a frame's beginning to its first sample, shape
+        frames: Indices of the frames.
+        starts: First samples of the frames, shape (frames,).
+        windows: Window values at the samples, shape (frames or 1, size); 1 if all are equal.
+        turns: exp(-2j pi f t) for the time t from a frame's start to its first sample, shape
             (frames or 1, tones).
     """
 
@@ -86,20 +86,20 @@ class Grid:
     """Frames and bins of a transform on the samples of a signal; names as in `stft`.
 
     Args:
-        config: Settings, counted at the native rate.
+        config: Settings, at the native rate.
         native_rate: F0 in Hz.
         rate: F in Hz.
         dtype: Real dtype of the samples.
         device: Their device.
 
     Attributes:
-        size: Samples of a window, rounded up.
+        size: Length of a window in samples, rounded up.
         tones: Number of bins up to F / 2.
         overlap: Number of frames after which the next one does not overlap the first.
-        gain: Factor of the sums over a frame.
-        counts: Factors of the bins on the way back, e_k / n_fft without the scale; shape (tones,).
+        gain: Factor applied to the sums over a frame.
+        counts: Factors of the bins in the inverse, e_k / n_fft without the scale; shape (tones,).
         offsets: 0 .. size - 1.
-        sums: The sums over a frame.
+        sums: Computes the sums over a frame.
     """
 
     def __init__(
@@ -132,19 +132,19 @@ class Grid:
         )
 
     def start(self, frame: int) -> int:
-        """Give the first sample at or behind the beginning of a frame."""
+        """Compute the first sample at or after the start of a frame."""
         begin = (frame * self._config.hop - self._config.n_fft // 2) * self._rate
         return -(-begin // self._native_rate)
 
     def blocks(self, frames: int, *, num_signals: int) -> Iterator[Block]:
-        """Cut all frames into blocks, so small that memory does not depend on their number."""
+        """Yield all frames in blocks of limited size, which bounds the memory."""
         length = max(1, _BLOCK_SIZE // (num_signals * self.sums.work_size))
         for first in range(0, frames, length):
             yield self._block(first, min(first + length, frames))
 
     def _block(self, first: int, stop: int) -> Block:
         config, native_rate, rate = self._config, self._native_rate, self._rate
-        # Times are counted in 1 / (F F0) seconds, which is exact.
+        # Times are integers in units of 1 / (F F0) seconds, which is exact.
         numbers = torch.arange(first, stop, device=self.offsets.device)
         begins = (numbers * config.hop - config.n_fft // 2) * rate
         starts = -(-begins // native_rate)
@@ -172,6 +172,6 @@ class Grid:
 def make_grid(
     config: STFTConfig, native_rate: int, rate: int, dtype: torch.dtype, device: torch.device
 ) -> Grid:
-    """Make a grid, or give the one that was made before."""
-    with torch.inference_mode(False):  # what is kept may later be part of what is differentiated
+    """Build a grid; grids are cached."""
+    with torch.inference_mode(False):  # a cached grid may later be used with gradients
         return Grid(config, native_rate, rate, dtype, device)

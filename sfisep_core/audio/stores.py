@@ -1,4 +1,4 @@
-"""Signals that are written once and read in parts: in memory if they are short, else on disk."""
+"""Stores of signals that are read in parts: in memory if they are short, else on disk."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sfisep_core.errors import AudioFileError
 Samples = NDArray[np.float32]
 
 BLOCK_FRAMES = 2**18
-"""Frames that are worked on at once where a whole store is gone through."""
+"""Frames per block where a whole store is processed."""
 
-# Larger stores go to the disk. A minute of stereo at 44.1 kHz has 21 MB, its four stems 85 MB.
+# Larger stores are on disk. A minute of stereo at 44.1 kHz has 21 MB, its four stems 85 MB.
 _LARGEST_IN_MEMORY = 2**24  # bytes
 
 
@@ -29,14 +29,14 @@ class Signal(Protocol):
 
     @property
     def leading(self) -> tuple[int, ...]:
-        """Give all axes but time."""
+        """Return all axes but time."""
 
     @property
     def frames(self) -> int:
-        """Give the length so far."""
+        """Return the current length."""
 
     def read(self, start: int, stop: int) -> Samples:
-        """Give the samples from `start` to before `stop`, both within the signal."""
+        """Return the samples from `start` to before `stop`, both within the signal."""
 
 
 class Store(Signal, Protocol):
@@ -53,7 +53,7 @@ class MemoryStore:
     """A store in an array.
 
     Args:
-        array: Shape (*leading, time): the first samples; reading and writing work on it itself as
+        array: Shape (*leading, time): the first samples; the array itself is read and written as
             long as nothing is appended.
     """
 
@@ -63,24 +63,24 @@ class MemoryStore:
 
     @classmethod
     def empty(cls, leading: tuple[int, ...], frames: int) -> MemoryStore:
-        """Make an empty store with room for some frames; it grows beyond when it has to."""
+        """Build an empty store with room for some frames; it grows if necessary."""
         store = cls(np.empty((*leading, frames), dtype=np.float32))
         store._frames = 0
         return store
 
     @property
     def leading(self) -> tuple[int, ...]:
-        """Give all axes but time."""
+        """Return all axes but time."""
         return tuple(self._array.shape[:-1])
 
     @property
     def frames(self) -> int:
-        """Give the length so far."""
+        """Return the current length."""
         return self._frames
 
     @property
     def array(self) -> Samples:
-        """Give the whole signal, shape (*leading, time)."""
+        """Return the whole signal, shape (*leading, time)."""
         return self._array[..., : self._frames]
 
     def append(self, block: Samples) -> None:
@@ -94,7 +94,7 @@ class MemoryStore:
         self._frames = needed
 
     def read(self, start: int, stop: int) -> Samples:
-        """Give the samples from `start` to before `stop`, both within the signal."""
+        """Return the samples from `start` to before `stop`, both within the signal."""
         return self.array[..., start:stop]
 
     def write(self, start: int, block: Samples) -> None:
@@ -103,14 +103,14 @@ class MemoryStore:
 
 
 class DiskStore:
-    """A store in a file without a name, which is gone when the process is, however that ends.
+    """A store in an unnamed file, which the system removes when the process ends.
 
     Args:
         leading: All axes but time.
-        folder: Where the disk has room.
+        folder: A folder on a disk with enough space.
 
     Raises:
-        AudioFileError: No file can be made there.
+        AudioFileError: No file can be created there.
     """
 
     def __init__(self, leading: tuple[int, ...], folder: Path) -> None:
@@ -124,17 +124,17 @@ class DiskStore:
             raise self._failed(error) from error
 
     def close(self) -> None:
-        """Give the space back."""
+        """Close the file, which frees its space."""
         self._file.close()
 
     @property
     def leading(self) -> tuple[int, ...]:
-        """Give all axes but time."""
+        """Return all axes but time."""
         return self._leading
 
     @property
     def frames(self) -> int:
-        """Give the length so far."""
+        """Return the current length."""
         return self._frames
 
     def append(self, block: Samples) -> None:
@@ -147,7 +147,7 @@ class DiskStore:
         self._frames += block.shape[-1]
 
     def read(self, start: int, stop: int) -> Samples:
-        """Give the samples from `start` to before `stop`, both within the signal.
+        """Return the samples from `start` to before `stop`, both within the signal.
 
         Raises:
             AudioFileError: The disk fails.
@@ -195,10 +195,10 @@ class DiskStore:
 
 
 class Stores:
-    """Makes the stores of one piece of work, and gives their space back when it ends.
+    """Creates the stores of one task, and frees their space when it ends.
 
     Args:
-        folder: For signals that would take much memory; None = all stay in memory.
+        folder: Folder for large signals; None = all signals are in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -206,7 +206,7 @@ class Stores:
         self._on_disk: list[DiskStore] = []
 
     def __enter__(self) -> Self:
-        """Return the maker itself."""
+        """Return the object itself."""
         return self
 
     def __exit__(
@@ -220,25 +220,25 @@ class Stores:
             store.close()
 
     def bytes_on_disk(self, leading: tuple[int, ...], frames: int) -> int:
-        """Say how much of the disk a store is going to take."""
+        """Return how many bytes on disk a store will need."""
         needed = 4 * math.prod(leading) * frames
         return needed if self._folder is not None and needed > _LARGEST_IN_MEMORY else 0
 
     def drop(self, store: Store) -> None:
-        """Give the space of a store back that is no longer needed."""
+        """Free the space of a store that is no longer needed."""
         if isinstance(store, DiskStore):
             self._on_disk.remove(store)
             store.close()
 
     def make(self, leading: tuple[int, ...], frames: int) -> Store:
-        """Make an empty store.
+        """Build an empty store.
 
         Args:
             leading: All axes but time.
-            frames: Length that it is going to have, which may turn out to be wrong.
+            frames: Expected length, which need not be exact.
 
         Raises:
-            AudioFileError: No file can be made in the folder.
+            AudioFileError: No file can be created in the folder.
         """
         if self._folder is None or not self.bytes_on_disk(leading, frames):
             return MemoryStore.empty(leading, frames)
@@ -253,6 +253,6 @@ def read_all(signal: Signal) -> Samples:
 
 
 def walk(store: Signal, block_frames: int = BLOCK_FRAMES) -> Iterator[Samples]:
-    """Give a store's samples in blocks, in order."""
+    """Yield a store's samples in blocks, in order."""
     for start in range(0, store.frames, block_frames):
         yield store.read(start, min(start + block_frames, store.frames))

@@ -1,34 +1,34 @@
-"""The time of decoded samples: how much silence stands for what is lost, and what to say of it."""
+"""Time line of decoded samples: silence in place of lost samples, and a report of losses."""
 
 from __future__ import annotations
 
-# Time stamps that count samples. Others may wander by less than the tolerance.
+# Time stamps that count samples. Others may deviate by less than the tolerance.
 _EXACT_CONTAINERS = {"flac", "ogg"}
 _TOLERANCE_SECONDS = 0.1
-# Long and short blocks of Vorbis and pages of Opus let time stamps jump there and back.
+# Vorbis's long and short blocks and Opus's pages cause jitter of the time stamps.
 _OGG_JITTER_FRAMES = 2048
-# Streams of packets without a time. What is lost of them is known by its bytes, if packets are
-# alike; what lies between them may also be a tag, or nothing that was ever music.
+# Streams of packets without time stamps. The length of a loss is known from its bytes if packets
+# have equal size; data between packets may also be a tag or unrelated to the audio.
 _UNTIMED_CONTAINERS = {"mp3", "aac", "ac3", "eac3", "dts", "loas"}
 _PADDING_BYTES = 2
 _LEAST_JUNK_BYTES = 4096
 _TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICS")
-# A file that is not trusted may announce any time.
+# An untrusted file may contain any time stamp.
 _MAX_SILENCE_SECONDS = 3600
 _SHOWN_PLACES = 3
 
 
 class Timeline:
-    """Keep the time of a recording while packets of it are decoded or lost.
+    """Track the time of a recording while its packets are decoded or lost.
 
     Attributes:
-        position: Samples so far, silence included.
-        bytes_are_counted: Whether the file is as long as its header says in bytes: what cannot be
-            decoded then took the place of packets.
+        position: Number of samples so far, silence included.
+        bytes_are_counted: Whether the file has the size in bytes that its header states: data that
+            cannot be decoded then replaced packets.
     """
 
     def __init__(self, container: str, sample_rate: int) -> None:
-        """Begin at zero.
+        """Start at zero.
 
         Args:
             container: ffmpeg's name of the format.
@@ -50,7 +50,7 @@ class Timeline:
         self._silence = 0
 
     def begin(self, start: int | None) -> None:
-        """Say when the first sample should be.
+        """Set the time of the first sample.
 
         Args:
             start: In samples; None = unknown.
@@ -58,7 +58,7 @@ class Timeline:
         self._clock = start
 
     def lose(self, content: bytes) -> None:
-        """Note a packet that could not be decoded.
+        """Record a packet that could not be decoded.
 
         Args:
             content: Its bytes.
@@ -67,7 +67,7 @@ class Timeline:
         self._only_tags &= content.startswith(_TAGS) or not content.strip(b"\0")
 
     def learn(self, size: int) -> None:
-        """Note the bytes of a packet that was decoded."""
+        """Record the size of a packet that was decoded."""
         smallest, largest, total, count = self._packet_bytes
         self._packet_bytes = (
             min(smallest or size, size),
@@ -77,12 +77,12 @@ class Timeline:
         )
 
     def silence_before(self, start: int | None, frames: int, *, faulty: bool) -> int:
-        """Tell how much silence goes before samples, and note a loss.
+        """Compute the silence to insert before samples, and record a loss.
 
         Args:
-            start: When they should begin, in samples; None = unknown.
+            start: Their expected start in samples; None = unknown.
             frames: Their number.
-            faulty: Whether the decoder doubts them.
+            faulty: Whether the decoder marked them as faulty.
 
         Returns:
             Samples of silence, 0 or more.
@@ -106,14 +106,14 @@ class Timeline:
         return gap
 
     def end(self) -> None:
-        """Note what could not be decoded behind the last samples."""
-        # Behind a stream of untimed packets there may be anything: a tag, padding, half a packet.
+        """Record what could not be decoded after the last samples."""
+        # A stream of untimed packets may be followed by a tag, padding or half a packet.
         lost = self._lost_bytes > (_LEAST_JUNK_BYTES if self._untimed else 0)
         if lost and not self._only_tags:
             self._note(0, told=True)
 
     def describe(self) -> str:
-        """Say how much is lost and where; empty if nothing is."""
+        """Describe how much is lost and where; empty if nothing is."""
         if not self._count:
             return ""
         where = ", ".join(
@@ -135,8 +135,8 @@ class Timeline:
         packets = round(self._lost_bytes * count / total)
         if self.bytes_are_counted:
             return packets * frames
-        # Packets of one size: bytes that make up whole packets took their place. Other bytes were
-        # put between packets, and the time stamps count what they spoiled.
+        # Packets of one size: bytes that amount to whole packets replaced them. Other bytes were
+        # inserted between packets, and the time stamps show how much they damaged.
         alike = largest - smallest <= _PADDING_BYTES
         missing = abs(self._lost_bytes - packets * total / count)
         return packets * frames if alike and missing <= _PADDING_BYTES else gap
@@ -146,7 +146,7 @@ class Timeline:
         self._only_tags = True
         if told:
             self._count += 1
-            if len(self._places) < _SHOWN_PLACES:  # a file may have any number of faults
+            if len(self._places) < _SHOWN_PLACES:  # the number of faults in a file is not bounded
                 self._places.append((self.position, frames))
 
     def _limited(self, gap: int) -> int:
@@ -156,19 +156,20 @@ class Timeline:
 
 
 def flac_start(packet: bytes, header: bytes) -> int | None:
-    """Return the first sample of a FLAC frame, which it tells itself.
+    """Return the index of the first sample of a FLAC frame, from its header.
 
     Args:
         packet: The frame.
         header: STREAMINFO of its file.
 
     Returns:
-        In samples; None if the packet does not begin with a frame. Source: RFC 9639, section 9.1.
+        Index in samples; None if the packet does not start with a frame. Source: RFC 9639, section
+        9.1.
     """
     if len(packet) < 12 or packet[0] != 0xFF or packet[1] & 0xFE != 0xF8:
         return None
     first = packet[4]
-    # As in UTF-8, the leading ones of the first byte are the number of bytes.
+    # As in UTF-8, the number of leading ones in the first byte is the number of bytes.
     length = 8 - (first ^ 0xFF).bit_length()
     number = first & (0x7F >> length)
     for byte in packet[5 : 4 + length]:

@@ -1,11 +1,11 @@
-"""Sums of short frames against complex tones of evenly spaced frequencies, at the speed of FFTs.
+"""Inner products of short frames and equally spaced complex tones, computed with FFTs.
 
 With c[n] = exp(-1j pi step n^2) and j k = (j^2 + k^2 - (k - j)^2) / 2,
 
     sum_j x[j] exp(-2j pi step j k) = c[k] sum_j (x[j] c[j]) conj(c[k - j]),
 
-a convolution with a chirp whatever the step. Where one step is one cycle in a whole number of
-samples, no fewer than a frame has, the sums are bins of a DFT of that length.
+a convolution with a chirp, for any step. If 1 / step is a whole number of samples and not less than
+the length of a frame, the sums are bins of a DFT of that length.
 
 Source: Bluestein, "A linear filtering approach to the computation of discrete Fourier transform",
 IEEE Trans. Audio Electroacoust. 18:451-455, 1970.
@@ -19,17 +19,17 @@ from torch import Tensor
 
 
 class ToneSums(ABC):
-    """Sums against tones, and their adjoint.
+    """Inner products with tones, and the adjoint.
 
     Attributes:
-        work_size: Numbers a frame that are held while it is computed.
+        work_size: Size of the temporary array per frame.
     """
 
     work_size: int
 
     @abstractmethod
     def analyze(self, frames: Tensor) -> Tensor:
-        """Give sum_j x[j] exp(-2j pi step j k) for k = 0 .. tones - 1.
+        """Compute sum_j x[j] exp(-2j pi step j k) for k = 0 .. tones - 1.
 
         Args:
             frames: Real, shape (..., size).
@@ -40,7 +40,7 @@ class ToneSums(ABC):
 
     @abstractmethod
     def synthesize(self, amplitudes: Tensor) -> Tensor:
-        """Give Re sum_k a[k] exp(2j pi step j k) for j = 0 .. size - 1.
+        """Compute Re sum_k a[k] exp(2j pi step j k) for j = 0 .. size - 1.
 
         Args:
             amplitudes: Complex, shape (..., tones).
@@ -53,17 +53,17 @@ class ToneSums(ABC):
 def tone_sums(
     step: Fraction, *, size: int, tones: int, dtype: torch.dtype, device: torch.device
 ) -> ToneSums:
-    """Prepare the sums.
+    """Prepare inner products with equally spaced tones.
 
     Args:
-        step: Distance of the frequencies, in cycles a sample.
-        size: Samples of a frame, 1 or more.
-        tones: Number of frequencies 0, step, 2 step, ...; the last is 1/2 at most.
+        step: Spacing of the frequencies in cycles per sample.
+        size: Length of a frame in samples, 1 or more.
+        tones: Number of frequencies 0, step, 2 step, ...; the last is at most 1/2.
         dtype: Real dtype of the frames.
         device: Their device.
 
     Returns:
-        The sums.
+        An object that computes the sums.
     """
     kind = _Bins if step.numerator == 1 and step.denominator >= size else _Chirps
     return kind(step, size, tones, dtype, device)
@@ -77,8 +77,8 @@ class _Bins(ToneSums):
     ) -> None:
         self.work_size = step.denominator
         self._size, self._tones = size, tones
-        # An inverse DFT to real samples counts each bin twice but the first and, if there is one,
-        # that at half the sampling frequency.
+        # An inverse real DFT counts each bin twice, except the first and, if there is one, that at
+        # half the sampling frequency.
         counts = torch.full((tones,), 2.0, dtype=dtype, device=device)
         counts[0] = 1.0
         if 2 * (tones - 1) == self.work_size:
@@ -102,7 +102,7 @@ class _Chirps(ToneSums):
     ) -> None:
         self.work_size = _next_fast_size(size + tones - 1)
         self._size, self._tones = size, tones
-        # Whole turns are taken out in whole numbers: step n^2 is large.
+        # Whole cycles are removed in integer arithmetic, because step n^2 is large.
         n = torch.arange(max(size, tones), device="cpu")
         turns = (n * n * step.numerator % (2 * step.denominator)).double() / (2 * step.denominator)
         chirp = torch.polar(torch.ones_like(turns), -2 * torch.pi * turns)
@@ -120,8 +120,8 @@ class _Chirps(ToneSums):
 
     def synthesize(self, amplitudes: Tensor) -> Tensor:
         turned = amplitudes * self._chirp[: self._tones].conj()
-        # The kernel of the adjoint is this one conjugated and back to front, so its DFT, too, is
-        # this one's conjugate.
+        # The kernel of the adjoint is this one conjugated and time-reversed, so its DFT is the
+        # conjugate of this one's.
         spectra = torch.fft.fft(turned, n=self.work_size) * self._kernel.conj()
         samples: Tensor = torch.fft.ifft(spectra)
         return (samples[..., : self._size] * self._chirp[: self._size].conj()).real

@@ -1,7 +1,7 @@
-"""Tell whether torchaudio can be loaded, before work begins that needs it.
+"""Check that torchaudio can be loaded, before work starts that needs it.
 
-torchaudio is a compiled extension of torch. A pair that does not fit fails at import: with a
-missing symbol or library (OSError, ImportError), or with another CUDA version (RuntimeError). Only
+torchaudio is a compiled extension of torch. Incompatible versions fail at import: with a missing
+symbol or library (OSError, ImportError), or because of another CUDA version (RuntimeError). Only
 the windowed-sinc resampler needs it, so everything else works without it.
 """
 
@@ -9,7 +9,7 @@ import importlib.metadata
 
 from sfisep_core.errors import ConfigError
 
-# The oldest releases that fit each other; also in pyproject.toml.
+# The oldest compatible releases; also in pyproject.toml.
 OLDEST_TORCH = "2.13"
 OLDEST_TORCHAUDIO = "2.11.1"
 
@@ -17,14 +17,14 @@ _LONGEST_REASON = 200  # characters
 
 
 def check_torchaudio(purpose: str, *, instead: str) -> None:
-    """Refuse work that needs torchaudio where it cannot be loaded.
+    """Raise an error if torchaudio, which some work needs, cannot be loaded.
 
     Args:
-        purpose: What needs it, as the beginning of a sentence.
-        instead: What to do where no other torchaudio can be had, as the end of a sentence.
+        purpose: What needs it, as the start of a sentence.
+        instead: What to do if torchaudio cannot be replaced, as the end of a sentence.
 
     Raises:
-        ConfigError: It is not installed, or does not fit the installed torch.
+        ConfigError: It is not installed, or is not compatible with the installed torch.
     """
     try:
         import torchaudio.transforms  # noqa: F401  # the import is the test

@@ -9,17 +9,17 @@ Window = Literal["hann", "hann-symmetric", "blackmanharris", "rectangular"]
 
 
 def evaluate_window(name: Window, ticks: Tensor, *, n_fft: int, ticks_per_sample: int) -> Tensor:
-    """Evaluate a window wherever samples lie in it.
+    """Evaluate a window at the times of samples.
 
     Args:
         name: "hann": sin^2 with period n_fft. "hann-symmetric", "blackmanharris" (four terms):
-            with period n_fft - 1, so that the last sample is as the first. "rectangular": 1.
-        ticks: Whole numbers, time from the window's beginning; any shape.
-        n_fft: Samples of the window.
-        ticks_per_sample: Of the samples that n_fft counts.
+            with period n_fft - 1, so that the last sample equals the first. "rectangular": 1.
+        ticks: Integer times from the window's start; any shape.
+        n_fft: Length of the window in samples at the native rate.
+        ticks_per_sample: Ticks per sample of n_fft.
 
     Returns:
-        Values in 64 bits, same shape; 0 outside the window.
+        Values, float64, same shape; 0 outside the window.
 
     >>> evaluate_window("hann", torch.arange(6), n_fft=4, ticks_per_sample=1)
     tensor([0.0000, 0.5000, 1.0000, 0.5000, 0.0000, 0.0000], dtype=torch.float64)
