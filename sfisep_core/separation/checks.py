@@ -1,4 +1,4 @@
-"""What the Python API accepts as a recording: samples and sampling frequencies that can be used."""
+"""Check the recordings passed to the Python API: samples and sampling frequencies."""
 
 import os
 from pathlib import Path
@@ -13,9 +13,9 @@ from sfisep_core.errors import ConfigError
 Source = str | os.PathLike[str] | tuple[npt.ArrayLike, int]
 """A recording: the path of an audio file, or (samples, sampling frequency in Hz)."""
 
-# Float files may hold up to 3e38: sums of powers have to be finite.
+# Floating-point files may contain values up to 3e38, but sums of powers must be finite.
 LARGEST_SAMPLE = 1e12
-# No recording has more; an array that has is laid out as (time, channel).
+# An array with more channels is probably laid out as (time, channel).
 MAX_CHANNELS = 64
 
 
@@ -23,11 +23,12 @@ def read_source(source: Source) -> tuple[npt.NDArray[np.float32], int]:
     """Read a file, or check an array.
 
     Returns:
-        Samples, shape (channel, time) or, of such an array, (time,), and their rate in Hz.
+        Samples, shape (channel, time) or, for an array of that shape, (time,), and their rate in
+        Hz.
 
     Raises:
         AudioFileError: The file cannot be read.
-        ConfigError: Samples or rate cannot be used, or an array came without its rate.
+        ConfigError: Samples or rate are invalid, or an array came without its rate.
     """
     if isinstance(source, str | os.PathLike):
         return read_audio(Path(source))
@@ -52,10 +53,10 @@ def check_samples(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
             `MAX_CHANNELS` channels and, unless it is empty, no more channels than samples in each.
 
     Returns:
-        The same in float32, without a copy where none is needed.
+        The samples in float32, copied only if necessary.
 
     Raises:
-        ConfigError: It is anything else, as an array of shape (time, channel) is.
+        ConfigError: It is anything else, for example of shape (time, channel).
     """
     audio = _check_values(samples)
     if audio.ndim == 2 and 0 < audio.shape[1] < audio.shape[0]:
@@ -64,7 +65,7 @@ def check_samples(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 
 def check_block(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """Check a block of a stream: as `check_samples`, but it may be shorter than it has channels.
+    """Check a block of a stream: as `check_samples`, but with fewer samples than channels allowed.
 
     Raises:
         ConfigError: It is anything else.
@@ -76,7 +77,7 @@ def check_rate(rate: float) -> int:
     """Check a sampling frequency in Hz.
 
     Raises:
-        ConfigError: It is no whole number, or out of range.
+        ConfigError: It is not a whole number, or out of range.
     """
     is_number = isinstance(rate, int | float | np.number)
     if not (is_number and MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE and rate == int(rate)):
@@ -101,10 +102,10 @@ def _check_values(samples: npt.ArrayLike, *, what: str = "samples") -> npt.NDArr
             "recording at a time"
         )
         raise ConfigError(msg)
-    # Before anything is computed: seconds of (time, channel) would be thousands of channels.
+    # Checked first: an array of shape (time, channel) would have thousands of channels.
     if audio.ndim == 2 and audio.shape[0] > MAX_CHANNELS:
         raise ConfigError(_orientation_message(what, audio.shape))
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf, and is refused
+    with np.errstate(over="ignore"):  # values beyond float32 become Inf, and are rejected
         audio = audio.astype(np.float32, copy=False)
     if not (np.abs(audio) <= LARGEST_SAMPLE).all():  # NaN is not
         got = "larger ones" if np.isfinite(audio).all() else "NaN or Inf"

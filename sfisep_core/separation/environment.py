@@ -1,4 +1,4 @@
-"""What separation runs on: what a report of a problem has to say."""
+"""Description of the environment, for problem reports."""
 
 import importlib.metadata
 import os
@@ -25,10 +25,10 @@ _FFMPEG_SECONDS = 10
 
 
 def describe_environment() -> dict[str, Any]:
-    """Describe versions, devices, ffmpeg, and where models are kept, as plain values."""
+    """Describe versions, devices, ffmpeg, and the folder of models, as plain values."""
     return {
         "packages": {name: _version(name) for name in _PACKAGES}
-        | {"torch": torch.__version__},  # says for which CUDA it was built
+        | {"torch": torch.__version__},  # includes the CUDA version of the build
         "libsndfile": soundfile.__libsndfile_version__,
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -40,7 +40,7 @@ def describe_environment() -> dict[str, Any]:
         "gpus": [_describe_gpu(index) for index in range(torch.cuda.device_count())],
         "ffmpeg": _describe_ffmpeg(),
         "models": {"folder": str(cache_folder()), "available": local_models()},
-        # Proxies may hold passwords: only that they are set.
+        # Proxy addresses may contain passwords: report only that they are set.
         "variables": {
             name: "(set)" if "PROXY" in name else os.environ[name]
             for name in _VARIABLES
@@ -71,7 +71,7 @@ def _describe_ffmpeg() -> dict[str, str] | None:
     if path is None:
         return None
     try:
-        done = subprocess.run(  # noqa: S603  # the ffmpeg that the user has
+        done = subprocess.run(  # noqa: S603  # the user's ffmpeg
             [path, "-version"], capture_output=True, text=True, timeout=_FFMPEG_SECONDS, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:

@@ -1,4 +1,4 @@
-"""Names of the files that stems are written to."""
+"""Names of the files of stems."""
 
 import string
 
@@ -14,10 +14,10 @@ def stem_file_name(pattern: str, *, track: str, stem: str, ext: str) -> str:
         pattern: With {track}, {stem} and {ext} and nothing else in braces.
         track: Name of the input.
         stem: Name of the stem.
-        ext: Ending, without its dot.
+        ext: Suffix without its dot.
 
     Raises:
-        ConfigError: Another field, or one with a conversion or a format.
+        ConfigError: An unknown field, or one with a conversion or a format.
     """
     try:
         parts = list(string.Formatter().parse(pattern))

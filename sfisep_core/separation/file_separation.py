@@ -1,4 +1,4 @@
-"""Separate a file into files, in memory that does not depend on its length."""
+"""Separate a file into files, with memory that does not depend on its length."""
 
 import os
 import time
@@ -46,7 +46,7 @@ def separate_file(
     Args:
         path: Audio file.
         files: What to write, by name (`Output.files`).
-        sources: Order of the stems that `separate` gives.
+        sources: Order of the stems that `separate` returns.
         sample_rate: Rate in Hz to separate and write at; None = the file's own.
         output: How to write.
         separate: The separation.
@@ -55,8 +55,8 @@ def separate_file(
         What was written.
 
     Raises:
-        AudioFileError: A file cannot be read or written; no stem is left half written.
-        ConfigError: The format cannot hold this rate or channel count.
+        AudioFileError: A file cannot be read or written; no incomplete stem is left.
+        ConfigError: The format does not support this rate or channel count.
     """
     started = time.monotonic()
     own = [file for file in files.values() if os.path.realpath(file) == os.path.realpath(path)]
@@ -88,7 +88,7 @@ def separate_file(
             _usable(reader, path), channels=channels, orig_rate=orig_rate, target_rate=target_rate
         ):
             mixture.append(block)
-        # Not before the input is known to be good, and not after the work.
+        # After the input was checked, but before the work.
         make_folders(files.values())
         stems = separate(mixture, stores=stores, sample_rate=target_rate)
         gain = write_stems(
@@ -114,7 +114,7 @@ def separate_file(
 
 
 def _usable(reader: AudioReader, path: Path) -> Iterator[Samples]:
-    """Read a file, and refuse samples whose powers 32 bits do not hold."""
+    """Read a file, and reject samples whose squares overflow float32."""
     for block in reader.blocks():
         peak = np.abs(block).max(initial=0.0)
         if peak > LARGEST_SAMPLE:

@@ -1,6 +1,6 @@
-"""What makes stems add up to the mixture: least-squares gains or mixture consistency.
+"""Make stems add up to the mixture: least-squares gains or mixture consistency.
 
-Both work in blocks, so that they need no memory for the signals beyond their stores.
+Both work in blocks, so that no further memory for whole signals is needed.
 """
 
 import numpy as np
@@ -11,17 +11,18 @@ from sfisep_core.audio.stores import BLOCK_FRAMES, Signal, Store
 from sfisep_core.models.blocks.consistency import ENERGY_SECONDS, share_residual
 from sfisep_core.models.contract import GainRule
 
-# Directions of the (normalised) stems weaker than this share of the strongest, in energy, cannot
-# be told from rounding in float32 stems and get no gain.
+# Eigenvalues of the (normalised) stems' Gram matrix below this fraction of the largest cannot be
+# distinguished from float32 rounding and are treated as 0.
 GRAM_CUTOFF = 1e-10
 
 
 def least_squares_gains(stems: Signal, mixture: Signal) -> npt.NDArray[np.float64]:
-    """Fit one gain a stem and channel so that the gained stems add up to the mixture.
+    """Fit one gain per stem and channel so that the scaled stems add up to the mixture.
 
     The gains minimise |mixture - sum_s g_s stem_s|^2 over each whole channel, from the stems' Gram
-    matrix in float64. Stems are normalised first, so that their scale does not matter; of equally
-    good answers (silent or identical stems) the smallest is given, so a silent stem's gain is 0.
+    matrix in float64. Stems are normalised first, so that their scale does not matter; if the
+    solution is not unique (silent or identical stems) the minimum-norm one is returned, so a silent
+    stem's gain is 0.
 
     Args:
         stems: Shape (source, channel, time).
@@ -52,8 +53,8 @@ def apply_gain_rule(rule: GainRule, stems: Store, mixture: Signal, *, sample_rat
     """Make stems add up to the mixture as their model's rule says.
 
     Args:
-        rule: "least-squares": as well as one gain a stem and channel can. "mixture-consistent":
-            exactly, by sharing the residual out. "none": not at all.
+        rule: "least-squares": approximately, with one gain per stem and channel.
+            "mixture-consistent": exactly, by distributing the residual. "none": not at all.
         stems: Shape (source, channel, time); changed in place.
         mixture: Shape (channel, time).
         sample_rate: Hz.
@@ -66,7 +67,7 @@ def apply_gain_rule(rule: GainRule, stems: Store, mixture: Signal, *, sample_rat
             stems.write(start, (stems.read(start, stop) * gains).astype(np.float32))
         return
     context = round(ENERGY_SECONDS * sample_rate)
-    before = stems.read(0, 0)  # the end of the last block, as it was
+    before = stems.read(0, 0)  # the unmodified end of the previous block
     for start, stop in _blocks(stems):
         after = min(stop + context, stems.frames)
         block = np.concatenate([before, stems.read(start, after)], axis=-1)

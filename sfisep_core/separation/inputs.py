@@ -1,4 +1,4 @@
-"""From the inputs that a user names to files, and to places for what becomes of them."""
+"""Resolve a user's inputs to files, and check where their outputs go."""
 
 import glob
 import logging
@@ -26,46 +26,45 @@ STANDARD_STREAM = Path("-")
 
 STDIN_TRACK = "stdin"
 
-# Below the logger whose messages the command shows.
+# A child of the logger whose messages the command shows.
 _logger = logging.getLogger("sfisep_core.inputs")
 
 
 def find_files(
     inputs: Sequence[Path], *, outputs: tuple[Path, ...]
 ) -> tuple[list[Path], dict[Path, str]]:
-    """Replace folders by the audio files in them, and patterns by what they stand for.
+    """Replace folders by the audio files in them, and patterns by the matching files.
 
-    Stems of an earlier run are no input: where an input folder holds one of the `outputs`, what is
-    in there is left out.
+    Stems of an earlier run are not inputs: where an input folder contains one of the `outputs`,
+    that output folder is left out.
 
     Args:
         inputs: Files, folders, patterns with `*`, `?` or `[...]`, and "-" for standard input.
         outputs: Folders to write to.
 
     Returns:
-        The files, each once however often it was named, and the message for every input that
-        stands for no file.
+        The files without duplicates, and a message for every input that matches no file.
     """
     files: dict[str, Path] = {}  # absolute -> as the user wrote it
     failures: dict[Path, str] = {}
     for path in inputs:
-        # os.path answers "no" where pathlib raises: a name too long, a folder that may not be read.
+        # os.path returns False where pathlib raises: a name too long, a folder without permission.
         if os.path.isdir(path):
-            found = _audio_files_in(path, outputs=outputs, failures=failures)
-            if not found:
+            matches = _audio_files_in(path, outputs=outputs, failures=failures)
+            if not matches:
                 failures[path] = (
                     f"{path}: no audio file in this folder or below; looked for "
                     f"{' '.join(sorted(AUDIO_SUFFIXES))}"
                 )
         elif os.path.exists(path) or path == STANDARD_STREAM:
-            found = [path]
+            matches = [path]
         else:
-            found = _files_of_pattern(str(path), outputs=outputs)
-            if not found:
+            matches = _files_of_pattern(str(path), outputs=outputs)
+            if not matches:
                 failures[path] = (
                     f"{path}: no such file or folder; for music to begin with, run `sfisep demo`"
                 )
-        for file in found:
+        for file in matches:
             if file.stem in (".", ".."):
                 failures[file] = f"{file}: no folder can have the name {file.stem!r}: rename it"
                 continue
@@ -74,18 +73,18 @@ def find_files(
 
 
 def _files_of_pattern(pattern: str, *, outputs: tuple[Path, ...]) -> list[Path]:
-    """Return the files that a pattern stands for, sorted.
+    """Return the files that match a pattern, sorted.
 
-    Those in the output folders are left out, unless the pattern begins in there.
+    Files in output folders are left out, unless the pattern starts in one.
     """
-    found = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+    matches = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
     fixed = list(takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
     start = Path(os.path.realpath(Path(*fixed)))
     skipped = [Path(os.path.realpath(output)) for output in outputs]
     skipped = [output for output in skipped if not start.is_relative_to(output)]
     return [
         file
-        for file in found
+        for file in matches
         if os.path.isfile(file)
         and not any(Path(os.path.realpath(file)).is_relative_to(output) for output in skipped)
     ]
@@ -94,15 +93,15 @@ def _files_of_pattern(pattern: str, *, outputs: tuple[Path, ...]) -> list[Path]:
 def _audio_files_in(
     folder: Path, *, outputs: tuple[Path, ...], failures: dict[Path, str]
 ) -> list[Path]:
-    """Return the audio files in a folder and below, sorted; note folders that cannot be read.
+    """Return the audio files in a folder and below, sorted; record folders that cannot be read.
 
-    Those in its output folders are left out, and hidden files and folders: they are other programs'
-    notes and copies, or files that are not yet complete. What else is passed over is told.
+    Output folders are left out, and so are hidden files and folders, which are other programs'
+    metadata or incomplete files. Other files that are passed over are logged.
     """
     root = os.path.realpath(folder)
-    # Links to folders are followed, each folder once, so that no circle of links has no end.
+    # Links to folders are followed, each folder once, so that circular links end.
     skipped = {os.path.realpath(output) for output in outputs} | {root}
-    found = []
+    audio_files = []
     passed_over: Counter[str] = Counter()
 
     def fail(error: OSError) -> None:
@@ -131,31 +130,31 @@ def _audio_files_in(
                 passed_over[path.suffix.lower() or "no suffix"] += 1
                 continue
             if os.path.isfile(path):
-                found.append(path)
+                audio_files.append(path)
             elif not os.path.exists(path):
                 failures[path] = f"{path}: a link to a file that is not there: mend or remove it"
-    if found and passed_over:
+    if audio_files and passed_over:
         kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(passed_over.items()))
         _logger.info("%s: passed over what is not named as audio: %s", folder, kinds)
-    return sorted(found)
+    return sorted(audio_files)
 
 
 def track_name(path: Path) -> str:
-    """Give the name that the stems of an input go under."""
+    """Return the name under which the stems of an input are stored."""
     return STDIN_TRACK if path == STANDARD_STREAM else path.stem
 
 
 def check_outputs(paths: Sequence[Path], *, folder: Path, filename: str, suffix: str) -> None:
-    """Refuse inputs of which one would replace the other's stems, or be replaced by stems.
+    """Check that no two inputs have the same stem files, and that no stem replaces an input.
 
     Args:
         paths: The inputs.
-        folder: Where all stems go.
-        filename: Pattern of a stem's file in there, with {track}, {stem} and {ext}.
-        suffix: Of the stems, with its dot.
+        folder: Folder of all stems.
+        filename: Pattern of a stem's file in it, with {track}, {stem} and {ext}.
+        suffix: Suffix of the stems, with its dot.
 
     Raises:
-        ConfigError: Such inputs, or a pattern that is none.
+        ConfigError: There are such inputs, or the pattern is invalid.
     """
     by_place = defaultdict(list)
     for path in paths:
@@ -180,10 +179,10 @@ def check_outputs(paths: Sequence[Path], *, folder: Path, filename: str, suffix:
 
 @contextmanager
 def on_disk(path: Path) -> Iterator[Path]:
-    """Give the file to read an input from: standard input is first copied to a temporary one.
+    """Yield the file of an input: standard input is first copied to a temporary file.
 
     Raises:
-        AudioFileError: There is no room for it.
+        AudioFileError: There is not enough space for it.
     """
     if path != STANDARD_STREAM:
         yield path

@@ -1,4 +1,4 @@
-"""Separate one file as a job: what is wrong with it is part of the outcome."""
+"""Separate one file as a job; errors are part of its outcome."""
 
 import logging
 import traceback
@@ -21,11 +21,11 @@ from sfisep_core.separation.settings import Progress
 
 @lru_cache(maxsize=1)
 def separator_for(setup: SeparatorSetup) -> Separator:
-    """Make a separator; the last one is kept for the files to come.
+    """Build a separator; the last one is cached for later files.
 
     Raises:
-        CheckpointError: The model cannot be found or read.
-        ConfigError: A device that is not there, or a setting out of range.
+        CheckpointError: The model is missing or cannot be read.
+        ConfigError: A device is not available, or a setting is out of range.
     """
     share_one_heap()
     if setup.threads is not None:
@@ -34,27 +34,27 @@ def separator_for(setup: SeparatorSetup) -> Separator:
 
 
 def check_jobs(jobs: Sequence[Job], execution: Execution) -> list[Job]:
-    """Refuse, before any work is done, what none of the jobs can do; share out the processor.
+    """Check, before any work is done, that the jobs can run; divide the cores among workers.
 
     Args:
-        jobs: With the same setup.
-        execution: Where they are to run.
+        jobs: Jobs with the same setup.
+        execution: Where they run.
 
     Returns:
-        The jobs as they are to be run.
+        The jobs to run.
 
     Raises:
-        CheckpointError: The model cannot be found or read.
-        ConfigError: A device that is not there, a setting out of range, stems that the model does
-            not have, or a stem that would replace an input or another's stem.
+        CheckpointError: The model is missing or cannot be read.
+        ConfigError: A device is not available, a setting is out of range, the model does not have a
+            stem, or a stem would replace an input or another input's stem.
     """
-    separator_for.cache_clear()  # the model's file may be another one than in an earlier run
+    separator_for.cache_clear()  # the model's file may have changed since an earlier run
     separator = separator_for(jobs[0].setup)
     check_plan(jobs, separator.sources)
     workers = execution.workers(len(jobs))
     if workers == 0:
         return list(jobs)
-    # The device was chosen, and named in the log, once.
+    # The device is chosen, and logged, once.
     setup = replace(
         jobs[0].setup,
         device=worker_device(str(separator.device), execution),
@@ -64,7 +64,7 @@ def check_jobs(jobs: Sequence[Job], execution: Execution) -> list[Job]:
 
 
 def run_job(job: Job, progress: Progress | None = None) -> Outcome:
-    """Separate a file; whatever is wrong is part of the outcome, since others are to follow."""
+    """Separate a file; errors are part of the outcome, so that later files still run."""
     result, error, device = None, None, job.setup.device
     with _warnings() as warnings:
         try:
@@ -89,7 +89,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Outcome:
 
 
 def _unexpected(path: Path, error: Exception) -> str:
-    """Describe an error that is none of ours: as much of it as a report of the defect needs."""
+    """Describe an unexpected error in as much detail as a bug report needs."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"{path}: unexpected {type(error).__name__} in {Path(place.filename).name}, line "
@@ -98,7 +98,7 @@ def _unexpected(path: Path, error: Exception) -> str:
 
 
 def killed(job: Job) -> Outcome:
-    """Describe what came of a file whose process was killed."""
+    """Build the outcome of a file whose process was killed."""
     error = (
         f"{job.path}: the process that separated it was killed, as happens where memory runs out: "
         "run the same command again with fewer --jobs and --skip-existing"
@@ -108,13 +108,13 @@ def killed(job: Job) -> Outcome:
 
 @contextmanager
 def _warnings() -> Iterator[Sequence[str]]:
-    """Collect what is logged as a warning or worse."""
-    found: list[str] = []
+    """Collect messages logged as a warning or worse."""
+    messages: list[str] = []
     handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("sfisep_core")
     logger.addHandler(handler)
     try:
-        yield found
+        yield messages
     finally:
         logger.removeHandler(handler)

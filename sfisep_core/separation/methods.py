@@ -22,7 +22,7 @@ from sfisep_core.separation.settings import (
 )
 from sfisep_core.separation.super_resolution import super_resolve
 
-# They resample with torchaudio's windowed sinc.
+# Methods that resample with torchaudio's windowed sinc.
 _WITH_SINC = ("resample", "noisy-kernel", "post-noise", "super-resolve", "super-resolve-share")
 
 
@@ -43,7 +43,7 @@ class Method(Protocol):
 
 
 def check_method(name: str) -> None:
-    """Refuse a method that cannot run with the installed packages.
+    """Check that a method can run with the installed packages.
 
     Args:
         name: One of `METHODS`.
@@ -64,32 +64,31 @@ def separate_signal(
     stores: Stores | None = None,
     progress: Progress | None = None,
 ) -> Store:
-    """Separate a signal of any length with the method that the settings name.
+    """Separate a signal of any length with the method named in the settings.
 
-    An array is separated as `MemoryStore(array)`, and `read_all` gives the stems as an array.
+    For an array pass `MemoryStore(array)`; `read_all` returns the stems as an array.
 
-    The methods that resample hold the signal and its stems in memory, all others a few windows. At
-    the model's native rate the methods are the same, but for super-resolution that is told another
-    rate to separate at.
+    The methods that resample keep the signal and its stems in memory, all others a few windows. At
+    the model's native rate all methods are the same, except super-resolution with another low rate.
 
-    The gain rule is the same for all, at the same place: on what the model was given and what came
-    out of it, at the rate of separation. A mixture-consistent model's stems are made to add up once
-    more after they were resampled, since the resampled mixture is not the mixture.
+    All methods apply the gain rule to the model's input and output, at the rate of separation. For
+    a mixture-consistent model it is applied again after the stems were resampled, because the
+    mixture that was resampled twice differs from the original mixture.
 
     Args:
-        model: In evaluation mode, on its device.
+        model: A model in evaluation mode, on its device.
         mixture: Shape (channel, time), any length from 0 on.
-        sample_rate: Of the mixture, in Hz.
+        sample_rate: Sample rate of the mixture in Hz.
         settings: Method, and how the signal is cut and computed.
-        stores: Makes the store of the stems; None = in memory.
+        stores: Creates the store of the stems; None = in memory.
         progress: Called with seconds done and seconds in all.
 
     Returns:
         Stems in the model's order, shape (source, channel, time), of the mixture's length.
 
     Raises:
-        AudioFileError: The disk has no room for the stems.
-        CheckpointError: The network of super-resolution cannot be found or read.
+        AudioFileError: There is not enough disk space for the stems.
+        CheckpointError: The network of super-resolution is missing or cannot be read.
         ConfigError: The model cannot work at this rate, or not with this network.
         DeviceError: Not enough memory, even for short segments.
     """
@@ -112,8 +111,8 @@ def _direct(
     settings: SeparationSettings,
     progress: Progress | None,
 ) -> Store:
-    """Give the model the samples as if they were of its native rate."""
-    stretch = model.native_rate / sample_rate  # of the recording's seconds a second of the model's
+    """Pass the samples to the model as if they had its native rate."""
+    stretch = model.native_rate / sample_rate  # seconds of the recording per second of the model
 
     def report(done: float, total: float) -> None:
         if progress is not None:
@@ -130,7 +129,7 @@ def _direct(
 
 
 def _resampled(there: RateChange, back: RateChange) -> Method:
-    """Make the method that separates at the native rate, between two changes of rate."""
+    """Build the method that separates at the native rate, between two changes of rate."""
 
     def separate(
         model: SeparationModel,
@@ -159,7 +158,7 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
             settings=settings,
             progress=progress,
         )
-        # There and back is never shorter than the signal: both lengths are rounded up.
+        # Both lengths are rounded up, so the result is never shorter than the signal.
         stems = back(read_all(at_native_rate), native_rate, sample_rate, options)
         store = MemoryStore(stems[..., : mixture.frames])
         if model.gain_rule == "mixture-consistent":
@@ -170,7 +169,7 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
 
 
 def _super_resolved(*, shares_only: bool) -> Method:
-    """Make the method that separates at a low rate and restores the band above."""
+    """Build the method that separates at a low rate and restores the band above."""
 
     def separate(
         model: SeparationModel,

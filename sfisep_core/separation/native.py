@@ -18,10 +18,10 @@ from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
 
-# Neighbouring segments are cross-faded over this long. Where they agree a short fade is enough.
+# Duration of the cross-fade of adjacent segments; a short one is enough where they agree.
 FADE_SECONDS = 0.05
 _FADE_SECONDS_NOT_INVARIANT = 1.0
-# Segments are not made shorter than this to save memory: the network then takes more than they do.
+# Shortest segment when memory is low: below it the network needs more memory than the segments.
 _SHORTEST_SEGMENT = 1.0
 
 _logger = logging.getLogger(__name__)
@@ -36,21 +36,21 @@ def separate_in_windows(
     settings: SeparationSettings,
     progress: Progress | None,
 ) -> Store:
-    """Separate a signal of any length at its own rate, in memory that does not depend on it.
+    """Separate a signal of any length at its own rate, with memory that does not depend on it.
 
     Args:
-        model: In evaluation mode, on its device.
+        model: A model in evaluation mode, on its device.
         mixture: Shape (channel, time).
         sample_rate: Hz.
-        stores: Makes the store of the stems.
-        settings: How the signal is cut and computed; their method is not looked at.
+        stores: Creates the store of the stems.
+        settings: How the signal is cut and computed; their method is ignored.
         progress: Called with seconds done and seconds in all.
 
     Returns:
         Stems in the model's order, shape (source, channel, time).
 
     Raises:
-        AudioFileError: The disk has no room for the stems.
+        AudioFileError: There is not enough disk space for the stems.
         ConfigError: The model cannot work at this rate.
         DeviceError: Not enough memory, even for short segments.
     """
@@ -85,7 +85,7 @@ def separate_in_windows(
         stores.drop(stems)
         stems = stores.make((len(model.sources), *mixture.leading), mixture.frames)
     if model.gain_rule != "mixture-consistent" or level is not None:
-        # Otherwise the model's own stems add up, and so do cross-fades of them.
+        # Otherwise the model's stems already add up, and so do their cross-fades.
         apply_gain_rule(model.gain_rule, stems, mixture, sample_rate=sample_rate)
     return stems
 
@@ -95,10 +95,10 @@ def compile_model(model: SeparationModel, settings: SeparationSettings = DEFAULT
 
     Args:
         model: In evaluation mode, on its device.
-        settings: How it will be run.
+        settings: How it will be used.
 
     Raises:
-        ConfigError: It cannot be compiled, as without a C++ compiler.
+        ConfigError: It cannot be compiled, for example without a C++ compiler.
     """
     model.compile_network(dynamic=True)
     noise = np.random.default_rng(0).normal(0.0, 0.1, (1, model.native_rate)).astype(np.float32)
@@ -139,7 +139,7 @@ class _Windows:
             context = settings.overlap * seconds / (2 * (1 - settings.overlap))
         fade = FADE_SECONDS if rule.chunk_invariant else _FADE_SECONDS_NOT_INVARIANT
         segment, around = math.ceil(seconds * sample_rate), round(context * sample_rate)
-        if settings.overlap is None:  # a share of a window that the user knows
+        if settings.overlap is None:  # unless the user sets the overlap
             segment = even_segment(mixture.frames, segment=segment, context=around)
         self._chunks = plan_chunks(
             mixture.frames,
@@ -176,7 +176,7 @@ class _Windows:
                     done += 1
                     if progress is not None:
                         progress(stems.frames / self._sample_rate, total)
-                del estimates, estimate  # not beside the next ones
+                del estimates, estimate  # frees them before the next batch is computed
 
     def _estimate(self, chunks: list[Chunk]) -> npt.NDArray[np.float32]:
         """Separate windows of one length; shape (window, source, channel, time)."""
@@ -189,12 +189,12 @@ class _Windows:
             estimates = self._model(
                 torch.from_numpy(parts).to(self.device), sample_rate=self._sample_rate
             )
-        found: npt.NDArray[np.float32] = estimates.float().cpu().numpy()
-        return found if self._level is None else found * self._level
+        stems: npt.NDArray[np.float32] = estimates.float().cpu().numpy()
+        return stems if self._level is None else stems * self._level
 
 
 def _level(mixture: Signal) -> npt.NDArray[np.float32]:
-    """Give each channel's standard deviation, shape (channel, 1); 1 where a channel is constant."""
+    """Compute each channel's standard deviation, shape (channel, 1); 1 for a constant channel."""
     frames = mixture.frames
     if frames < 2:
         return np.ones((*mixture.leading, 1), dtype=np.float32)

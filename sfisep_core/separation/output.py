@@ -1,4 +1,4 @@
-"""What is written of a separation: which stems, in which format, under which names."""
+"""Output of a separation: which stems are written, in which format, under which names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,26 +13,26 @@ ClipMode = Literal["rescale", "clamp", "none"]
 Container = Literal["wav", "flac", "mp3", "ogg", "opus"]
 
 RESIDUAL = "residual"
-# Names that users have for a mixture without vocals.
+# Usual names of a mixture without vocals.
 WITHOUT_VOCALS = ("instrumental", "accompaniment")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What is written, and how.
+    """Settings of the output.
 
     Attributes:
         container: File format.
-        encoding: "int16", "int24" or "float32" (WAV only); None = 24 bit in WAV and FLAC, and what
-            the codec has in the others.
-        clip_mode: What to do when a stem exceeds full scale: "rescale" turns all files down alike,
-            "clamp" cuts peaks off, "none" leaves them to the encoder, which cuts them off too.
-            Floating-point output is never touched.
+        encoding: "int16", "int24" or "float32" (WAV only); None = 24 bit in WAV and FLAC, and the
+            codec's own in others.
+        clip_mode: What to do when a stem exceeds full scale: "rescale" scales all files by the same
+            factor, "clamp" clips peaks, "none" leaves them to the encoder, which clips them too.
+            Floating-point output is never changed.
         stems: The stems to write; None = all. Beside the model's own, `no_<stem>` of any of them,
             and `instrumental` or `accompaniment` for the mixture without vocals.
         two_stems: Write this stem and `no_<stem>`, the mixture without it, and nothing else.
-        residual: Also write `residual`, what the sum of all stems lacks of the mixture.
-        filename: Of a file below the output folder, with {track}, {stem} and {ext}.
+        residual: Also write `residual`, the mixture minus the sum of all stems.
+        filename: Pattern of a file below the output folder, with {track}, {stem} and {ext}.
     """
 
     container: Container = "wav"
@@ -44,7 +44,7 @@ class Output:
     filename: str = "{stem}.{ext}"
 
     def names(self, sources: Sequence[str]) -> list[str]:
-        """Give the names of what is written.
+        """Return the names of the stems to write.
 
         Args:
             sources: Stems of the model, in order.
@@ -74,16 +74,16 @@ class Output:
         return [*own, *dict.fromkeys(derived), *[RESIDUAL] * self.residual]
 
     def files(self, track: str, out_dir: Path, sources: Sequence[str]) -> dict[str, Path]:
-        """Give the file of everything that is written of an input, by name.
+        """Return the files to write for an input, by name.
 
         Args:
             track: Name of the input.
-            out_dir: Folder that `filename` starts from.
+            out_dir: Folder to which `filename` is relative.
             sources: Stems of the model, in order.
 
         Raises:
             ConfigError: As `names`; or `filename` has unknown fields, leads out of the folder, or
-                gives two stems one name.
+                gives two stems the same name.
         """
         names = self.names(sources)
         files = {
@@ -109,12 +109,12 @@ DEFAULT_OUTPUT = Output()
 
 
 def left_by(name: str, sources: Sequence[str]) -> str | None:
-    """Give the stem without which the mixture is what a name stands for; None for other names.
+    """Return the stem that a name subtracts from the mixture; None for other names.
 
     Args:
         name: `no_<stem>`; or `instrumental` or `accompaniment`, which are the mixture without
             vocals.
-        sources: Stems of the model, which are no such names themselves.
+        sources: Stems of the model, none of which has such a name.
 
     >>> left_by("instrumental", ("vocals", "drums")), left_by("drums", ("vocals", "drums"))
     ('vocals', None)

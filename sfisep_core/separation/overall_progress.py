@@ -1,4 +1,4 @@
-"""One progress for several files, with a time left that is right for all of them together."""
+"""Progress of several files together, weighted by their lengths."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ from sfisep_core.separation.inputs import STANDARD_STREAM
 from sfisep_core.separation.plan import expected_seconds
 
 ShowProgress = Callable[[float, float, str], None]
-"""Called with what is done, what there is to do, and what is being done."""
+"""Called with (done, total, label of the current work)."""
 
 
 def overall_progress(paths: Sequence[Path], show: ShowProgress | None) -> "OverallProgress":
-    """Make the progress of work on files.
+    """Build the progress of work on files.
 
     Args:
         paths: The files.
-        show: Shows it; None shows nothing, and looks into no file.
+        show: Shows the progress; None shows nothing and reads no file.
     """
     if show is None:
         return OverallProgress(dict.fromkeys(paths), lambda *_: None)
@@ -26,11 +26,10 @@ def overall_progress(paths: Sequence[Path], show: ShowProgress | None) -> "Overa
 
 
 class OverallProgress:
-    """Add up the progress of files.
+    """Adds up the progress of files.
 
     Args:
-        lengths: Seconds of each file; None where they are not known, which counts as the mean of
-            the others.
+        lengths: Seconds of each file; None if unknown, which counts as the mean of the others.
         show: Shows (done, total, label).
     """
 
@@ -46,21 +45,21 @@ class OverallProgress:
         self._current: Path | None = None
 
     def begin(self, path: Path) -> None:
-        """Take up a file."""
+        """Start a file."""
         self._current = path
         self._show(0.0)
 
     def begin_together(self) -> None:
-        """Take up all files that are left."""
+        """Start all remaining files."""
         self._current = None
         self._show(0.0)
 
     def report(self, done: float, total: float) -> None:
-        """Take in how far the file is that was taken up."""
+        """Report how much of the current file is done."""
         self._show(done / total if total else 1.0)
 
     def finish(self, path: Path) -> None:
-        """Take in that a file is finished, or has failed."""
+        """Report that a file is finished or has failed."""
         self._finished.add(path)
         self._current = None
         self._show(0.0)

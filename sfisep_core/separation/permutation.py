@@ -1,4 +1,4 @@
-"""Sources without names, s1, s2, ...: nothing but a comparison tells which estimate is of which."""
+"""Unnamed sources s1, s2, ...: estimates are assigned to references by comparison."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,25 +8,25 @@ import numpy.typing as npt
 
 from sfisep_core.errors import ConfigError
 
-# Shares of an estimate's energy along a reference, beyond which +-100 dB are as good as more.
+# Bounds of the fraction of an estimate's energy along a reference, equal to +-100 dB.
 _LOWEST, _HIGHEST = 1e-10, 1 - 1e-10
 
 
 def are_unnamed(sources: Sequence[str]) -> bool:
-    """Tell whether sources are s1, s2, ... (two or more), whose order means nothing."""
+    """Tell whether sources are s1, s2, ... (two or more), whose order is arbitrary."""
     return len(sources) > 1 and set(sources) == {f"s{i + 1}" for i in range(len(sources))}
 
 
 def check_sources_fit(sources: Sequence[str], stems: Sequence[str], *, where: str) -> None:
-    """Refuse a model whose sources are not what a data set has.
+    """Check that a model's sources match the stems of a data set.
 
     Args:
-        sources: Of the model.
-        stems: Of the data set's tracks; of those without names all are wanted.
-        where: Beginning of the message.
+        sources: Sources of the model.
+        stems: Stems of the data set's tracks; unnamed ones must all be present.
+        where: Start of the message.
 
     Raises:
-        ConfigError: They do not fit.
+        ConfigError: They do not match.
     """
     foreign = [source for source in sources if source not in stems]
     if foreign or (are_unnamed(stems) and len(sources) != len(stems)):
@@ -46,11 +46,11 @@ def match_estimates(
     The SI-SNR is the scale-invariant SDR of signals without their means.
 
     Args:
-        estimates: Shape (source, channel, time). One that is silent or not finite fits nothing.
+        estimates: Shape (source, channel, time). Silent or non-finite estimates match nothing.
         references: Same shape.
 
     Returns:
-        For each reference the number of its estimate, shape (source,).
+        For each reference the index of its estimate, shape (source,).
     """
     from scipy.optimize import linear_sum_assignment  # slow to load, and rarely needed
 

@@ -1,6 +1,6 @@
-"""Files to separate and what came of them, as values that other processes can be sent.
+"""Jobs and their outcomes, as values that can be sent to other processes.
 
-What can be known of them without the model is checked here, without PyTorch.
+Checks that do not need the model are done here, without PyTorch.
 """
 
 import os
@@ -17,14 +17,14 @@ from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
 
 @dataclass(frozen=True)
 class SeparatorSetup:
-    """What a process needs to make the separator of its jobs.
+    """What a process needs to build the separator of its jobs.
 
     Attributes:
         model: Name, path or address.
         device: See `Separator`.
         compiled: See `Separator`.
         settings: How all files are separated.
-        threads: Of PyTorch; None = as they are.
+        threads: Number of PyTorch threads; None = unchanged.
     """
 
     model: str = "default"
@@ -36,16 +36,16 @@ class SeparatorSetup:
 
 @dataclass(frozen=True)
 class Job:
-    """One file.
+    """Separation of one file.
 
     Attributes:
         path: The input.
-        setup: What separates it.
+        setup: The separator.
         out_dir: Folder for the stems.
-        track: Its name in theirs.
+        track: Name of the track in the stems' names.
         sample_rate: Rate in Hz to separate and write at; None = the file's own.
         output: What is written, and how.
-        skip_existing: Leave the file alone where everything is there that would be written.
+        skip_existing: Skip the file if all its outputs exist.
     """
 
     path: Path
@@ -59,15 +59,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a file.
+    """Result of a job.
 
     Attributes:
         path: The input.
-        result: What was written; None where it failed or was skipped.
-        error: Why it failed; None where it did not.
-        warnings: What was found on the way.
-        device: Where it was computed; of a file that was not begun, where it would have been; None
-            for an input that stands for no file.
+        result: The written files; None if the job failed or was skipped.
+        error: Why it failed; None if it did not.
+        warnings: Warnings logged during the job.
+        device: Device of the computation (or the intended one, if it was not started); None for an
+            input that matches no file.
     """
 
     path: Path
@@ -78,25 +78,25 @@ class Outcome:
 
     @property
     def skipped(self) -> bool:
-        """Whether everything was there already."""
+        """Whether all outputs existed already."""
         return self.result is None and self.error is None
 
 
 def check_plan(jobs: Sequence[Job], sources: Sequence[str]) -> None:
-    """Refuse, before any work is done, what none of the jobs can do.
+    """Check, before any work is done, that the jobs are valid.
 
     Args:
-        jobs: With the same setup.
+        jobs: Jobs with the same setup.
         sources: Stems of their model, in order.
 
     Raises:
-        ConfigError: Stems that the model does not have, a format that
-            cannot hold the rate, or a stem that would replace an input or another's stem.
+        ConfigError: The model does not have a stem, the format does not support the rate, or a stem
+            would replace an input or another input's stem.
     """
     inputs = {os.path.realpath(job.path): job.path for job in jobs}
     writers: dict[str, Path] = {}
     for job in jobs:
-        if job.sample_rate is not None:  # the channels are known when the file is open
+        if job.sample_rate is not None:  # the number of channels is checked when the file is opened
             check_output_format(job.output.container, job.output.encoding, 1, job.sample_rate)
         for file in job.output.files(job.track, job.out_dir, sources).values():
             place = os.path.realpath(file)
@@ -109,25 +109,25 @@ def check_plan(jobs: Sequence[Job], sources: Sequence[str]) -> None:
 
 
 def is_done(job: Job, sources: Sequence[str]) -> bool:
-    """Tell whether a job is to be skipped, because all that it would write is there."""
+    """Tell whether a job is to be skipped, because all its outputs exist."""
     files = job.output.files(job.track, job.out_dir, sources).values()
     return job.skip_existing and all(map(_is_written, files))
 
 
 def expected_seconds(path: Path) -> float | None:
-    """Read from its header how long a recording is; None where that is no quick look."""
-    import soundfile  # here, because the rest needs no libsndfile
+    """Read the length of a recording from its header; None if this is not quickly possible."""
+    import soundfile  # imported here, because the rest does not need libsndfile
 
-    if not os.path.isfile(path):  # a pipe can be read once only
+    if not os.path.isfile(path):  # a pipe can be read only once
         return None
     try:
         info = soundfile.info(path)
-    except (OSError, RuntimeError):  # of another format, or damaged: separating it will tell
+    except (OSError, RuntimeError):  # another format, or damaged: separation reports it
         return None
-    # Headers that do not know the length say it is the longest that there can be.
+    # Headers without a length yield the largest possible value.
     return info.duration if info.frames < 2**62 else None
 
 
 def _is_written(file: Path) -> bool:
-    # os.path answers "no" where pathlib raises: a name too long, a folder that may not be read.
+    # os.path returns False where pathlib raises: a name too long, a folder without permission.
     return os.path.isfile(file) and os.path.getsize(file) > 0

@@ -1,8 +1,8 @@
-"""How the resampling methods bring a signal to a model's native rate and back.
+"""Changes of rate of the resampling methods, to a model's native rate and back.
 
-Each change of rate takes (signal, its rate, the rate asked for, options) and gives the signal at
-that rate, ceil(time * target / orig) samples long. Axes before the last are kept, and no channel
-depends on another.
+Each change of rate takes (signal, its rate, target rate, options) and returns the signal at the
+target rate, ceil(time * target / orig) samples long. Axes before the last are kept, and channels
+are independent.
 """
 
 import logging
@@ -27,7 +27,7 @@ RateChange = Callable[[Samples, int, int, MethodOptions], Samples]
 def change_with_sinc(
     signal: Samples, orig_rate: int, target_rate: int, options: MethodOptions
 ) -> Samples:
-    """Use torchaudio's default windowed sinc; soxr where its filters would fill the memory."""
+    """Use torchaudio's default windowed sinc, or soxr where its filters need too much memory."""
     if not sinc_fits(orig_rate=orig_rate, target_rate=target_rate):
         _logger.info("resampling from %d to %d Hz with soxr", orig_rate, target_rate)
         return change_with_soxr(signal, orig_rate, target_rate, options)
@@ -49,9 +49,10 @@ def change_with_soxr(
 def change_with_noisy_kernel(
     signal: Samples, orig_rate: int, target_rate: int, options: MethodOptions
 ) -> Samples:
-    """Up-sample with noise on the taps of the kernel; down, where nothing is missing, without.
+    """Up-sample with noise on the taps of the kernel; down-sample without noise.
 
-    Where `change_with_sinc` takes soxr, the noise of the sinc's taps is added to what soxr gives.
+    Where `change_with_sinc` uses soxr, the change due to the noise on the sinc's taps is added to
+    soxr's output.
     """
     resampled = change_with_sinc(signal, orig_rate, target_rate, options)
     if target_rate > orig_rate and options.kernel_noise_level > 0:
@@ -68,9 +69,9 @@ def change_with_noisy_kernel(
 def change_with_post_noise(
     signal: Samples, orig_rate: int, target_rate: int, options: MethodOptions
 ) -> Samples:
-    """Add white noise to the up-sampled signal; down, where nothing is missing, none.
+    """Add white noise to the up-sampled signal; down-sample without noise.
 
-    All channels get the same noise, each at its own level.
+    All channels get the same noise, scaled to the level of each.
     """
     resampled = change_with_sinc(signal, orig_rate, target_rate, options)
     length = resampled.shape[-1]

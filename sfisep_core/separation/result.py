@@ -1,4 +1,4 @@
-"""What separating a recording in memory gives: its stems, ready to be saved."""
+"""Result of separating a recording in memory: its stems, which can be saved."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class Separation:
     """Stems of one recording.
 
     Attributes:
-        stems: Samples by stem, float32, full scale at 1, each of the mixture's shape.
-        sample_rate: Of stems and mixture, in Hz.
-        mixture: What was separated, at `sample_rate`: float32, shape (channel, time) or, where an
-            array had that, (time,).
+        stems: Samples by stem, float32, full scale at 1, each with the mixture's shape.
+        sample_rate: Sample rate of stems and mixture in Hz.
+        mixture: The separated signal at `sample_rate`, float32, shape (channel, time), or (time,)
+            if the input had that shape.
     """
 
     stems: dict[str, npt.NDArray[np.float32]]
@@ -49,16 +49,16 @@ class Separation:
     ) -> SavedStems:
         """Write the stems to files, `<folder>/<stem>.wav` unless `output` differs.
 
-        The files are those that `Separator.separate_file` writes: same formats, same clip rule, and
-        either all of them or, after an error, none.
+        The files equal those of `Separator.separate_file`: same formats, same clip rule, and after
+        an error none is written.
 
         Args:
-            folder: Folder for the stems; made if missing.
-            track: What {track} in `output.filename` stands for.
+            folder: Folder for the stems; created if missing.
+            track: Value of {track} in `output.filename`.
             output: What is written, and how.
 
         Returns:
-            The files, and the gain that was applied so that none clips.
+            The files, and the gain that was applied to avoid clipping.
 
         Raises:
             AudioFileError: A file cannot be written.
@@ -95,7 +95,7 @@ class Separation:
 
 
 class _Stacked:
-    """Stems as one signal of shape (source, channel, time), without a copy of all of it."""
+    """Stems as one signal of shape (source, channel, time), without copying all of it."""
 
     def __init__(self, stems: Mapping[str, Samples]) -> None:
         self._stems = [np.atleast_2d(stem) for stem in stems.values()]

@@ -24,28 +24,28 @@ from sfisep_core.separation.plan import Job, Outcome, SeparatorSetup, check_plan
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
 
 SCHEMA = "sfisep-separation-1"
-"""Changes whenever a field of the JSON changes its meaning or is no longer there."""
+"""Changes whenever a field of the JSON changes its meaning or is removed."""
 
 FILENAME = "{track}/{stem}.{ext}"
-"""Of every stem, below OUT/MODEL."""
+"""Pattern of a stem's file below OUT/MODEL."""
 
 _OUTPUT = Output(filename=FILENAME)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeparationRequest(Execution):
-    """What `separate_files` is asked for; see `Execution` for jobs, engine and shard.
+    """Request of `separate_files`; see `Execution` for jobs, engine and shard.
 
     Attributes:
         inputs: Audio files, folders, patterns with `*`, `?` or `[...]`, and "-" for standard input.
-        out: Folder for the stems, OUT/MODEL/TRACK/STEM.wav; made where it does not exist.
+        out: Folder for the stems, OUT/MODEL/TRACK/STEM.wav; created if missing.
         model: Name, path or address.
         sample_rate: Rate in Hz to separate and write at; None = each file's own.
         device: "auto", "cpu", "cuda" or "cuda:N".
         compiled: Whether to compile the network first, see `Separator`.
         settings: How all files are separated.
         output: What is written, and how.
-        skip_existing: Leave files alone where everything is there that would be written.
+        skip_existing: Skip files whose outputs all exist.
     """
 
     inputs: tuple[Path, ...]
@@ -61,11 +61,12 @@ class SeparationRequest(Execution):
 
 @dataclass(frozen=True)
 class SeparationResult:
-    """What came of a request.
+    """Result of a request.
 
     Attributes:
-        request: What was asked for.
-        outcomes: Of each file in the order of the inputs, then of inputs that stand for no file.
+        request: The request.
+        outcomes: Outcome of each file in the order of the inputs, then of inputs that match no
+            file.
     """
 
     request: SeparationRequest
@@ -80,11 +81,11 @@ class SeparationResult:
         """Describe the result as strict JSON.
 
         Raises:
-            CheckpointError: The model's file is no longer there.
+            CheckpointError: The model's file no longer exists.
         """
         from importlib.metadata import version
 
-        sha256 = None  # of the model's file, where a model was needed
+        sha256 = None  # digest of the model's file, if a model was needed
         if any(not outcome.skipped for outcome in self.outcomes if outcome.device is not None):
             from sfisep_core.pretrained.identity import identify_model
 
@@ -107,21 +108,21 @@ def separate_files(
 ) -> SeparationResult:
     """Separate audio files. One that fails does not stop the others.
 
-    Everything that can be known before the first file is checked before, and what needs no model
-    is checked before PyTorch is loaded.
+    All possible checks are done before the first file, and those that need no model before PyTorch
+    is loaded.
 
     Args:
         request: What to separate, and how.
-        progress: Called with seconds of music that are done, seconds in all, and a label.
-        finished: Called with what came of each input as soon as it is known.
+        progress: Called with seconds of music done, total seconds, and a label.
+        finished: Called with the outcome of each input as soon as it is known.
 
     Returns:
-        What came of each input.
+        Outcomes of all inputs.
 
     Raises:
-        CheckpointError: The model cannot be found or read.
-        ConfigError: An option, or a combination of options, that cannot be used; a stem that would
-            replace an input or another's stem.
+        CheckpointError: The model is missing or cannot be read.
+        ConfigError: An option or a combination of options is invalid, or a stem would replace an
+            input or another input's stem.
         DeviceError: There is no Ray cluster.
     """
     tell = finished or (lambda _: None)
@@ -134,7 +135,7 @@ def separate_files(
         if sources is not None and is_done(job, sources):
             outcomes[job.path] = Outcome(job.path, None, None, device=job.setup.device)
     rest = [job for job in jobs if job.path not in outcomes]
-    if rest:  # only now is PyTorch loaded
+    if rest:  # PyTorch is loaded only now
         with closing(_run(rest, request, progress)) as work:
             for outcome in work:
                 outcomes[outcome.path] = outcome
@@ -143,7 +144,7 @@ def separate_files(
 
 
 def _plan(request: SeparationRequest) -> tuple[list[Job], list[Outcome]]:
-    """Turn inputs into jobs, and those that stand for no file into failures."""
+    """Turn inputs into jobs, and inputs that match no file into failures."""
     if os.path.exists(request.out) and not os.path.isdir(request.out):
         msg = f"--out {request.out}: expected a folder, got a file: choose another"
         raise ConfigError(msg)
@@ -161,7 +162,7 @@ def _plan(request: SeparationRequest) -> tuple[list[Job], list[Outcome]]:
 
 
 def _check_early(request: SeparationRequest, jobs: Sequence[Job]) -> Sequence[str] | None:
-    """Refuse what can be refused without the model; return its stems, None where only it tells."""
+    """Run the checks that need no model; return its stems, or None if only the model has them."""
     from sfisep_core.pretrained.registry import known_sources
 
     if not jobs:
@@ -177,7 +178,7 @@ def _check_early(request: SeparationRequest, jobs: Sequence[Job]) -> Sequence[st
 def _run(
     jobs: Sequence[Job], request: SeparationRequest, progress: ShowProgress | None
 ) -> Generator[Outcome, None, None]:
-    """Separate files, and yield what came of each as soon as it is known."""
+    """Separate files, and yield the outcome of each as soon as it is known."""
     from sfisep_core.separation.jobs import check_jobs, killed, run_job
 
     jobs = check_jobs(jobs, request)
@@ -190,7 +191,7 @@ def _run(
         error = outcome.error and outcome.error.replace(str(path), str(job.path))
         return replace(outcome, path=job.path, error=error)
 
-    # Only this process has the standard input.
+    # Only this process can read standard input.
     others = [job for job in jobs if job.path != STANDARD_STREAM]
     here = [job for job in jobs if job not in others]
     if request.workers(len(jobs)) == 0:
@@ -227,7 +228,7 @@ def _described(outcome: Outcome) -> dict[str, Any]:
         "frames": result.frames,
         "seconds": result.seconds,
         "elapsed_seconds": round(result.elapsed, 3),
-        # Seconds of music for each second of work.
+        # Seconds of music per second of work.
         "real_time_factor": round(result.seconds / max(result.elapsed, 1e-9), 3),
         "gain_db": result.gain_db,
     }

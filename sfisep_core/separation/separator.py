@@ -28,19 +28,20 @@ __all__ = ["Output", "SeparatedFile", "Separation", "SeparationSettings", "Separ
 
 
 class Separator:
-    """Separate recordings at whatever sampling frequency they have.
+    """Separates recordings at their own sampling frequency.
 
     Args:
         model: Name, path or address of a model, or a model.
         settings: Method, and how recordings are cut and computed.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
-        compiled: Compile the network with `torch.compile` first: takes a minute or so for every
-            separator, and pays off for hours of music on GPUs. CPUs need a C++ compiler for it.
+        compiled: Compile the network with `torch.compile` first. This takes about a minute per
+            separator, and is worthwhile for hours of music on GPUs. On CPUs it needs a C++
+            compiler.
 
     Raises:
-        CheckpointError: The model cannot be found or read.
-        ConfigError: A device that is not there, a method that cannot run with the installed
-            packages, or a network that cannot be compiled.
+        CheckpointError: The model is missing or cannot be read.
+        ConfigError: A device is not available, a method cannot run with the installed packages, or
+            the network cannot be compiled.
 
     Examples:
         >>> separator = Separator("default", device="cpu")
@@ -67,11 +68,11 @@ class Separator:
         loaded = model if isinstance(model, SeparationModel) else resolve_model(model)
         self.model = loaded.to(self.device).eval().for_inference(compiled=compiled)
         if compiled:
-            self.model = copy.deepcopy(self.model)  # a caller's model stays as it is
+            self.model = copy.deepcopy(self.model)  # do not change the caller's model
             compile_model(self.model, settings)
 
     def __repr__(self) -> str:
-        """Name stems, method and device: the layers of a network would fill pages."""
+        """Show stems, method and device, without the layers of the network."""
         return f"<Separator of {', '.join(self.sources)}: {self.settings.method}, on {self.device}>"
 
     @property
@@ -94,14 +95,15 @@ class Separator:
                 changed; there are at most 64 channels, and no more than samples in each.
             sample_rate: Rate in Hz to separate at (the input is resampled to it first); None = the
                 input's own.
-            progress: Called with seconds done and seconds in all.
+            progress: Called with seconds done and total seconds.
 
         Returns:
-            The stems, each of the input's shape (of the resampled input's, with `sample_rate`).
+            The stems, each with the shape of the input (of the resampled input, with
+            `sample_rate`).
 
         Raises:
             AudioFileError: The file cannot be read.
-            ConfigError: Samples or rate cannot be used, or an array came without its rate.
+            ConfigError: Samples or rate are invalid, or an array came without its rate.
         """
         audio, input_rate = read_source(source)
         target_rate = input_rate if sample_rate is None else check_rate(sample_rate)
@@ -126,25 +128,26 @@ class Separator:
     def stream(
         self, blocks: Iterable[npt.ArrayLike], *, sample_rate: int, segment: float = 1.0
     ) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
-        """Separate a signal while it comes in, at its own sampling frequency.
+        """Separate a signal while it arrives, at its own sampling frequency.
 
-        The stems are those of the whole signal, to 60 dB and better, and come `stream_latency`
-        behind it. Only for chunk-invariant, mixture-consistent models, as the bundled ones are.
+        The stems equal those of the whole signal with an error below -60 dB, and are delayed by
+        `stream_latency`. Only for chunk-invariant, mixture-consistent models, such as the bundled
+        ones.
 
         Args:
             blocks: Floating-point samples of shape (time,) or (channel, time), any length each;
                 they are not changed.
             sample_rate: Hz.
-            segment: Seconds between two windows, above 0: less gives less latency and takes more
-                computing.
+            segment: Seconds between two windows, above 0: a smaller value reduces latency and needs
+                more computation.
 
         Yields:
-            Samples by stem, shape (time,) or (channel, time) as the blocks have; together they are
-            as long as the signal.
+            Samples by stem, shape (time,) or (channel, time) like the blocks; together they are as
+            long as the signal.
 
         Raises:
             ConfigError: Samples or rate are not usable, blocks differ in their channels, or the
-                model cannot do it.
+                model does not support streaming.
 
         Examples:
             >>> separator = Separator("default", device="cpu")
@@ -168,7 +171,7 @@ class Separator:
                         f"blocks: expected the channels of the first, {leading}, got {audio.shape}"
                     )
                     raise ConfigError(msg)
-                # A copy: callers may fill one array again and again, and windows wait for more.
+                # A copy: callers may reuse an array while its samples still wait for a window.
                 yield np.array(np.atleast_2d(audio), order="C")
 
         for stems in separate_stream(self.model, checked(), sample_rate=rate, segment=segment):
@@ -177,7 +180,7 @@ class Separator:
             yield {name: by_name[name].reshape(*leading, stems.shape[-1]) for name in self.sources}
 
     def stream_latency(self, *, sample_rate: int, segment: float = 1.0) -> float:
-        """Give the most seconds by which `stream` is behind, computing time left aside."""
+        """Return the maximum delay of `stream` in seconds, without computing time."""
         return stream_latency(self.model, sample_rate=sample_rate, segment=segment)
 
     def separate_file(
@@ -194,19 +197,20 @@ class Separator:
 
         Args:
             path: Audio file.
-            out_dir: Folder for the stems; made if missing. Temporary samples go to its disk.
-            track: What `output.filename` calls it; None = the file's name without suffix.
+            out_dir: Folder for the stems; created if missing. Temporary samples are on the same
+                disk.
+            track: Value of {track} in `output.filename`; None = the file's name without suffix.
             sample_rate: Rate in Hz to separate and write at; None = the file's own.
             output: What is written, and how.
-            progress: Called with seconds done and seconds in all.
+            progress: Called with seconds done and total seconds.
 
         Returns:
-            What was written.
+            The written files.
 
         Raises:
-            AudioFileError: A file cannot be read or written; no stem is left half written.
-            ConfigError: The format cannot hold this rate or channel count, or the model has no such
-                stem.
+            AudioFileError: A file cannot be read or written; no incomplete stem is left.
+            ConfigError: The format does not support this rate or channel count, or the model has no
+                such stem.
             DeviceError: Not enough memory, even for short segments.
         """
 
@@ -232,6 +236,6 @@ class Separator:
 
 
 def _own(mixture: npt.NDArray[np.float32], source: Source) -> npt.NDArray[np.float32]:
-    """Return the mixture, as a copy where it is the caller's array, which may be filled again."""
+    """Return the mixture, copied if it is the caller's array, which may be overwritten."""
     shared = isinstance(source, tuple) and np.may_share_memory(mixture, np.asarray(source[0]))
     return mixture.copy() if shared else mixture

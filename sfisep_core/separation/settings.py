@@ -1,4 +1,4 @@
-"""The settings of a separation. Nothing heavy is imported here: checking them loads no model."""
+"""Settings of a separation. Only light modules are imported, so checks are fast."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ MethodName = Literal[
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 Progress = Callable[[float, float], None]
-"""Called with seconds done and seconds in all."""
+"""Called with seconds done and total seconds."""
 
 # Seconds: longer than any recording.
 LONGEST_SEGMENT = 1e6
@@ -28,18 +28,18 @@ LONGEST_SEGMENT = 1e6
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Settings of methods that have any. Default levels: tuned on validation music, see the docs.
+    """Options of individual methods. Default levels were tuned on validation music, see the docs.
 
     Attributes:
-        kernel_noise_level: Of "noisy-kernel": standard deviation of the noise on the taps of the
+        kernel_noise_level: "noisy-kernel": standard deviation of the noise on the taps of the
             resampling kernel, relative to the RMS of these taps; 0 or more.
-        post_noise_level: Of "post-noise": RMS of the noise relative to that of each channel of the
+        post_noise_level: "post-noise": RMS of the noise relative to that of each channel of the
             up-sampled signal; 0 or more.
-        seed: Of both kinds of noise, 0 or more.
-        low_rate: Of "super-resolve" and "super-resolve-share": Hz, where the model separates; 0:
-            the rate of `network`, or without one the model's native rate.
-        network: Of "super-resolve": name or file of a super-resolved model, whose network is taken;
-            "": none.
+        seed: Seed of both kinds of noise, 0 or more.
+        low_rate: "super-resolve" and "super-resolve-share": rate in Hz at which the model
+            separates; 0: the rate of `network`, or without one the model's native rate.
+        network: "super-resolve": name or file of a super-resolved model whose network is used; "":
+            none.
 
     Raises:
         ConfigError: A value is out of range.
@@ -52,7 +52,7 @@ class MethodOptions:
     network: str = ""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check values."""
         for name in ("kernel_noise_level", "post_noise_level"):
             level = getattr(self, name)
             if not 0 <= level < math.inf:
@@ -71,7 +71,7 @@ class MethodOptions:
 
 DEFAULT_OPTIONS = MethodOptions()
 
-# The options that change what a method gives; the other methods have none.
+# The options that affect a method's result; other methods have none.
 OPTIONS_OF: dict[str, tuple[str, ...]] = {
     "noisy-kernel": ("kernel_noise_level", "seed"),
     "post-noise": ("post_noise_level", "seed"),
@@ -87,14 +87,14 @@ class SeparationSettings:
     Attributes:
         method: "native" runs the model at the recording's rate; "resample" converts to the model's
             training rate and back; the others are baselines (`separation.methods`).
-        segment: Seconds of a segment that is separated at once, as the model counts them; 0 = the
+        segment: Length of a segment that is separated at once, in the model's seconds; 0 = the
             whole recording, None = the model's own.
-        overlap: Share of a window that it has in common with the next, 0 to below 1; None = the
-            model's own context. Half of that on either side is heard and thrown away.
-        batch_size: Windows that are computed at once, 1 or more.
-        precision: Of the network: "fp32", "bf16" or, on GPUs, "fp16"; samples, encoder and decoder
-            always have 32 bits.
-        options: Noise, seed, low rate and network of the methods that have any.
+        overlap: Fraction of a window that overlaps the next one, 0 to below 1; None = the model's
+            own context. Half of it on either side serves as context and is discarded.
+        batch_size: Number of windows per batch, 1 or more.
+        precision: Precision of the network: "fp32", "bf16" or, on GPUs, "fp16"; samples, encoder
+            and decoder always use 32 bits.
+        options: Options of individual methods.
 
     Raises:
         ConfigError: A value is out of range.
@@ -108,7 +108,7 @@ class SeparationSettings:
     options: MethodOptions = DEFAULT_OPTIONS
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check values."""
         if self.method not in get_args(MethodName):
             msg = f"method {self.method!r}: expected one of {', '.join(get_args(MethodName))}"
             raise ConfigError(msg)

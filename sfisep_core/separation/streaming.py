@@ -1,4 +1,4 @@
-"""Separate a signal while it comes in."""
+"""Separate a signal while it arrives."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -15,40 +15,39 @@ from sfisep_core.separation.settings import LONGEST_SEGMENT
 
 
 def stream_latency(model: SeparationModel, *, sample_rate: int, segment: float) -> float:
-    """Give the most seconds by which stems are behind the mixture, computing time left aside.
+    """Compute the maximum delay of the stems in seconds, without computing time.
 
-    It is a segment and twice the context: the first stems take so long, later ones one context
-    less.
+    It is a segment plus twice the context for the first stems, and one context less for later ones.
 
     Args:
-        model: What separates.
+        model: The separator.
         sample_rate: Hz.
         segment: Seconds between two windows.
 
     Raises:
-        ConfigError: A segment out of range.
+        ConfigError: The segment is out of range.
     """
-    # The next sample shows that a window was not the last.
+    # One more sample is needed to know that a window was not the last.
     return (_grid(model, sample_rate, segment).window + 1) / sample_rate
 
 
 def separate_stream(
     model: SeparationModel, blocks: Iterable[Samples], *, sample_rate: int, segment: float
 ) -> Iterator[Samples]:
-    """Separate blocks of a signal; what comes out is what the whole signal would give.
+    """Separate blocks of a signal; the output equals that for the whole signal.
 
     Args:
-        model: In evaluation mode, on its device; chunk-invariant and mixture-consistent.
+        model: A chunk-invariant, mixture-consistent model in evaluation mode, on its device.
         blocks: Shape (channel, time), any length each.
         sample_rate: Hz.
-        segment: Seconds between two windows, above 0: less gives less latency, and takes more
-            computing, since every window carries the model's context.
+        segment: Seconds between two windows, above 0: a smaller value reduces latency and needs
+            more computation, since every window includes the model's context.
 
     Yields:
         Stems in the model's order, shape (source, channel, time); together as long as the signal.
 
     Raises:
-        ConfigError: A model whose stems depend on all of a signal, or a segment of no length.
+        ConfigError: The model's stems depend on the whole signal, or the segment has no length.
     """
     grid = _grid(model, sample_rate, segment)
     rule = model.segments
@@ -60,7 +59,7 @@ def separate_stream(
         raise ConfigError(msg)
     chunks: list[Chunk] = []
     joined = OverlapAdd(chunks)
-    heard: Samples | None = None  # what windows still need
+    pending: Samples | None = None  # samples that later windows need
     start = received = number = 0
 
     def run(chunk: Chunk, signal: Samples) -> Samples:
@@ -71,21 +70,21 @@ def separate_stream(
         return joined.push(number, estimate.float().cpu().numpy())
 
     for block in blocks:
-        heard = block if heard is None else np.concatenate([heard, block], axis=-1)
+        pending = block if pending is None else np.concatenate([pending, block], axis=-1)
         received += block.shape[-1]
-        # Only the next sample shows that a window is not the last.
+        # One more sample is needed to know that a window is not the last.
         while received > (chunk := grid.inner(number)).stop:
             chunks[number:] = [chunk, grid.inner(number + 1)]
-            yield run(chunk, heard)
+            yield run(chunk, pending)
             number += 1
-            # The last window may begin before the next one would.
+            # The last window may start before the next regular one.
             keep = min(grid.inner(number).start, received - grid.window)
-            heard, start = heard[:, keep - start :], keep
-    if heard is not None and received > 0:
+            pending, start = pending[:, keep - start :], keep
+    if pending is not None and received > 0:
         last_number, last = grid.last(received)
         assert last_number == number
         chunks[number:] = [last]
-        yield run(last, heard)
+        yield run(last, pending)
 
 
 def _grid(model: SeparationModel, sample_rate: int, segment: float) -> ChunkGrid:

@@ -1,4 +1,4 @@
-"""Any model as a separator at a low rate, under a network that restores the full band."""
+"""Use any model as a separator at a low rate, with a network that restores the full band."""
 
 from functools import lru_cache
 
@@ -16,24 +16,24 @@ def super_resolve(
     network: str,
     shares_only: bool,
 ) -> SeparationModel:
-    """Put a restorer on a model.
+    """Combine a model with a restorer.
 
     Args:
-        model: In evaluation mode, on its device; of a super-resolved one, its separator is taken,
-            and its low rate and restorer where nothing else is named.
-        sample_rate: Of what is to be separated, in Hz.
-        low_rate: Hz, where it is to separate; 0: that of `network`, or without one the model's
+        model: A model in evaluation mode, on its device. Of a super-resolved model the separator is
+            used, and by default its low rate and restorer.
+        sample_rate: Sample rate of the mixture in Hz.
+        low_rate: Rate in Hz at which to separate; 0: that of `network`, or without one the model's
             native rate.
-        network: Name or file of a super-resolved model, whose restorer is taken; "": none.
+        network: Name or file of a super-resolved model whose restorer is used; "": none.
         shares_only: Restore without a network, at the same low rate.
 
     Returns:
-        The super-resolved model, on the device of `model`; where there is nothing to restore, since
-        `sample_rate` is the low rate, the separator itself.
+        The super-resolved model, on the device of `model`; or the separator itself if `sample_rate`
+        equals the low rate, so that there is nothing to restore.
 
     Raises:
-        CheckpointError: `network` cannot be found or read.
-        ConfigError: `network` is another kind of model, or one for other sources.
+        CheckpointError: `network` is missing or cannot be read.
+        ConfigError: `network` is another kind of model, or has other sources.
     """
     own = parts_of(model)
     separator, restorer = own.separator, own.restorer
@@ -58,7 +58,7 @@ def super_resolve(
 
 @lru_cache(maxsize=1)
 def _network(network: ModelIdentity) -> Parts:
-    """Load a super-resolved model; the last one is kept."""
+    """Load a super-resolved model; the last one is cached."""
     model = load_identified(network)
     parts = parts_of(model)
     if parts.restorer is None:
