@@ -1,14 +1,15 @@
 """Solve symmetric block Toeplitz systems: normal equations of FIR filters between many channels.
 
 The matrix is G[(a, i), (b, j)] = sum_t x_i[t - a] x_j[t - b] for delays a, b < L and P channels. It
-depends on the correlations r[k][i, j] = sum_t x_i[t] x_j[t + k], 0 <= k < L, alone: they stand for
-it here, n P numbers for n = L P rows instead of n^2.
+depends only on the correlations r[k][i, j] = sum_t x_i[t] x_j[t + k], 0 <= k < L, which represent
+it here: n P numbers for n = L P rows instead of n^2.
 
-The inverse comes from the linear predictors of the signals, forward and backward, which Levinson's
-recursion finds in n^2 P steps. Products with G and with its inverse are convolutions, done by FFT.
-The recursion loses more digits than an elimination would; refining a solution brings them back.
-From a condition of about 1e11 on it loses all: conjugate gradients then find the solution, guided
-by the inverse of a matrix with a ridge.
+The inverse is computed from the forward and backward linear predictors of the signals, which
+Levinson's recursion yields in O(n^2 P) operations. Products with G and with its inverse are
+convolutions, computed by FFT. The recursion loses more digits than an elimination would; iterative
+refinement of a solution recovers them. From a condition number of about 1e11 on all digits are
+lost: the solution is then computed by conjugate gradients, preconditioned by the inverse of a
+matrix with a ridge.
 
 Source:
     P. Whittle: On the fitting of multivariate autoregressions, Biometrika 50, 1963 (recursion);
@@ -24,29 +25,29 @@ import torch
 _Product = Callable[[torch.Tensor], torch.Tensor]
 
 CONDITION_LIMIT = 1e12
-"""Condition number of G above which its solution follows rounding, and gets a ridge.
+"""Condition number of G above which its solution is dominated by rounding, so that a ridge is used.
 
-Rounding to float64 then moves scores by 1e-3 dB and more.
+Rounding to float64 then changes scores by 1e-3 dB or more.
 """
 
-# In turn, relative to the largest eigenvalue, until a system is solved.
+# Ridges relative to the largest eigenvalue, tried in this order until a system is solved.
 _RIDGES = (1e-11, 1e-9, 1e-7)
 _MAX_REFINEMENTS = 20
 _TOLERANCE = 1e-9
 _MAX_LANCZOS_STEPS = 40
-# Of the matrix whose inverse guides conjugate gradients, relative to the largest eigenvalue: what
-# the recursion still inverts. At `CONDITION_LIMIT` so many steps are then enough.
+# Ridge of the preconditioner of conjugate gradients, relative to the largest eigenvalue, with which
+# the recursion is still accurate. This many steps then suffice up to `CONDITION_LIMIT`.
 _GUIDE_RIDGE = 1e-10
 _MAX_GRADIENT_STEPS = 150
 _GRADIENT_TOLERANCE = 1e-6
 
 
 def solve(lags: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Solve G x = right for some systems at once, and find how well that is determined.
+    """Solve G x = right for several systems at once, and compute their condition numbers.
 
-    Above `CONDITION_LIMIT`, a matrix gets a ridge: 1e-11 of its largest eigenvalue, or what little
-    more it takes, on its diagonal. What x makes of the signals is then still determined, though the
-    part of x that makes nothing of them is not.
+    Above `CONDITION_LIMIT` a ridge is added to the diagonal of a matrix: 1e-11 of its largest
+    eigenvalue, or more if necessary. The signals filtered with x are then still determined,
+    although the part of x in the null space is not.
 
     Args:
         lags: Correlations r, shape (system, lag, channel, channel), float64.
@@ -54,12 +55,12 @@ def solve(lags: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.
 
     Returns:
         x, shape (system, delay, channel, column), and the condition numbers of the matrices, shape
-        (system,): ratios of their extreme eigenvalues, to about one percent up to
-        `CONDITION_LIMIT`. inf: too large to tell.
+        (system,): ratios of their extreme eigenvalues, accurate to about one percent up to
+        `CONDITION_LIMIT`. inf: too large to be computed.
     """
     everywhere = torch.ones(len(lags), dtype=torch.bool, device=lags.device)
     largest = _largest_eigenvalue(_product(lags), lags, everywhere)
-    # What museval adds; it matters to signals whose energy is of this order.
+    # The ridge of museval; it only matters for signals whose energy is of this order.
     shift = torch.full_like(largest, torch.finfo(lags.dtype).eps)
     x, is_solved, product, inverse = _attempt(lags, right, shift)
     smallest_inverse = _largest_eigenvalue(_exact(product, inverse), lags, is_solved)
@@ -90,7 +91,7 @@ def solve(lags: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.
 def _attempt(
     lags: torch.Tensor, right: torch.Tensor, shift: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, _Product, _Product]:
-    """Solve (G + shift) x = right; give x, which systems were solved, and products."""
+    """Solve (G + shift) x = right; return x, which systems were solved, and products."""
     shifted = _shifted(lags, shift)
     product = _product(shifted)
     inverse, is_definite = _inverse(shifted)
@@ -106,18 +107,18 @@ def _shifted(lags: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
 
 
 def _is_small(residual: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Tell which systems are solved, by what their solutions leave of the right side."""
+    """Tell which systems are solved, from their residuals."""
     error, scale = (torch.linalg.vector_norm(r, dim=(1, 2)) for r in (residual, right))
     is_small: torch.Tensor = (error <= _TOLERANCE * scale).all(1)
     return is_small
 
 
 def _guided(product: _Product, guide: _Product) -> _Product:
-    """Give the product with the inverse of G to some digits, by conjugate gradients.
+    """Return the approximate product with the inverse of G, by conjugate gradients.
 
     Args:
         product: The product with G.
-        guide: The product with the inverse of a matrix near G.
+        guide: Preconditioner: the product with the inverse of a matrix close to G.
     """
     return lambda right: _conjugate_gradients(product, guide, right)[0]
 
@@ -125,10 +126,10 @@ def _guided(product: _Product, guide: _Product) -> _Product:
 def _conjugate_gradients(
     product: _Product, guide: _Product, right: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Solve G x = right to some digits; give x, and of every step its length and its growth.
+    """Solve G x = right approximately; return x, and the coefficients alpha and beta of each step.
 
     Returns:
-        x; lengths and growths, shape (step, system, 1, 1, column).
+        x; step lengths (alpha) and beta, shape (step, system, 1, 1, column).
     """
 
     def inner(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -142,7 +143,7 @@ def _conjugate_gradients(
     lengths, growths = [], []
     for _ in range(_MAX_GRADIENT_STEPS):
         along = product(direction)
-        # A column that is solved exactly has no direction left.
+        # A column that is solved exactly has a zero direction.
         length = torch.nan_to_num(slope / inner(direction, along), posinf=0.0, neginf=0.0)
         x = x + length * direction
         residual = residual - length * along
@@ -160,12 +161,12 @@ def _conjugate_gradients(
 def _smallest_eigenvalue(
     product: _Product, guide: _Product, ridge: torch.Tensor, lags: torch.Tensor
 ) -> torch.Tensor:
-    """Find the smallest eigenvalues of G; 0 where they are too small to tell.
+    """Compute the smallest eigenvalues of G; 0 where they are too small to be computed.
 
-    With the inverse of G + ridge as its guide, conjugate gradients are Lanczos' method for the
-    product of both, whose eigenvalues are e / (e + ridge) for the eigenvalues e of G. The lengths
-    a and growths b of the steps give its tridiagonal matrix: 1 / a[k] + b[k - 1] / a[k - 1] on the
-    diagonal, sqrt(b[k]) / a[k] beside it.
+    Conjugate gradients preconditioned by the inverse of G + ridge are equivalent to Lanczos' method
+    for the product of both, whose eigenvalues are e / (e + ridge) for the eigenvalues e of G. The
+    coefficients alpha (a) and beta (b) of the steps give its tridiagonal matrix: 1 / a[k] + b[k -
+    1] / a[k - 1] on the diagonal, sqrt(b[k]) / a[k] on the off-diagonals.
     """
     systems, length, channels, _ = lags.shape
     generator = torch.Generator().manual_seed(0)
@@ -174,7 +175,7 @@ def _smallest_eigenvalue(
     _, lengths, growths = (t.flatten(1) for t in _conjugate_gradients(product, guide, right))
     smallest = lags.new_zeros(systems)
     for number, (a, b) in enumerate(zip(lengths.T, growths.T, strict=True)):
-        steps = int((a > 0).long().cumprod(0).sum())  # up to where rounding takes over
+        steps = int((a > 0).long().cumprod(0).sum())  # up to the step where rounding dominates
         a, b = a[:steps], b[:steps].clamp_min(0)
         if steps == 0:
             continue
@@ -190,7 +191,7 @@ def _smallest_eigenvalue(
 def _refine(
     product: _Product, inverse: _Product, right: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Solve with an inexact inverse; give the solution and what it leaves of the right side."""
+    """Solve with an inexact inverse by refinement; return the solution and its residual."""
     x, residual = torch.zeros_like(right), right
     error = torch.full_like(right[:, :1, :1], math.inf)
     for _ in range(_MAX_REFINEMENTS):
@@ -207,11 +208,11 @@ def _refine(
 
 
 def _exact(product: _Product, inverse: _Product) -> _Product:
-    return lambda right: _refine(product, inverse, right)[0]  # its rounding refined away
+    return lambda right: _refine(product, inverse, right)[0]  # refined to full accuracy
 
 
 def _circle(lags: torch.Tensor) -> torch.Tensor:
-    """Give the spectra of a circulant matrix, twice as long, that has G in its corner."""
+    """Compute the spectra of a circulant matrix of twice the size that contains G in its corner."""
     backward = lags[:, 1:].flip(1).mT
     circle = torch.cat([lags, torch.zeros_like(lags[:, :1]), backward], 1)
     spectra: torch.Tensor = torch.fft.rfft(circle, dim=1)
@@ -219,7 +220,7 @@ def _circle(lags: torch.Tensor) -> torch.Tensor:
 
 
 def _product(lags: torch.Tensor) -> _Product:
-    """Give the product of G with arrays of shape (system, delay, channel, column)."""
+    """Return the product of G with arrays of shape (system, delay, channel, column)."""
     return _convolution(_circle(lags), lags.shape[1])
 
 
@@ -233,7 +234,7 @@ def _convolution(spectra: torch.Tensor, length: int) -> _Product:
 
 
 def _inverse(lags: torch.Tensor) -> tuple[_Product, torch.Tensor]:
-    """Give the product with the inverse of G, up to rounding, and which are positive definite.
+    """Return the product with the inverse of G, and which matrices are positive definite.
 
     With predictors a (a[0] = 1) and b (b[L-1] = 1), G a = (V_a, 0, ..., 0) and
     G b = (0, ..., 0, V_b). Their convolutions, as lower triangular block Toeplitz matrices, give
@@ -242,13 +243,13 @@ def _inverse(lags: torch.Tensor) -> tuple[_Product, torch.Tensor]:
     """
     systems, length, channels, _ = lags.shape
     a = lags.new_zeros((systems, length * channels, channels))
-    b = torch.zeros_like(a)  # its end stays in place; a's beginning does
+    b = torch.zeros_like(a)  # b is aligned at its end, a at its start
     a[:, :channels] = b[:, -channels:] = torch.eye(channels, dtype=lags.dtype, device=lags.device)
     v_a = v_b = lags[:, 0]
     reverse = lags.flip(1).transpose(1, 2).flatten(2)
     is_definite = torch.ones(systems, dtype=torch.bool, device=lags.device)
     for size in range(channels, length * channels, channels):
-        # By how much a, one delay longer, fails the new last equation.
+        # Residual of the new last equation for a extended by one delay.
         failure = reverse[:, :, -channels - size : -channels] @ a[:, :size]
         (root_a, info_a), (root_b, info_b) = map(torch.linalg.cholesky_ex, (v_a, v_b))
         is_definite &= (info_a == 0) & (info_b == 0)
@@ -273,12 +274,12 @@ def _inverse(lags: torch.Tensor) -> tuple[_Product, torch.Tensor]:
 
 
 def _largest_eigenvalue(product: _Product, lags: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Find the largest eigenvalues of matrices of the size of G (Lanczos), to about one percent.
+    """Compute the largest eigenvalues of matrices of the size of G (Lanczos) to about one percent.
 
     Args:
-        product: Gives the product with arrays of shape (system, delay, channel, column).
+        product: Computes the product with arrays of shape (system, delay, channel, column).
         lags: Correlations, for their shape.
-        where: Systems to do it for, shape (system,); the others get 0.
+        where: Systems to compute, shape (system,); the others get 0.
     """
     systems, length, channels, _ = lags.shape
     size = length * channels
@@ -290,7 +291,7 @@ def _largest_eigenvalue(product: _Product, lags: torch.Tensor, where: torch.Tens
     largest = column.new_zeros(systems)
     for _ in range(min(size, _MAX_LANCZOS_STEPS)):
         norm = torch.linalg.vector_norm(column, dim=(1, 2), keepdim=True)
-        # A basis that holds all that the matrix makes of it goes on with zeros.
+        # An invariant basis is continued with zeros.
         is_new = where[:, None, None] & (norm > 1e-10 * largest[:, None, None])
         basis = torch.cat([basis, torch.where(is_new, column / norm, 0.0)], dim=2)
         blocks = basis[:, :, -1].reshape(systems, length, channels, 1)
@@ -301,5 +302,5 @@ def _largest_eigenvalue(product: _Product, lags: torch.Tensor, where: torch.Tens
         within[:, :, -1:] = projected
         largest = torch.linalg.eigvalsh(within, UPLO="U").abs().amax(1)
         column = column - basis @ projected
-        column = column - basis @ (basis.mT @ column)  # again: rounding left some
+        column = column - basis @ (basis.mT @ column)  # second pass, against rounding errors
     return largest

@@ -7,8 +7,8 @@ projection p_all on filtered versions of all references, the scores of a frame a
     SIR = |p_own|^2 / |p_all - p_own|^2    SAR = |p_all|^2 / |e - p_all|^2
 
 in dB, energies summed over channels and samples. The filters are the same for the whole track. A
-frame is cut out and followed by silence of a filter's length before it is filtered. In SDR the
-filters cancel: it needs none.
+frame is cut out and zero-padded by a filter's length before it is filtered. SDR does not depend on
+the filters.
 
 Source:
     F.-R. Stöter, A. Liutkus, N. Ito: The 2018 Signal Separation Evaluation Campaign, LVA/ICA 2018;
@@ -46,16 +46,17 @@ class BssEval:
         window_seconds: Length of a frame in seconds.
         hop_seconds: Time from one frame to the next in seconds.
         sdr: Source-to-distortion ratio in dB, shape (source, frame). NaN in silent frames and for
-            silent sources; all NaN if it was not asked for.
+            silent sources; all NaN if it was not requested.
         isr: Image-to-spatial-distortion ratio, likewise.
         sir: Source-to-interference ratio, likewise.
         sar: Source-to-artifacts ratio, likewise.
-        num_silent_frames: Frames that are NaN because a reference or an estimate is silent in them.
+        num_silent_frames: Number of frames that are NaN because a reference or an estimate is
+            silent.
         silent_sources: Sources whose reference is silent throughout: not scored.
         silent_estimates: Other sources whose estimate is silent throughout: not scored.
-        leakage_db: Of each of `silent_sources`, the level of its estimate in dB relative to the sum
-            of all references: -inf is right, NaN without any reference.
-        condition: Condition number of the references' Gram matrix. inf: too large to tell.
+        leakage_db: For each of `silent_sources`, the level of its estimate in dB relative to the
+            sum of all references: -inf is ideal, NaN means that all references are silent.
+        condition: Condition number of the references' Gram matrix. inf: too large to be computed.
             NaN: no filters were needed.
     """
 
@@ -75,7 +76,7 @@ class BssEval:
 
     @property
     def ill_conditioned(self) -> bool:
-        """Whether ISR, SIR and SAR come from a fit with a ridge: keep them out of summaries."""
+        """Whether ISR, SIR and SAR come from a fit with a ridge; exclude them from summaries."""
         return self.condition > CONDITION_LIMIT
 
 
@@ -94,26 +95,27 @@ def bss_eval(
     """Score the estimates of all sources of a track, in float64.
 
     Values are those of `museval.evaluate`, with its rules. Estimates that are longer than the
-    references are cut, shorter ones are followed by silence. Frames begin every
-    int(hop_seconds * sample_rate) samples and have int(window_seconds * sample_rate); an incomplete
-    last one is left out, and a track shorter than a frame is one. A frame is NaN for all sources
+    references are cropped, shorter ones are zero-padded. Frames start every int(hop_seconds *
+    sample_rate) samples and have int(window_seconds * sample_rate) samples. An incomplete last
+    frame is left out, and a track shorter than a frame is one frame. A frame is NaN for all sources
     where any reference or estimate is silent, that is, where its channels sum to zero throughout.
 
-    `museval` refuses sources that are silent throughout the track; here the others are scored. A
-    source with a silent reference takes no part: its estimate is rated by its level (`leakage_db`).
-    One with a silent estimate is not scored, but its reference still counts as interference.
+    `museval` rejects tracks with sources that are silent throughout; here the other sources are
+    scored. A source with a silent reference is excluded, and its estimate is rated by its level
+    (`leakage_db`). A source with a silent estimate is not scored, but its reference still counts as
+    interference.
 
-    ISR, SIR and SAR rest on a least-squares fit of filters. Where references hold nothing in a part
-    of the band (32 kHz audio stored at 48 kHz) or a stereo source comes from one point, the fit has
-    no single solution, and what `museval` gives then follows rounding. The measure of this is the
-    ratio of the extreme eigenvalues of the references' Gram matrix; above 1e12 the fit gets a ridge
-    of 1e-11 of the largest, and `BssEval.ill_conditioned` is set: these values are stable, but not
-    those of `museval`, and SDR is not concerned. And 512 taps are 64 ms at 8 kHz but 12 ms at
-    44.1 kHz: ISR, SIR and SAR do not compare across sample rates; SDR does.
+    ISR, SIR and SAR depend on a least-squares fit of filters. If references are empty in a part of
+    the band (32 kHz audio stored at 48 kHz) or a stereo source is a panned mono signal, the
+    solution is not unique, and the values of `museval` are dominated by rounding. The measure of
+    this is the ratio of the extreme eigenvalues of the references' Gram matrix. Above 1e12 a ridge
+    of 1e-11 of the largest eigenvalue is used and `BssEval.ill_conditioned` is set: these values
+    are stable, but differ from those of `museval`. SDR is not affected. Since 512 taps are 64 ms at
+    8 kHz but 12 ms at 44.1 kHz, ISR, SIR and SAR are not comparable across sample rates; SDR is.
 
-    Besides the arguments, memory stays below 30 MB + (5 MB P + 0.1 MB P^2) max(1, L / 512) for P
-    channels of all sources and L taps, 76 MB for four stereo sources, however long the track and
-    its frames are.
+    In addition to the arguments, memory stays below 30 MB + (5 MB P + 0.1 MB P^2) max(1, L / 512)
+    for P channels of all sources and L taps, 76 MB for four stereo sources, however long the track
+    and its frames are.
 
     Args:
         references: Shape (source, channel, time), float32 or float64, finite.
@@ -123,15 +125,15 @@ def bss_eval(
         metrics: What to compute.
         window_seconds: Length of a frame, at least one sample.
         hop_seconds: Time from one frame to the next, at least one sample.
-        filter_length: Taps L of the filters.
+        filter_length: Number of taps L of the filters.
         device: Where to compute: "cpu", "cuda" or "cuda:N".
 
     Returns:
         The scores.
 
     Raises:
-        ConfigError: Shapes, names, metrics, lengths or the device do not fit, or a signal holds NaN
-            or inf.
+        ConfigError: Shapes, names, metrics, lengths or the device are invalid, or a signal contains
+            NaN or inf.
     """
     names = tuple(map(str, range(len(references)))) if sources is None else tuple(sources)
     window, hop = int(window_seconds * sample_rate), int(hop_seconds * sample_rate)
@@ -160,7 +162,7 @@ def bss_eval(
         else:
             values[:, scored, frame] = _ratios(s_frame, e_frame, own, filters, where).cpu().numpy()
     values[[metric not in metrics for metric in METRICS]] = math.nan
-    silent = [number for number, found in enumerate(is_silent) if found]
+    silent = [number for number, flag in enumerate(is_silent) if flag]
     return BssEval(
         sources=names,
         sample_rate=sample_rate,
@@ -182,7 +184,7 @@ def _ratios(
     filters: DistortionFilters | None,
     device: torch.device,
 ) -> torch.Tensor:
-    """Give SDR, ISR, SIR and SAR of a frame, shape (metric, estimate); NaN without filters."""
+    """Compute SDR, ISR, SIR and SAR of a frame, shape (metric, estimate); NaN without filters."""
     numerators = torch.zeros((4, len(estimates)), dtype=torch.float64, device=device)
     denominators = torch.zeros_like(numerators)
     sources = [references[number] for number in own]
@@ -206,7 +208,7 @@ def _ratios(
             denominators[2] += _energies(p_all - p_own)
             numerators[3] += _energies(p_all)
             denominators[3] += _energies(e - p_all)
-    # 0 / 0 is inf, too.
+    # 0 / 0 is inf too.
     return torch.where(denominators == 0, math.inf, 10 * torch.log10(numerators / denominators))
 
 

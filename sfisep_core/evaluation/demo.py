@@ -1,4 +1,4 @@
-"""Compose a song, separate it, and score the stems: what a first run of the program shows."""
+"""Compose a song, separate it, and score the stems, as a demonstration of the program."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -43,10 +43,10 @@ _SONG = "song"
 
 @dataclass(frozen=True)
 class DemoRequest:
-    """What to show.
+    """Request of `run_demo`.
 
     Attributes:
-        out: Folder to write to: an empty one, one of an earlier demo, or one that is to be made.
+        out: Folder to write to: empty, of an earlier demo, or not existing yet.
         sample_rates: Hz, 4000 to 384000: rates to separate at, besides the song's own.
         model: Name or path of the model, as `resolve_model` takes it.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -60,15 +60,15 @@ class DemoRequest:
 
 @dataclass(frozen=True)
 class StemScore:
-    """How near a separated stem is to the true one, in dB.
+    """Scores of a separated stem against the true one, in dB.
 
     Attributes:
-        sample_rate: Rate in Hz at which the song was separated, and at which is scored.
+        sample_rate: Rate in Hz at which the song was separated and scored.
         stem: Name of the stem.
         si_sdr: SI-SDR over the whole song.
-        si_sdr_improvement: By how much it is above the SI-SDR of the mixture.
+        si_sdr_improvement: The same minus the SI-SDR of the mixture.
         sdr: SDR as museval defines it: the median over frames of one second.
-        sdr_improvement: By how much it is above the SDR of the mixture.
+        sdr_improvement: The same minus the SDR of the mixture.
     """
 
     sample_rate: int
@@ -81,15 +81,15 @@ class StemScore:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What was written, and how good it is.
+    """Result of `run_demo`: files and scores.
 
     Attributes:
-        model: The model that separated.
-        device: Where it was computed.
+        model: The model used.
+        device: Device of the computation.
         mixture: The song, the sum of its true stems.
         true_stems: File of each true stem, by name.
-        separations: What was written at each rate, the song's own first.
-        scores: Of each rate and stem, in the order of `separations`.
+        separations: Files written at each rate, the song's own first.
+        scores: Scores of each rate and stem, in the order of `separations`.
     """
 
     model: ModelIdentity
@@ -101,7 +101,7 @@ class DemoResult:
 
     @property
     def failures(self) -> tuple[StemScore, ...]:
-        """The stems that are no nearer to the truth than the mixture is: separation failed."""
+        """The stems whose scores are not better than those of the mixture."""
         return tuple(score for score in self.scores if not score.si_sdr_improvement > 0)
 
 
@@ -110,23 +110,23 @@ def run_demo(request: DemoRequest, *, progress: Progress | None = None) -> DemoR
 
     Everything is written below `request.out`: the song and its true stems as `song/STEM.wav`, the
     separated stems as `MODEL/HZ/STEM.wav`, in floating point, so that they add up to the mixture.
-    The same request writes the same files again.
+    The same request always writes the same files.
 
     Args:
         request: What to show.
-        progress: Called with seconds of music done, seconds in all, and what is worked on.
+        progress: Called with seconds of music done, total seconds, and the current work.
 
     Returns:
-        What was written, with scores. The references at a rate are the true stems, resampled as the
-        mixture is.
+        Files and scores. The references at a rate are the true stems, resampled like the mixture.
 
     Raises:
-        AudioFileError: The folder cannot be written, or holds other files.
-        CheckpointError: The model cannot be found or read.
-        ConfigError: The model has other stems, or cannot work at a rate; no such device.
+        AudioFileError: The folder cannot be written, or contains other files.
+        CheckpointError: The model is missing or cannot be read.
+        ConfigError: The model has other stems or cannot work at a rate, or the device is not
+            available.
     """
     known = known_sources(request.model)
-    if known is not None:  # told before a model of other stems is downloaded or loaded
+    if known is not None:  # checked before a model with other stems is downloaded or loaded
         _check_stems(request.model, known)
     separator = Separator(request.model, device=request.device)
     _check_stems(request.model, separator.sources)
@@ -152,7 +152,7 @@ def run_demo(request: DemoRequest, *, progress: Progress | None = None) -> DemoR
             song[MIXTURE],
             out_dir=request.out / model.label / str(sample_rate),
             sample_rate=sample_rate,
-            output=Output(encoding="float32"),  # never turned down: the stems add up as they are
+            output=Output(encoding="float32"),  # never scaled, so that the stems add up
             progress=report,
         )
         separations.append(separated)
@@ -178,7 +178,7 @@ def _check_stems(model: str, sources: Sequence[str]) -> None:
 
 
 def _claim(out: Path) -> None:
-    """Make the folder and mark it as a demo's, or refuse one that holds anything else."""
+    """Create the folder and mark it as a demo's; reject one that contains anything else."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         others = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
@@ -188,7 +188,7 @@ def _claim(out: Path) -> None:
                 f"{others[0]!r}: choose another --out"
             )
             raise AudioFileError(msg)
-        # Where it is there, too: a folder that takes no files is told before any work.
+        # Also if the mark exists: a folder that cannot be written is detected before any work.
         write_json(out / _MARK_NAME, _MARK)
     except OSError as error:
         raise _unwritable(out, error) from error
@@ -220,10 +220,10 @@ def _unwritable(folder: Path, error: Exception) -> AudioFileError:
 
 
 def _scores(true_stems: Samples, separated: SeparatedFile) -> list[StemScore]:
-    """Score what the written files hold, and the mixture in place of every stem.
+    """Score the written files, and the mixture in place of every stem.
 
     Args:
-        true_stems: Of the song, shape (source, channel, time), in the order of `STEMS`.
+        true_stems: Stems of the song, shape (source, channel, time), in the order of `STEMS`.
         separated: The written files.
     """
     sample_rate, names = separated.sample_rate, tuple(separated.stems)
@@ -232,12 +232,12 @@ def _scores(true_stems: Samples, separated: SeparatedFile) -> list[StemScore]:
         return resample(signal, orig_rate=SONG_SAMPLE_RATE, target_rate=sample_rate)
 
     references = np.stack([resampled(true_stems[STEMS.index(name)]) for name in names])
-    # Exact: the samples have 16 bits, and so has their sum, which the mixture's file holds.
+    # Exact: the samples and their sum, the mixture's file, have 16 bits.
     mixture = resampled(true_stems.sum(axis=0))
     estimates = np.stack([read_audio(path)[0] for path in separated.stems.values()])
 
     def score(signals: Samples) -> list[tuple[float, float]]:
-        """Give SI-SDR and SDR of every stem."""
+        """Compute SI-SDR and SDR of every stem."""
         framewise = bss_eval(references, signals, sample_rate=sample_rate, metrics=("sdr",)).sdr
         return [
             (si_sdr(estimate=e, reference=s), over_frames(frames))

@@ -1,13 +1,13 @@
 """Fit the filters of BSS Eval over a whole track, and filter frames with them.
 
-An estimate is projected on what FIR filters can make of the references: of those of all sources,
-and of its own source alone. Both projections are least squares over the track. With the delays
-0 ... L-1 of every channel x_i of the references, the normal equations hold the correlations
+An estimate is projected on the space of FIR-filtered references: of all sources, and of its own
+source alone. Both projections are least-squares fits over the track. With the delays 0 ... L-1 of
+every channel x_i of the references, the normal equations contain the correlations
 
     G[(i, a), (j, b)] = sum_t x_i[t - a] x_j[t - b],    D[(i, a), q] = sum_t x_i[t - a] e_q[t],
 
-so G depends on a - b alone: L lags of each pair of channels describe it. They are summed up from
-spectra of blocks, which keeps memory independent of the track's length.
+so G depends only on a - b: it is defined by L lags of each pair of channels. They are summed from
+spectra of blocks, so that memory does not depend on the track's length.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ from sfisep_core.evaluation import block_toeplitz
 from sfisep_core.evaluation.metrics import Signal
 
 BLOCKS_PER_PASS = 8
-# The cost of a block is that of its FFT, of which L - 1 samples are overlap: long enough to make
-# the overlap small, short enough for the processor's cache.
+# Blocks overlap by L - 1 samples: long enough that the overlap is a small part, short enough for
+# the processor's cache.
 _MIN_FFT_LENGTH = 4096
 
 
@@ -30,8 +30,8 @@ class DistortionFilters:
     """Filters of a set of estimates, ready for filtering.
 
     Attributes:
-        condition: Ratio of the extreme eigenvalues of the Gram matrix G of all references; inf
-            where it is too large to tell.
+        condition: Ratio of the extreme eigenvalues of the Gram matrix G of all references; inf if
+            it is too large to be computed.
     """
 
     condition: float
@@ -40,20 +40,20 @@ class DistortionFilters:
 
     @property
     def step(self) -> int:
-        """Samples that one block adds to the result."""
+        """Number of samples that one block adds to the result."""
         return _fft_length(self._overlap + 1) - self._overlap
 
     def project(self, references: Sequence[Signal]) -> Iterator[tuple[int, torch.Tensor]]:
         """Filter a frame, as if there were silence before and after it.
 
         Args:
-            references: Of every source that the filters were fitted to, the samples of the frame,
-                shape (channel, time).
+            references: Samples of the frame of every source to which the filters were fitted, shape
+                (channel, time).
 
         Yields:
             The position in the frame and, from there on, the projections on all references and on
-            those of the own source, shape (2, estimate, channel, time). They pass the end of the
-            frame by the length of a filter less one, and end in zeros.
+            those of the own source, shape (2, estimate, channel, time). They extend beyond the end
+            of the frame by the filter length minus one, and end in zeros.
         """
         channels, frames = references[0].shape
         for start in range(0, frames + self._overlap, BLOCKS_PER_PASS * self.step):
@@ -62,10 +62,10 @@ class DistortionFilters:
             x = samples(references, start - self._overlap, stop, device=self._spectra.device)
             n_fft = self.step + self._overlap
             spectra = torch.fft.rfft(x.flatten(0, 1).unfold(-1, n_fft, self.step))
-            # Contiguous, as all products of this module: others take several times as long.
+            # Contiguous, like all operands in this module: other layouts are several times slower.
             products = self._spectra @ spectra.permute(2, 0, 1).contiguous()
             filtered = torch.fft.irfft(products.permute(1, 2, 0).contiguous())
-            # The first samples of a block lack what came before it: they wrap around.
+            # The first samples of a block are discarded because of circular wrap-around.
             valid = filtered[..., self._overlap :].reshape(2, -1, channels, stop - start)
             yield start, valid
 
@@ -81,9 +81,9 @@ def fit(
     """Fit the filters that bring the references closest to each estimate.
 
     Args:
-        references: Of each source, shape (channel, time), none silent.
-        estimates: Shape (channel, time), none longer; a shorter one is followed by silence.
-        own: Of each estimate, which of the references it estimates.
+        references: One per source, shape (channel, time), none silent.
+        estimates: Shape (channel, time), none longer; shorter ones are zero-padded.
+        own: For each estimate, the index of its reference.
         filter_length: Taps of the filters, 1 or more.
         device: Where to compute.
 
@@ -117,23 +117,23 @@ def fit(
 def samples(
     signals: Sequence[Signal], start: int, stop: int, *, device: torch.device
 ) -> torch.Tensor:
-    """Read samples in float64, zeros where a signal has not begun or has ended.
+    """Read samples in float64, with zeros outside a signal.
 
     Args:
         signals: Shape (channel, time), lengths may differ.
         start: First sample; may be negative.
         stop: The one after the last.
-        device: Where to put them.
+        device: Device of the result.
 
     Returns:
         Shape (signal, channel, stop - start).
     """
-    found = np.zeros((len(signals), signals[0].shape[0], stop - start))
+    rows = np.zeros((len(signals), signals[0].shape[0], stop - start))
     first = max(start, 0)
-    for row, signal in zip(found, signals, strict=True):
+    for row, signal in zip(rows, signals, strict=True):
         inside = signal[:, first : max(stop, first)]
         row[:, first - start : first - start + inside.shape[1]] = inside
-    return torch.from_numpy(found).to(device)
+    return torch.from_numpy(rows).to(device)
 
 
 def _fft_length(filter_length: int) -> int:
@@ -150,9 +150,9 @@ def correlations(
     """Correlate the references' channels with all channels.
 
     Args:
-        references: Of each source, shape (channel, time).
+        references: One per source, shape (channel, time).
         estimates: Shape (channel, time), none longer.
-        filter_length: Lags, from 0 on.
+        filter_length: Number of lags, from 0 on.
         device: Where to compute.
 
     Returns:

@@ -8,7 +8,7 @@ import scipy.fft
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.study import Samples
 
-# Of the lower of both rates: the pass band of the resampler, which ends at 0.456.
+# Relative to the lower rate: within the pass band of the resampler, which ends at 0.456.
 _BAND = 0.45
 
 
@@ -25,14 +25,15 @@ def equivariance_db(
 
     Returns:
         Energy of the difference relative to that of the resampled stems, in dB, both up to 0.45 of
-        the lower rate. -inf: no difference. nan: all the resampled stems are silent.
+        the lower rate. -inf: no difference. nan: all resampled stems are silent.
 
     Raises:
         ConfigError: The shapes differ.
 
     Source: after K. Imamura, T. Nakamura, N. Takamune, K. Yatabe and H. Saruwatari, "Local
     Equivariance Error-Based Metrics for Evaluating Sampling-Frequency-Independent Property of
-    Neural Network", EUSIPCO 2025, which looks inside the network where this looks at what is heard.
+    Neural Network", EUSIPCO 2025, which compares features inside the network where this function
+    compares outputs.
     """
     if estimates.shape != resampled.shape:
         msg = (
@@ -43,10 +44,10 @@ def equivariance_db(
     error = energy = 0.0
     n_fft = scipy.fft.next_fast_len(max(estimates.shape[-1], 1), real=True)
     bins = math.floor(_BAND * min(sample_rate, native_rate) / sample_rate * n_fft) + 1
-    for y, r in zip(estimates, resampled, strict=True):  # a source at a time, for the memory
+    for y, r in zip(estimates, resampled, strict=True):  # one source at a time, to save memory
         reference = scipy.fft.rfft(r.astype(np.float64), n=n_fft)[..., :bins]
         difference = scipy.fft.rfft(y.astype(np.float64), n=n_fft)[..., :bins] - reference
-        # The first bin stands for itself alone, the others for their negatives, too.
+        # All bins but the first also represent their negative frequency.
         error += _energy(difference) - _energy(difference[..., :1]) / 2
         energy += _energy(reference) - _energy(reference[..., :1]) / 2
     if energy == 0:

@@ -19,16 +19,16 @@ DEFAULT_MODEL = "default"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRequest(ScoringRequest):
-    """What `evaluate` is asked for; see `ScoringRequest` for the attributes that are not here.
+    """Request of `evaluate`; see `ScoringRequest` for the other attributes.
 
     Attributes:
-        model: Name, file or address of the model; None = the default model, or with `estimates`
-            none.
+        model: Name, file or address of the model; None = the default model, or no model with
+            `estimates`.
         native: Whether to score the model at the tracks' own rate.
         baselines: Other methods of the model, "mixture" and "oracle-irm", see `systems.BASELINES`.
         estimates: Folders with stems of any separator: FOLDER/TRACK/STEM.wav.
-        sample_rate: Rate in Hz to score at; None = the one that the tracks are stored at.
-        save_estimates: Whether to write the stems beside the scores, as float32 WAV files.
+        sample_rate: Rate in Hz to score at; None = the rate of the stored tracks.
+        save_estimates: Whether to write the stems next to the scores, as float32 WAV files.
     """
 
     out: Path = Path("evaluation")
@@ -41,22 +41,22 @@ class EvaluationRequest(ScoringRequest):
 
 
 def evaluate(request: EvaluationRequest, *, progress: Progress | None = None) -> ScoringResult:
-    """Score a model and what it is compared with on the tracks of a data set.
+    """Score a model and its baselines on the tracks of a data set.
 
-    The scores of a track are in OUT/HZ/SYSTEM/SPLIT/TRACK.json as soon as they are known, and the
-    tables in OUT/HZ. Calling it again does only what is missing.
+    The scores of a track are written to OUT/HZ/SYSTEM/SPLIT/TRACK.json as soon as they are known,
+    and the tables to OUT/HZ. A second call computes only what is missing.
 
     Args:
         request: What to score, and how.
-        progress: Called with what is done, what there is to do, and which track is next.
+        progress: Called with (done, total, label of the track).
 
     Returns:
-        All scores and tables. What fails does not stop the rest.
+        All scores and tables. Failures do not stop the rest.
 
     Raises:
-        CheckpointError: The model cannot be found or read.
-        ConfigError: A baseline, rate, device or combination that cannot be used.
-        DatasetError: The data set, its split or a track is not there, or the tables cannot be
+        CheckpointError: The model is missing or cannot be read.
+        ConfigError: A baseline, rate, device or combination of options is invalid.
+        DatasetError: The data set, its split or a track is missing, or the tables cannot be
             written.
     """
     check_kinds(request.baselines)

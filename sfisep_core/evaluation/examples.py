@@ -31,11 +31,11 @@ class Excerpt:
 
 
 def plan_excerpts(tracks: Sequence[PreparedTrack], chosen: Sequence[str]) -> list[Excerpt]:
-    """Find the excerpts to listen to.
+    """Choose the excerpts to listen to.
 
     Args:
-        tracks: Those that are scored.
-        chosen: "TRACK" or "TRACK:START-END" in seconds; none = of one track.
+        tracks: The tracks that are scored.
+        chosen: "TRACK" or "TRACK:START-END" in seconds; none = an excerpt of one track.
 
     Returns:
         The excerpts. Without a range: the six seconds in which the quietest stem is loudest.
@@ -62,7 +62,7 @@ def plan_excerpts(tracks: Sequence[PreparedTrack], chosen: Sequence[str]) -> lis
             raise ConfigError(msg)
         excerpts.append(Excerpt(track, start, stop))
     if not chosen:
-        # Where all stems play, if there is such a track.
+        # Prefer a track in which all stems are active.
         best = max(tracks, key=lambda track: _balance(track, *_range(_liveliest(track))))
         excerpts.append(_liveliest(best))
     return excerpts
@@ -73,7 +73,7 @@ def _range(excerpt: Excerpt) -> tuple[int, int]:
 
 
 def _balance(track: PreparedTrack, start: int, stop: int) -> float:
-    """Give the power of the quietest stem in some seconds."""
+    """Compute the power of the quietest stem in a range of seconds."""
     powers = [np.square(track.activity[source][start:stop]) for source in track.stems]
     return min((float(p.mean()) for p in powers if p.size), default=0.0)
 
@@ -96,20 +96,20 @@ def make_examples(
     device: str,
     allow_upsampled: bool,
 ) -> list[Example]:
-    """Separate excerpts by all systems, each excerpt with three seconds around it.
+    """Separate excerpts with all systems, each with three seconds of context on either side.
 
     Args:
         dataset: The split.
         excerpts: Parts of its tracks.
-        systems: What separates.
+        systems: The systems.
         sources: Names of the stems, in order.
-        sample_rates: Rates in Hz to do so at.
-        device: For models.
+        sample_rates: Rates in Hz to separate at.
+        device: Device of models.
         allow_upsampled: See `Settings`.
 
     Returns:
-        An example for each excerpt and rate; those that cannot be read or separated are left out,
-        with a warning in the log.
+        An example per excerpt and rate; those that cannot be read or separated are left out, with a
+        warning in the log.
     """
     examples = []
     for excerpt in excerpts:

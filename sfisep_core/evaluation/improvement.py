@@ -1,4 +1,4 @@
-"""Scores of speech separation: what is gained over taking the mixture for every source."""
+"""Scores of speech separation: improvements over the mixture as an estimate of every source."""
 
 import math
 
@@ -15,17 +15,17 @@ _TAPS = 512
 def improvement_scores(
     *, estimate: Signal, reference: Signal, mixture: Signal, device: str = "cpu"
 ) -> dict[str, float]:
-    """Give the improvements of SI-SNR and SDR over the mixture.
+    """Compute the improvements of SI-SNR and SDR over the mixture.
 
     Args:
         estimate: Shape (channel, time).
         reference: Same shape, not silent.
         mixture: Same shape.
-        device: Where to compute the filters of the SDR.
+        device: Device on which the filters of the SDR are computed.
 
     Returns:
-        Values in dB under the keys of `metrics.IMPROVEMENT_METRICS`. nan: the mixture is the
-        reference, and so is the estimate.
+        Values in dB under the keys of `metrics.IMPROVEMENT_METRICS`. nan: mixture and estimate both
+        equal the reference.
     """
     return {
         "si_snr_improvement": si_snr(estimate, reference) - si_snr(mixture, reference),
@@ -35,7 +35,7 @@ def improvement_scores(
 
 
 def si_snr(estimate: Signal, reference: Signal) -> float:
-    """Give the SI-SDR in dB of signals without their means, each channel by itself."""
+    """Compute the SI-SDR in dB of signals whose mean was subtracted per channel."""
     e, s = (
         x.astype(np.float64) - x.mean(axis=-1, keepdims=True, dtype=np.float64)
         for x in (estimate, reference)
@@ -44,15 +44,15 @@ def si_snr(estimate: Signal, reference: Signal) -> float:
 
 
 def filtered_sdr(estimate: Signal, reference: Signal, *, device: str = "cpu") -> float:
-    """Give the SDR of BSS Eval v3 in dB.
+    """Compute the SDR of BSS Eval v3 in dB.
 
-    With t, what filters of 512 taps that are fitted over the whole signal make of the reference, it
-    is 10 log10(|t|^2 / |e - t|^2).
+    It is 10 log10(|t|^2 / |e - t|^2), where t is the reference filtered with 512 taps that are
+    fitted over the whole signal.
 
     Args:
         estimate: Shape (channel, time).
         reference: Same shape, not silent.
-        device: Where to compute.
+        device: Device of the computation.
 
     Returns:
         The ratio. -inf: the estimate is silent.

@@ -18,7 +18,7 @@ _BLOCK = 2**18
 
 @dataclass(frozen=True)
 class MetricDefinition:
-    """What a score means, for tables and files to carry along.
+    """Meaning of a score, for tables and files.
 
     Attributes:
         label: Its name in a table.
@@ -36,9 +36,9 @@ class MetricDefinition:
 
 
 IN_BAND = 16_000.0
-"""Hz: what the models of this package work on."""
+"""Hz: band of the models of this package."""
 COMMON_BAND = 4_000.0
-"""Hz: what signals of all sample rates from 8 kHz have."""
+"""Hz: band that signals of all sample rates from 8 kHz have in common."""
 
 _SI_SDR = (
     "10 log10(|t|^2 / |e - t|^2), t = (<e, s> / <s, s>) s: estimate e, reference s, summed over "
@@ -133,17 +133,17 @@ def add_metric(
 ) -> None:
     """Add a score of whole tracks to all that are computed, stored and shown.
 
-    Scores that were stored without it are computed again. Processes that score in parallel import
-    the package anew: they know what modules of the package add, and nothing else.
+    Scores that were stored without it are computed again. Parallel worker processes import the
+    package anew: they only know scores that are added by modules of the package.
 
     Args:
-        key: Its name in files; a name that is taken is an error.
-        definition: What it means.
+        key: Its name in files; an existing name is an error.
+        definition: Its meaning.
         compute: Called with the estimate and the reference, each of shape (channel, time), and
-            their sampling frequency in Hz. Where the score does not exist, it returns NaN.
+            their sampling frequency in Hz. It returns NaN where the score is undefined.
 
     Raises:
-        ConfigError: There is a score of this name.
+        ConfigError: There is already a score of this name.
     """
     if key in DEFINITIONS:
         msg = (
@@ -158,10 +158,10 @@ def add_metric(
 def whole_track_scores(
     *, estimate: Signal, reference: Signal, sample_rate: int
 ) -> dict[str, float]:
-    """Give the scores of a whole track, each in full band, in band and in the common band.
+    """Compute the scores of a whole track in the full band, in band and in the common band.
 
-    A band is cut out of the spectrum of the track, followed by silence: an ideal low-pass filter,
-    in energies that are sums over frequencies.
+    A band is cut out of the spectrum of the zero-padded track, which is an ideal low-pass filter;
+    energies are sums over frequencies.
 
     Args:
         estimate: Shape (channel, time).
@@ -176,7 +176,7 @@ def whole_track_scores(
         ConfigError: The shapes differ.
     """
     _check_shapes("the scores of a track", estimate, reference)
-    found = {}
+    scores = {}
     spectra: tuple[Signal, Signal] | None = None
     for suffix, limit in (("", math.inf), ("_in_band", IN_BAND), ("_common_band", COMMON_BAND)):
         e, s = estimate, reference
@@ -185,18 +185,18 @@ def whole_track_scores(
                 spectra = _spectrum(estimate), _spectrum(reference)
             bins = math.floor(limit * 2 * (spectra[0].shape[1] - 1) / sample_rate) + 1
             e, s = spectra[0][:, :bins], spectra[1][:, :bins]
-        found[f"si_sdr{suffix}"] = si_sdr(estimate=e, reference=s)
-        found[f"snr{suffix}"] = snr(estimate=e, reference=s)
+        scores[f"si_sdr{suffix}"] = si_sdr(estimate=e, reference=s)
+        scores[f"snr{suffix}"] = snr(estimate=e, reference=s)
     for key, compute in _ADDED.items():
-        found[key] = compute(estimate, reference, sample_rate)
-    return {key: found[key] for key in WHOLE_TRACK_METRICS}
+        scores[key] = compute(estimate, reference, sample_rate)
+    return {key: scores[key] for key in WHOLE_TRACK_METRICS}
 
 
 def _spectrum(signal: Signal) -> Signal:
-    """Give a spectrum, shape (channel, frequency, part), with the inner products of the signal.
+    """Compute a spectrum, (channel, frequency, part), that preserves inner products of signals.
 
-    That is, up to a factor: real and imaginary part, and all but the first and last frequency
-    weighted by sqrt(2), since they stand for their negatives too.
+    They are preserved up to a factor. The parts are real and imaginary; all frequencies but the
+    first and last are weighted by sqrt(2), since they also represent their negatives.
     """
     # An even length, so that there is a last frequency.
     n_fft = 2 * scipy.fft.next_fast_len(-(-signal.shape[1] // 2), real=True)
@@ -207,18 +207,18 @@ def _spectrum(signal: Signal) -> Signal:
 
 
 def snr(*, estimate: Signal, reference: Signal) -> float:
-    """Give the signal-to-noise ratio in dB: the SDR of the MDX challenges (uSDR).
+    """Compute the signal-to-noise ratio in dB: the SDR of the MDX challenges (uSDR).
 
     For an estimate e of the reference s it is 10 log10(|s|^2 / |e - s|^2), with sums over all
-    channels and samples in float64; no small number is added.
+    channels and samples in float64; no regularising constant is added.
 
     Args:
         estimate: Shape (channel, time) or any other.
         reference: Same shape.
 
     Returns:
-        The ratio; 0 for a silent estimate. inf: the estimate is the reference. nan: the reference
-        is silent; rate such an estimate by its level instead (`level_db`).
+        The ratio; 0 for a silent estimate. inf: the estimate equals the reference. nan: the
+        reference is silent; rate such an estimate by its level instead (`level_db`).
 
     Raises:
         ConfigError: The shapes differ.
@@ -233,21 +233,21 @@ def snr(*, estimate: Signal, reference: Signal) -> float:
 
 
 def si_sdr(*, estimate: Signal, reference: Signal) -> float:
-    """Give the scale-invariant signal-to-distortion ratio in dB.
+    """Compute the scale-invariant signal-to-distortion ratio in dB.
 
-    With the target t = (<e, s> / <s, s>) s, the part of the estimate e that is the reference s,
+    With the target t = (<e, s> / <s, s>) s, the projection of the estimate e on the reference s,
     this is 10 log10(|t|^2 / |e - t|^2). Products and energies are sums over all channels and
-    samples, in float64; no mean is taken out and no small number is added.
+    samples, in float64; no mean is subtracted and no regularising constant is added.
 
     Args:
         estimate: Shape (channel, time) or any other.
         reference: Same shape.
 
     Returns:
-        The ratio. inf: the estimate is the reference times a number (where rounding gets in the
-        way of that, some 300 dB). -inf: nothing of the estimate is along the reference, as in a
-        silent estimate. nan: the reference is silent, which leaves the ratio undefined; rate such
-        an estimate by its level instead (`level_db`).
+        The ratio. inf: the estimate is a multiple of the reference (about 300 dB with rounding
+        errors). -inf: the estimate is orthogonal to the reference, for example silent. nan: the
+        reference is silent, so that the ratio is undefined; rate such an estimate by its level
+        instead (`level_db`).
 
     Raises:
         ConfigError: The shapes differ.
@@ -259,21 +259,21 @@ def si_sdr(*, estimate: Signal, reference: Signal) -> float:
     if reference_energy == 0:
         return math.nan
     scale = _product(estimate, reference) / reference_energy
-    # The residual itself: |e|^2 - |t|^2 would lose all digits of a good estimate's distortion.
+    # From the residual itself: |e|^2 - |t|^2 would cancel all digits for a good estimate.
     distortion = _residual_energy(estimate, reference, scale)
     return _ratio_db(scale**2 * reference_energy, distortion)
 
 
 def level_db(*, signal: Signal, relative_to: Signal) -> float:
-    """Give the RMS level of a signal relative to another's, in dB.
+    """Compute the RMS level of a signal relative to another's, in dB.
 
     Args:
         signal: Shape (channel, time) or any other.
-        relative_to: Any shape; the mixture, as a rule.
+        relative_to: Any shape; usually the mixture.
 
     Returns:
         20 log10 of the ratio of the RMS values over all channels and samples. -inf: the signal is
-        silent or empty. nan: `relative_to` is, which leaves nothing to compare with.
+        silent or empty. nan: `relative_to` is silent or empty.
     """
     power = _mean_square(relative_to)
     return _ratio_db(_mean_square(signal), power) if power > 0 else math.nan
@@ -293,7 +293,7 @@ def _mean_square(signal: Signal) -> float:
 
 
 def _blocks(*signals: Signal) -> Iterator[tuple[Signal, ...]]:
-    """Give a few samples of signals at a time, in float64: a copy of a whole track is large."""
+    """Yield signals in blocks in float64, since a copy of a whole track is large."""
     flat = [signal.reshape(-1) for signal in signals]
     for start in range(0, flat[0].size, _BLOCK):
         yield tuple(signal[start : start + _BLOCK].astype(np.float64) for signal in flat)
@@ -304,7 +304,7 @@ def _product(first: Signal, second: Signal) -> float:
 
 
 def _residual_energy(estimate: Signal, reference: Signal, scale: float) -> float:
-    """Give |e - scale s|^2."""
+    """Compute |e - scale s|^2."""
     residuals = (e - scale * s for e, s in _blocks(estimate, reference))
     return math.fsum(float(residual @ residual) for residual in residuals)
 

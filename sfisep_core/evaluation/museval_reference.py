@@ -1,4 +1,4 @@
-"""BSS Eval by the package `museval`, for those who want its own numbers."""
+"""BSS Eval by the package `museval`, for users who need its exact values."""
 
 import math
 import shutil
@@ -33,11 +33,11 @@ def museval_scores(
         hop_seconds: Time from one frame to the next.
 
     Returns:
-        What `bss_eval.bss_eval` gives, with a condition number of NaN: museval has none.
+        Scores as of `bss_eval.bss_eval`, with a condition number of NaN, since museval has none.
 
     Raises:
-        ConfigError: museval cannot be imported, which without ffmpeg it never can, or it refuses
-            these signals: any that is silent throughout, or references that are singular.
+        ConfigError: museval cannot be imported, as always without ffmpeg, or it rejects these
+            signals: one is silent throughout, or the references are singular.
     """
     try:
         scores = _museval().evaluate(
@@ -46,7 +46,7 @@ def museval_scores(
             win=int(window_seconds * sample_rate),
             hop=int(hop_seconds * sample_rate),
         )
-    # With numpy 2, museval's own handling of a singular matrix ends in an AttributeError.
+    # With numpy 2, museval's handling of a singular matrix raises an AttributeError.
     except (ValueError, AttributeError, np.linalg.LinAlgError) as error:
         msg = (
             f"museval refuses a track of {len(references)} sources: {error}; leave out silent "
@@ -74,9 +74,9 @@ def _museval() -> Any:
     if reason is None:
         try:
             with warnings.catch_warnings():
-                # What its dependencies deprecate is not the user's business.
+                # Deprecation warnings of its dependencies do not concern the user.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                import museval  # only here: it cannot be imported without ffmpeg
+                import museval  # imported here, because the import fails without ffmpeg
         except (ImportError, RuntimeError) as error:
             reason = str(error)
     if reason is not None:

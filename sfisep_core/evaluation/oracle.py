@@ -1,4 +1,4 @@
-"""What masks could reach that know the references: the ideal ratio mask, an upper bound."""
+"""The ideal ratio mask, computed from the references: an upper bound for masks."""
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ _SEGMENT_SECONDS = 20  # spectrograms take several times the memory of their sig
 def ideal_ratio_mask(references: Samples, mixture: Samples, *, sample_rate: int) -> Samples:
     """Separate a mixture by masks made from the references' power spectrograms.
 
-    The mask of a source is its power over that of all sources, in each channel, frame and
-    frequency by itself; where all are silent, all get the same share. Frames are of about 93 ms
-    (4096 samples at 44.1 kHz), with a Hann window and three quarters overlap.
+    The mask of a source is its power divided by that of all sources, in each channel, frame and
+    frequency; where all are silent, all get the same share. Frames are of about 93 ms (4096 samples
+    at 44.1 kHz), with a Hann window and three quarters overlap.
 
     Args:
         references: Shape (source, channel, time).
@@ -29,11 +29,11 @@ def ideal_ratio_mask(references: Samples, mixture: Samples, *, sample_rate: int)
     n_fft = _OVERLAP * max(1, round(_WINDOW_SECONDS * sample_rate / _OVERLAP))
     hop = n_fft // _OVERLAP
     window = torch.hann_window(n_fft)
-    found = np.empty(references.shape, dtype=np.float32)
+    estimates = np.empty(references.shape, dtype=np.float32)
     chunks = plan_chunks(
         mixture.shape[-1],
         segment=_SEGMENT_SECONDS * sample_rate,
-        context=n_fft,  # what a frame in reach of the kept samples needs
+        context=n_fft,  # frames that contribute to the kept samples need it
         fade=0,
         alignment=hop,  # the frames of a segment are those of the whole signal
     )
@@ -55,7 +55,7 @@ def ideal_ratio_mask(references: Samples, mixture: Samples, *, sample_rate: int)
         masked = (masks * spectra[-1]).flatten(0, 1)
         stems = torch.istft(masked, n_fft, hop, window=window, length=signals.shape[-1])
         kept = slice(chunk.keep_start - chunk.start, chunk.keep_stop - chunk.start)
-        found[..., chunk.keep_start : chunk.keep_stop] = stems.reshape(*references.shape[:2], -1)[
-            ..., kept
-        ].numpy()
-    return found
+        estimates[..., chunk.keep_start : chunk.keep_stop] = stems.reshape(
+            *references.shape[:2], -1
+        )[..., kept].numpy()
+    return estimates

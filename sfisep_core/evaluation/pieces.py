@@ -1,4 +1,4 @@
-"""One track at one sampling frequency: what a process of an evaluation does at once."""
+"""One track at one sampling frequency, the unit of work of an evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,8 +39,9 @@ class Settings:
 
     Attributes:
         metrics: See `track_scores.score_track`.
-        allow_upsampled: Whether tracks and estimates may be stored at a lower rate than is scored.
-        save_estimates: Whether to write the estimates beside the scores, as float32 WAV files.
+        allow_upsampled: Whether tracks and estimates may be stored at a lower rate than that of
+            scoring.
+        save_estimates: Whether to write the estimates next to the scores, as float32 WAV files.
         equivariance: Whether to compare each method with the model at its native rate.
         device: "auto", "cpu", "cuda" or "cuda:N".
     """
@@ -74,7 +75,7 @@ class Piece:
         systems: What to score.
         settings: How to score.
         out: Folder of all scores.
-        threads: Of PyTorch; None = as they are.
+        threads: Number of PyTorch threads; None = unchanged.
     """
 
     dataset: StemDataset
@@ -87,15 +88,15 @@ class Piece:
     threads: int | None = None
 
     def missing(self) -> list[System]:
-        """Give the systems whose scores are not there yet, or not with these settings."""
+        """Return the systems without scores for these settings."""
         return [system for system in self.systems if self.finished(system) is None]
 
     def finished(self, system: System) -> TrackScores | None:
-        """Read the scores of a system; None where they are missing."""
+        """Read the scores of a system; None if they are missing."""
         try:
             settings = self.settings_of(system)
         except SfisepError:
-            return None  # scoring will say what is wrong
+            return None  # scoring reports the error
         scores = read_track_scores(self._path(system))
         if scores is None or scores.settings != settings:
             return None
@@ -114,7 +115,7 @@ class Piece:
         return scores
 
     def settings_of(self, system: System) -> dict[str, Any]:
-        """Give all that the scores of a system depend on, for JSON.
+        """Return everything that the scores of a system depend on, for JSON.
 
         Raises:
             ConfigError: Its files are ambiguous.
@@ -139,10 +140,10 @@ class Piece:
         """Score a system.
 
         Raises:
-            SfisepError: Something cannot be read, separated or scored.
+            SfisepError: A track cannot be read, separated or scored.
         """
         settings = self.settings
-        described = self.settings_of(system)  # before the files are read: they may change
+        described = self.settings_of(system)  # before the files are read, since they may change
         estimates = make_estimates(
             system, signals, device=settings.device, allow_upsampled=settings.allow_upsampled
         )
@@ -175,19 +176,19 @@ class Piece:
             raise DatasetError(msg) from error
 
     def is_native(self, system: System) -> bool:
-        """Say whether a system is the model at its own rate, where all methods are the same."""
-        other_rate = "low_rate" in OPTIONS_OF.get(system.kind, ())  # may separate at another
+        """Tell whether a system is the model at its native rate, where all methods are equal."""
+        other_rate = "low_rate" in OPTIONS_OF.get(system.kind, ())  # may separate at another rate
         if system.model is None or system.kind not in METHODS or other_rate:
             return False
         return load(system.model, self.settings.device).native_rate == self.sample_rate
 
     def estimates_folder(self, system: System) -> Path:
-        """Give the folder of a track's saved estimates."""
+        """Return the folder of a track's saved estimates."""
         rate, track = str(self.sample_rate), self.track
         return path_below(self.out, rate, system.folder, "estimates", track.split, track.name)
 
     def _num_frames(self) -> int:
-        """Count the frames of a second: those that are whole, and at least one."""
+        """Return the number of complete one-second frames, at least one."""
         length = resampled_length(
             self.track.frames, orig_rate=self.track.sample_rate, target_rate=self.sample_rate
         )
@@ -242,7 +243,7 @@ class Piece:
 
 
 def score_piece(piece: Piece) -> tuple[int, list[Failure]]:
-    """Score what is missing of a track at a rate; give how much was scored, and what failed."""
+    """Compute missing scores of a track at a rate; return their number, and the failures."""
     if piece.threads is not None:
         torch.set_num_threads(piece.threads)
     missing = piece.missing()
@@ -277,7 +278,7 @@ def score_piece(piece: Piece) -> tuple[int, list[Failure]]:
     return len(missing) - len(failures), failures
 
 
-# The last track's, for its other rates.
+# Stems of the last track, for its other rates.
 _kept: dict[str, Samples] = {}
 
 

@@ -1,4 +1,4 @@
-"""From what a user names to what is scored: systems, tracks and sampling frequencies."""
+"""Resolve a user's request to what is scored: systems, tracks and sampling frequencies."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -26,23 +26,24 @@ def plan_systems(
     segment: float | None = None,
     options: MethodOptions = DEFAULT_OPTIONS,
 ) -> list[System]:
-    """Plan what is scored.
+    """Build the list of systems to score.
 
     Args:
-        model: For methods; None where none is used.
+        model: Model of the methods; None if none is used.
         kinds: Names of methods of the model, "mixture" and "oracle-irm", in order.
-        stems: Of the data set's tracks.
+        stems: Stems of the data set's tracks.
         estimates: Folders with estimates of any separator.
-        segment: Of methods, see `SeparationSettings`.
-        options: Of methods.
+        segment: For methods, see `SeparationSettings`.
+        options: Options of methods.
 
     Returns:
-        The systems, kinds first, each once.
+        The systems without duplicates, kinds first.
 
     Raises:
-        CheckpointError: The model that `options` name for super-resolution cannot be read.
-        ConfigError: An unknown kind, a method that cannot be run here or has no model, nothing at
-            all, a folder that is not there, two folders of one name, or a model of other sources.
+        CheckpointError: The super-resolution model named in `options` cannot be read.
+        ConfigError: A kind is unknown, a method cannot be run here or has no model, there is
+            nothing to score, a folder is missing, two folders have the same name, or a model has
+            other sources.
     """
     check_kinds(kinds)
     systems = []
@@ -77,14 +78,14 @@ def plan_systems(
 
 
 def scored_sources(model: ModelIdentity | None, stems: Sequence[str]) -> tuple[str, ...]:
-    """Name the stems that are scored: the data set's, unless a model's division is coarser.
+    """Return the stems that are scored: the data set's, unless a model's division is coarser.
 
     Args:
-        model: Of the methods; None where there are none.
+        model: Model of the methods; None if there are none.
         stems: Of the data set's tracks.
 
     Raises:
-        ConfigError: The model's sources do not fit the data set's stems.
+        ConfigError: The model's sources do not match the data set's stems.
     """
     if model is None:
         return tuple(stems)
@@ -92,10 +93,10 @@ def scored_sources(model: ModelIdentity | None, stems: Sequence[str]) -> tuple[s
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
-    """Refuse what cannot be scored, whatever the model and the data are.
+    """Check that all kinds can be scored, independently of model and data.
 
     Raises:
-        ConfigError: An unknown kind, or a method that cannot be run on this machine.
+        ConfigError: A kind is unknown, or a method cannot be run on this machine.
     """
     for kind in kinds:
         if kind not in BASELINES:
@@ -116,12 +117,12 @@ def select_tracks(dataset: StemDataset, patterns: Sequence[str]) -> list[Prepare
         The tracks, in the order of the data set.
 
     Raises:
-        DatasetError: A pattern fits no track.
+        DatasetError: A pattern matches no track.
     """
     names = [track.name for track in dataset.tracks]
     selected: set[str] = set()
     for pattern in patterns:
-        # A name is itself, whatever is in it; brackets are no wildcards.
+        # An exact name matches itself; brackets are not wildcards.
         matches = {pattern} & set(names) or set(fnmatch.filter(names, pattern.replace("[", "[[]")))
         selected |= matches
         if not matches:
@@ -134,26 +135,26 @@ def select_tracks(dataset: StemDataset, patterns: Sequence[str]) -> list[Prepare
 
 
 def stored_rate(tracks: Sequence[PreparedTrack]) -> int:
-    """Give the rate in Hz that all tracks are stored at.
+    """Return the rate in Hz at which all tracks are stored.
 
     Raises:
-        ConfigError: They have several.
+        ConfigError: They have different rates.
     """
-    found = sorted({track.sample_rate for track in tracks})
-    if len(found) > 1:
-        rates = ", ".join(f"{rate} Hz" for rate in found)
+    stored_rates = sorted({track.sample_rate for track in tracks})
+    if len(stored_rates) > 1:
+        rates = ", ".join(f"{rate} Hz" for rate in stored_rates)
         msg = f"sampling frequency: the tracks are stored at {rates}: choose one with --sr"
         raise ConfigError(msg)
-    return found[0]
+    return stored_rates[0]
 
 
 def check_rates(
     tracks: Sequence[PreparedTrack], sample_rates: Sequence[int], *, allow_upsampled: bool
 ) -> None:
-    """Refuse to score at a rate at which references would have nothing in part of the band.
+    """Check that no rate is above a track's, where references would be empty in part of the band.
 
     Raises:
-        ConfigError: A track is stored at a lower rate, and that is not allowed.
+        ConfigError: A track is stored at a lower rate, and this is not allowed.
     """
     for sample_rate in sample_rates:
         lower = [track for track in tracks if track.sample_rate < sample_rate]

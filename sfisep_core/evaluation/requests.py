@@ -1,4 +1,4 @@
-"""What a run of `evaluate` or `compare_resampling` is asked for, and what comes out of it."""
+"""Requests and results of `evaluate` and `compare_resampling`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,21 +30,22 @@ from sfisep_core.separation.settings import DEFAULT_OPTIONS, MethodOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringRequest(Execution):
-    """What every run that scores is asked for; see `Execution` for jobs, engine and shard.
+    """Common part of requests to score; see `Execution` for jobs, engine and shard.
 
-    A job is one track at one sampling frequency. A shard keeps its scores in the folder `out`, and
-    leaves the tables to the call that finds all scores there.
+    A job is one track at one sampling frequency. A shard writes its scores to the folder `out`; the
+    tables are written by the call that finds all scores there.
 
     Attributes:
-        data: Folder of a prepared data set; None takes the one that was prepared last.
-        split: Which of its tracks.
+        data: Folder of a prepared data set; None = the one prepared last.
+        split: Name of the split.
         tracks: Names of the tracks, with `*` and `?`; none = all of the split.
-        out: Folder for scores and tables; made where it does not exist.
-        segment: Seconds that a model separates at once, see `Separator`.
-        method_options: Noise levels, seed and super-resolution of the methods that have any.
+        out: Folder for scores and tables; created if missing.
+        segment: Seconds that a model separates at once, see `SeparationSettings`.
+        method_options: Options of individual methods.
         metrics: "all"; "sdr": without ISR, SIR and SAR, which take most of the time; "museval":
-            these and the SDR by the package museval.
-        allow_upsampled: Whether tracks and estimates may be stored at a lower rate than is scored.
+            SDR, ISR, SIR and SAR by the package museval.
+        allow_upsampled: Whether tracks and estimates may be stored at a lower rate than that of
+            scoring.
         device: "auto", "cpu", "cuda" or "cuda:N".
     """
 
@@ -61,22 +62,22 @@ class ScoringRequest(Execution):
 
 @dataclass(frozen=True)
 class ScoringResult:
-    """What a run that scores has found.
+    """Result of a run that scores.
 
     Attributes:
-        systems: What was scored; the first is compared with the others.
+        systems: The scored systems; the first is compared with the others.
         sources: Names of the stems that were scored, in order.
-        scores: Of every track, in the order of rates, systems and tracks; old and new ones.
+        scores: Scores of every track, in the order of rates, systems and tracks; old and new ones.
         failures: What could not be scored, and why.
-        computed: How many of the scores are new.
-        missing: How many scores there are not: what failed, and what other shards have not done.
-        comparison: Summaries over tracks, and the first system compared with the others; None of a
+        computed: Number of new scores.
+        missing: Number of missing scores: failures, and those that other shards have not computed.
+        comparison: Summaries over tracks, and the first system compared with the others; None for a
             shard while scores are missing.
-        tables: Content of summary.json: "scores" and "differences" are lists of rows. Of a shard
-            while scores are missing: "shard", "scores" (how many there are) and "missing".
+        tables: Content of summary.json: "scores" and "differences" are lists of rows. For a shard
+            while scores are missing: "shard", "scores" (their number) and "missing".
         out: Folder of all scores.
         folder: Folder of the tables.
-        report: The report's file; None where none was written.
+        report: The report's file; None if none was written.
     """
 
     systems: Sequence[System]
@@ -98,19 +99,19 @@ class ScoringResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """A request of which everything was found and checked.
+    """A request whose inputs were all resolved and checked.
 
     Attributes:
-        request: What was asked for.
+        request: The request.
         dataset: The split, of whole tracks.
-        tracks: Those of its tracks to score.
-        model: Of the methods; None where there are none.
+        tracks: The tracks to score.
+        model: Model of the methods; None if there are none.
         systems: What to score.
         sources: Names of the stems that are scored, in order.
         sample_rates: Hz.
-        settings: How to score, as it was asked for.
-        device: Where to compute: "cpu" or "cuda:N".
-        folder: Where the tables go.
+        settings: How to score, as requested.
+        device: Device of the computation: "cpu" or "cuda:N".
+        folder: Folder of the tables.
     """
 
     request: ScoringRequest
@@ -154,10 +155,10 @@ def plan_run(
     save_estimates: bool = False,
     equivariance: bool = False,
 ) -> Plan:
-    """Put together what a run needs; see `Plan` and `Settings`.
+    """Build the plan of a run; see `Plan` and `Settings`.
 
     Raises:
-        ConfigError: There is no such device, or the model's sources do not fit the stems.
+        ConfigError: The device is not available, or the model's sources do not match the stems.
     """
     settings = Settings(
         metrics=request.metrics,
@@ -181,14 +182,14 @@ def plan_run(
 
 
 def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
-    """Score what is missing, and write the tables.
+    """Compute missing scores, and write the tables.
 
     Args:
-        plan: What to do.
-        progress: Called with what is done, what there is to do, and which track is next.
+        plan: The plan.
+        progress: Called with (done, total, label of the track).
 
     Returns:
-        All scores and tables. What fails does not stop the rest.
+        All scores and tables. Failures do not stop the rest.
 
     Raises:
         CheckpointError: A model cannot be loaded.
@@ -247,7 +248,7 @@ def _gather(plan: Plan, evaluation: Evaluation) -> tuple[Comparison, dict[str, A
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
-    """Say what was run, for those who want to repeat it."""
+    """Describe the run, for users who want to repeat it."""
     request, model = plan.request, plan.model
     return {
         "sfisep": version("sfisep"),

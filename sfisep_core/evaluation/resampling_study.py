@@ -1,4 +1,4 @@
-"""Compare ways of serving many sampling frequencies: one loop over methods, rates and tracks."""
+"""Compare methods for many sampling frequencies: one loop over methods, rates and tracks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ SAMPLE_RATES = (
     *(8000, 11025, 12000, 16000, 20000, 22050, 24000, 28000),
     *(32000, 36000, 40000, 44100, 48000),
 )
-"""Hz: the rates of a comparison, unless others are named."""
+"""Hz: the default rates of a comparison."""
 
 METHODS = ("native", "resample", "soxr", "noisy-kernel", "post-noise", "direct")
 
@@ -41,11 +41,11 @@ REPORT_NAME = "report.html"
 
 @dataclass(frozen=True, kw_only=True)
 class ResamplingRequest(ScoringRequest):
-    """What `compare_resampling` is asked for; see `ScoringRequest` for the other attributes.
+    """Request of `compare_resampling`; see `ScoringRequest` for the other attributes.
 
     Attributes:
         model: Name, file or address of the model.
-        methods: What to compare, the first with each of the others, see `systems.BASELINES`.
+        methods: Methods to compare, the first with each of the others, see `systems.BASELINES`.
         sample_rates: Rates in Hz to compare at; none = those of `SAMPLE_RATES` that the tracks are
             stored at or above.
         report: Whether to write OUT/report.html, which needs matplotlib.
@@ -68,21 +68,21 @@ def compare_resampling(
 ) -> ScoringResult:
     """Score methods of running one model at several sampling frequencies, and write a report.
 
-    Scores are kept in OUT as `evaluate` keeps them; calling it again does only what is missing.
+    Scores are stored in OUT like those of `evaluate`; a second call computes only what is missing.
 
     Args:
-        request: What to compare, and how.
-        progress: Called with what is done, what there is to do, and which track is next.
+        request: The request.
+        progress: Called with (done, total, label of the track).
 
     Returns:
-        All scores and tables. What fails does not stop the rest; where nothing could be scored
-        there is no report, nor of a shard while scores are missing.
+        All scores and tables. Failures do not stop the rest. There is no report if nothing could be
+        scored, or for a shard while scores are missing.
 
     Raises:
-        CheckpointError: The model cannot be found or read.
-        ConfigError: A method, rate, example, device or combination that cannot be used, or
+        CheckpointError: The model is missing or cannot be read.
+        ConfigError: A method, rate, example, device or combination of options is invalid, or
             matplotlib is missing.
-        DatasetError: The data set, its split or a track is not there, or tables or report cannot be
+        DatasetError: The data set, its split or a track is missing, or tables or report cannot be
             written.
     """
     check_kinds(request.methods)
@@ -111,7 +111,7 @@ def compare_resampling(
         equivariance=True,
     )
     path = request.out / REPORT_NAME
-    _remove(path)  # of an earlier call: it would stand beside other scores
+    _remove(path)  # an earlier report would not match the new scores
     result = carry_out(plan, progress)
     if not request.report or not result.scores or result.comparison is None:
         return result
@@ -129,7 +129,7 @@ def make_study(
     tracks: Sequence[PreparedTrack],
     examples: Sequence[Example],
 ) -> Study:
-    """Put together what the report shows."""
+    """Build the content of the report."""
     return Study(
         model=model.label,
         model_sha256=model.sha256,

@@ -1,7 +1,7 @@
-"""Which stems are scored where a model and a data set divide music in different ways.
+"""Which stems are scored if a model and a data set divide music in different ways.
 
-A stem for the rest (`contract.rest_of`) holds whatever the named stems leave, so its counterpart is
-the sum of all that have none:
+A residual stem (`contract.rest_of`) contains what the other stems leave, so its counterpart is the
+sum of all stems that have no counterpart:
 
 - model vocals, accompaniment; data vocals, drums, bass, other: the references of drums, bass and
   other are summed, vocals and accompaniment are scored.
@@ -19,12 +19,12 @@ from sfisep_core.separation.permutation import check_sources_fit
 
 
 def scored_stems(sources: Sequence[str], stems: Sequence[str], *, where: str) -> tuple[str, ...]:
-    """Name the stems that are scored.
+    """Return the stems that are scored.
 
     Args:
-        sources: Of the model.
-        stems: Of the data set.
-        where: Beginning of the message.
+        sources: Sources of the model.
+        stems: Stems of the data set.
+        where: Start of the message.
 
     Raises:
         ConfigError: Sources and stems have no common division.
@@ -46,7 +46,7 @@ def scored_stems(sources: Sequence[str], stems: Sequence[str], *, where: str) ->
 
 
 def reference_parts(source: str, sources: Sequence[str], stems: Sequence[str]) -> list[str]:
-    """Name the data set's stems whose sum is the reference of a scored stem.
+    """Return the data set's stems whose sum is the reference of a scored stem.
 
     >>> four = ("vocals", "drums", "bass", "other")
     >>> reference_parts("accompaniment", ("vocals", "accompaniment"), four)
@@ -56,10 +56,10 @@ def reference_parts(source: str, sources: Sequence[str], stems: Sequence[str]) -
 
 
 def as_scored(estimates: Mapping[str, Samples], sources: Sequence[str]) -> dict[str, Samples]:
-    """Add the estimates of stems that are not scored to that of the rest."""
-    found = {source: estimates[source] for source in sources if source in estimates}
+    """Add the estimates of stems that are not scored to the residual stem."""
+    scored = {source: estimates[source] for source in sources if source in estimates}
     rest = rest_of(sources)
     for source, estimate in estimates.items():
-        if source not in found and rest is not None:
-            found[rest] = found[rest] + estimate if rest in found else estimate
-    return found
+        if source not in scored and rest is not None:
+            scored[rest] = scored[rest] + estimate if rest in scored else estimate
+    return scored

@@ -1,8 +1,8 @@
-"""Score systems on the tracks of a data set, at any sampling frequency, and keep every score.
+"""Score systems on the tracks of a data set, at any sampling frequency, and store the scores.
 
-The scores of a track are a file of their own, written as soon as they are known. A call does only
-what is missing: a file counts if it can be read and was made with the same settings, from the same
-audio and weights.
+The scores of a track are a file of their own, written as soon as they are known. A call computes
+only what is missing: a stored file is used if it can be read and was computed with the same
+settings from the same audio and weights.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,13 +25,13 @@ IN_THIS_PROCESS = Execution()
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a call has found.
+    """Result of `score_systems`.
 
     Attributes:
         scores: All scores, old and new, in the order of rates, systems and tracks.
         failures: What could not be scored.
-        computed: How many of the scores are new.
-        missing: How many scores there are not: what failed, and what other shards have not done.
+        computed: Number of new scores.
+        missing: Number of missing scores: failures, and those that other shards have not computed.
     """
 
     scores: list[TrackScores]
@@ -58,21 +58,21 @@ def score_systems(
 
     Args:
         dataset: The split, of whole tracks.
-        tracks: Those of its tracks to score.
+        tracks: The tracks to score.
         systems: What to score.
         sample_rates: Hz.
         sources: Names of the sources, in order.
-        out: Folder of the scores; made where it does not exist.
+        out: Folder of the scores; created if missing.
         settings: How to score.
-        execution: Where pieces are scored, and which: workers share the processor's cores.
-        progress: Called with what is done, what there is to do, and which track is next.
+        execution: Where pieces are scored, and which ones; workers share the processor's cores.
+        progress: Called with (done, total, label of the track).
 
     Returns:
-        The scores. What fails does not stop the rest.
+        The scores. Failures do not stop the rest.
 
     Raises:
         CheckpointError: A model cannot be loaded.
-        ConfigError: There is no such device, or a network does not fit its model.
+        ConfigError: The device is not available, or a network does not match its model.
         DeviceError: There is no Ray cluster.
         WorkerError: A process was killed.
     """
@@ -86,7 +86,7 @@ def score_systems(
     unfinished = [piece for piece, systems_left in missing if systems_left]
     workers = execution.workers(len(unfinished))
     needed = dict.fromkeys(system for _, systems_left in missing for system in systems_left)
-    # The models are then in this process; other processes load them for themselves.
+    # This loads the models in this process; other processes load them themselves.
     check_systems(needed, settings.device if workers == 0 else "cpu")
     if workers:
         threads = threads_of_worker(workers)
@@ -102,11 +102,11 @@ def score_systems(
             if progress is not None:
                 progress(done, len(unfinished), f"{piece.track.name} at {piece.sample_rate} Hz")
     scores = [
-        found
+        finished
         for rate in sample_rates
         for system in systems
         for piece in pieces
-        if piece.sample_rate == rate and (found := piece.finished(system)) is not None
+        if piece.sample_rate == rate and (finished := piece.finished(system)) is not None
     ]
     names = [track.name for track in tracks]
     failures.sort(key=lambda f: (sample_rates.index(f.sample_rate), names.index(f.track)))
@@ -114,6 +114,6 @@ def score_systems(
 
 
 def _rotated(sample_rates: Sequence[int], number: int) -> list[int]:
-    """Order rates anew for every track: each shard then has tracks at all rates, low and high."""
+    """Rotate the rates for every track, so that each shard has tracks at low and high rates."""
     first = number % len(sample_rates)
     return [*sample_rates[first:], *sample_rates[:first]]

@@ -1,4 +1,4 @@
-"""What is scored: the references and the mixture of a track, at the rate that is scored."""
+"""References and mixture of a track, at the rate of scoring."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ class TrackSignals:
     """The signals of one track.
 
     Attributes:
-        name: Of the track.
-        split: Of the data set.
+        name: Name of the track.
+        split: Split of the data set.
         sample_rate: Hz.
         sources: Names in the order of the source axis.
         references: Shape (source, channel, time).
-        mixture: The one that was given with the track, or else the sum; shape (channel, time).
+        mixture: The track's own mixture, or else the sum of the stems; shape (channel, time).
     """
 
     name: str
@@ -38,13 +38,13 @@ class TrackSignals:
 def read_signals(
     dataset: StemDataset, track: PreparedTrack, *, sources: tuple[str, ...], sample_rate: int
 ) -> TrackSignals:
-    """Read a track; everything is resampled once, with soxr VHQ, where the rate is another.
+    """Read a track; its signals are resampled with soxr VHQ if their rate differs.
 
     Args:
         dataset: The data set's split, of whole tracks.
         track: One of its tracks.
-        sources: Names, in the order wanted. One that the data set does not have is the sum of all
-            stems that are not wanted by themselves.
+        sources: Names, in the order of the result. A source that the data set does not have is the
+            sum of all stems that are not requested themselves.
         sample_rate: Hz.
 
     Returns:
@@ -52,7 +52,7 @@ def read_signals(
 
     Raises:
         AudioFileError: A file cannot be read.
-        DatasetError: A file is shorter than the manifest says.
+        DatasetError: A file is shorter than stated in the manifest.
     """
     stems = [
         np.sum(

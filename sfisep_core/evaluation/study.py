@@ -1,4 +1,4 @@
-"""What a comparison of methods over sampling frequencies has found, for tables and the report."""
+"""Results of a comparison of methods over sampling frequencies, for tables and the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from sfisep_core.evaluation.summary import Difference, Summary
 Samples = npt.NDArray[np.float32]
 
 ALL_SOURCES = "mean"
-"""In place of a source's name: of each track, the mean over its sources."""
+"""In place of a source's name: the mean over the sources of each track."""
 
 
 class ScoreKey(NamedTuple):
-    """Which score.
+    """Key of a score.
 
     Attributes:
-        sample_rate: Rate in Hz at which was scored.
-        system: What made the estimates: a method of the model, or a baseline.
+        sample_rate: Rate of scoring in Hz.
+        system: The system: a method of the model, or a baseline.
         source: Name of the source, or `ALL_SOURCES`.
         metric: Key in `metrics.DEFINITIONS`.
     """
@@ -35,10 +35,10 @@ Scores = Mapping[ScoreKey, Mapping[str, float]]
 """Values by track; tracks that have no such score are left out."""
 
 Summaries = Mapping[ScoreKey, Summary]
-"""Of the same scores, what they are over tracks."""
+"""Summaries of the scores over tracks."""
 
 Differences = Mapping[tuple[ScoreKey, str], Difference]
-"""By score of a system, and name of the system that is compared with it."""
+"""By score of a system, and name of the system compared with it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Example:
 
     Attributes:
         track: Name of the track.
-        start: Where in it, in seconds.
+        start: Start in the track, in seconds.
         sample_rate: Hz.
         mixture: Shape (channel, time).
         references: By source, each of the mixture's shape.
@@ -70,15 +70,15 @@ class Study:
         model: Name of the model.
         model_sha256: Digest of its file.
         native_rate: Rate in Hz at which it was trained.
-        data: What was scored, in words.
-        systems: In the order of the tables; the first is the one that others are compared with.
+        data: Description of the scored data.
+        systems: Names in the order of the tables; the first is compared with each of the others.
         sample_rates: Hz, ascending.
         sources: Names, in order.
         tracks: Names.
         scores: All scores.
-        summaries: Of all scores.
-        differences: Of the first system and each of the others.
-        examples: What can be listened to.
+        summaries: Summaries of all scores.
+        differences: Differences between the first system and each of the others.
+        examples: Excerpts to listen to.
     """
 
     model: str

@@ -12,7 +12,7 @@ _Values = npt.NDArray[np.float64]
 _SEED = 20220909
 _RESAMPLES = 2000
 _NAN = float("nan")
-_HUGE = 1e9  # dB: beyond all that is finite
+_HUGE = 1e9  # dB: above all finite scores
 _INTERVAL = (2.5, 97.5)  # percent
 
 
@@ -21,12 +21,12 @@ class Summary:
     """One score over tracks.
 
     Attributes:
-        median: Median over tracks; NaN where no track has the score.
+        median: Median over tracks; NaN if no track has the score.
         mean: Mean over tracks.
-        low: Lower end of the 95 % interval of the median (percentile bootstrap over tracks); NaN
-            where fewer than two tracks have the score.
+        low: Lower end of the 95 % interval of the median (percentile bootstrap over tracks); NaN if
+            fewer than two tracks have the score.
         high: Its upper end.
-        tracks: Tracks that have the score.
+        tracks: Number of tracks that have the score.
     """
 
     median: float
@@ -43,13 +43,13 @@ class Difference:
     Attributes:
         mean: Mean difference.
         median: Median difference.
-        low: Lower end of the 95 % interval of the mean (percentile bootstrap over tracks); NaN
-            of fewer than two tracks.
+        low: Lower end of the 95 % interval of the mean (percentile bootstrap over tracks); NaN for
+            fewer than two tracks.
         high: Its upper end.
-        p: Two-sided p of Wilcoxon's signed-rank test; NaN where it says nothing (fewer than two
-            tracks, or no difference at all).
-        ahead: Tracks in which the first system is better.
-        tracks: Tracks that both have.
+        p: Two-sided p value of Wilcoxon's signed-rank test; NaN where it is undefined (fewer than
+            two tracks, or no difference at all).
+        ahead: Number of tracks in which the first system is better.
+        tracks: Number of tracks that both have.
     """
 
     mean: float
@@ -62,7 +62,7 @@ class Difference:
 
 
 def over_frames(frames: npt.ArrayLike) -> float:
-    """Give the median over the frames that have a score, as museval does; NaN where none has.
+    """Compute the median over the frames that have a score, as museval does; NaN if none has.
 
     Infinite values count as missing, as in museval's files.
     """
@@ -74,13 +74,15 @@ def over_frames(frames: npt.ArrayLike) -> float:
 def summarise(values: Iterable[float]) -> Summary:
     """Summarise one score of several tracks.
 
-    NaN is left out. Infinite scores are scores: a silent estimate's SI-SDR of -inf is the worst.
+    NaN is left out. Infinite scores are kept: a silent estimate's SI-SDR of -inf is the worst.
     """
-    found = _numbers(list(values))
-    if not found.size:
+    numbers = _numbers(list(values))
+    if not numbers.size:
         return Summary(_NAN, _NAN, _NAN, _NAN, tracks=0)
-    low, high = _bootstrap(found, _median)
-    return Summary(float(_median(found)), float(_mean(found)), low, high, tracks=int(found.size))
+    low, high = _bootstrap(numbers, _median)
+    return Summary(
+        float(_median(numbers)), float(_mean(numbers)), low, high, tracks=int(numbers.size)
+    )
 
 
 def compare(
@@ -90,9 +92,9 @@ def compare(
 
     Args:
         first: Scores by track.
-        second: Those of the other system; tracks that only one has, or whose difference is NaN,
+        second: Scores of the other system; tracks that only one has, or whose difference is NaN,
             are left out.
-        higher_is_better: Of this score.
+        higher_is_better: Whether higher values of this score are better.
 
     Returns:
         The difference first - second.
@@ -104,9 +106,9 @@ def compare(
     low, high = _bootstrap(differences, _mean)
     p = _NAN
     if differences.size > 1 and np.any(differences):
-        from scipy import stats  # costly to load, and for paired differences only
+        from scipy import stats  # slow to load, rarely needed
 
-        p = float(stats.wilcoxon(np.clip(differences, -_HUGE, _HUGE)).pvalue)  # of ranks
+        p = float(stats.wilcoxon(np.clip(differences, -_HUGE, _HUGE)).pvalue)  # only ranks matter
     return Difference(
         float(_mean(differences)),
         float(_median(differences)),
@@ -119,7 +121,7 @@ def compare(
 
 
 def _difference(first: float, second: float) -> float:
-    return 0.0 if first == second else first - second  # of equal infinities, too
+    return 0.0 if first == second else first - second  # also for equal infinities
 
 
 def _numbers(values: npt.ArrayLike) -> _Values:
@@ -128,13 +130,13 @@ def _numbers(values: npt.ArrayLike) -> _Values:
 
 
 def _mean(values: _Values) -> _Values:
-    """Give means along the last axis; NaN of infinities of both signs."""
+    """Compute means along the last axis; NaN for infinities of both signs."""
     with np.errstate(invalid="ignore"):
         return np.asarray(values.mean(axis=-1))
 
 
 def _median(values: _Values) -> _Values:
-    """Give medians along the last axis; NaN halfway between infinities of both signs."""
+    """Compute medians along the last axis; NaN halfway between infinities of both signs."""
     ordered = np.sort(values, axis=-1)
     size = values.shape[-1]
     low, high = ordered[..., (size - 1) // 2], ordered[..., size // 2]
@@ -143,13 +145,13 @@ def _median(values: _Values) -> _Values:
 
 
 def _bootstrap(values: _Values, statistic: Callable[[_Values], _Values]) -> tuple[float, float]:
-    if values.size < 2:  # one track does not tell how far tracks differ
+    if values.size < 2:  # the spread over tracks cannot be estimated from one track
         return _NAN, _NAN
     rng = np.random.default_rng(_SEED)
     drawn = values[rng.integers(values.size, size=(_RESAMPLES, values.size))]
-    # The nearest of the drawn ones: between a number and infinity there is none.
-    found = _numbers(statistic(drawn))
-    if not found.size:
+    # Nearest value: interpolation between a number and infinity is undefined.
+    statistics = _numbers(statistic(drawn))
+    if not statistics.size:
         return _NAN, _NAN
-    low, high = np.percentile(found, _INTERVAL, method="nearest")
+    low, high = np.percentile(statistics, _INTERVAL, method="nearest")
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""What can be scored: methods of a model, baselines that need none, and estimates in files."""
+"""Systems that can be scored: methods of a model, baselines without one, estimates in files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ ESTIMATES = "estimates"
 BASELINES = (*METHODS, MIXTURE, ORACLE)
 
 _SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif")
-# The settings that change what a method gives.
+# The settings that affect a method's result.
 _NOISE_LEVELS = {"noisy-kernel": "kernel_noise_level", "post-noise": "post_noise_level"}
 
 
@@ -47,14 +47,14 @@ class System:
     """One thing to score.
 
     Attributes:
-        name: In files and tables of one model.
+        name: Name in files and tables of one model.
         kind: A method's name, "mixture", "oracle-irm" or "estimates".
         folder: Name of the folder of its scores.
-        model: Of a method.
-        segment: Of a method: seconds of a segment, see `SeparationSettings`.
-        options: Of a method: noise levels and seed.
-        network: Of super-resolution: the model whose network is taken, which `options` name.
-        estimates: Of "estimates": the folder with TRACK/STEM.* or SPLIT/TRACK/STEM.*
+        model: Model of a method.
+        segment: Methods: seconds of a segment, see `SeparationSettings`.
+        options: Methods: options of the method.
+        network: Super-resolution: the model whose network is used, named in `options`.
+        estimates: "estimates": the folder with TRACK/STEM.* or SPLIT/TRACK/STEM.*
     """
 
     name: str
@@ -68,54 +68,54 @@ class System:
 
     @property
     def label(self) -> str:
-        """Name with that of its model."""
+        """Name together with that of its model."""
         return self.name if self.model is None else f"{self.model.label} {self.name}"
 
     def settings(
         self, split: str, track: str, sources: Sequence[str], *, allow_upsampled: bool
     ) -> dict[str, Any]:
-        """Give what its estimates of a track depend on, for JSON.
+        """Return what its estimates of a track depend on, for JSON.
 
         Raises:
             ConfigError: A source has several files.
             DatasetError: The folder cannot be read.
         """
-        found: dict[str, Any] = {"kind": self.kind}
+        described: dict[str, Any] = {"kind": self.kind}
         if self.model is not None:
-            found |= {"model": self.model.sha256, "segment": self.segment}
+            described |= {"model": self.model.sha256, "segment": self.segment}
             if self.kind in _NOISE_LEVELS:
                 level = getattr(self.options, _NOISE_LEVELS[self.kind])
-                found |= {"noise_level": level, "seed": self.options.seed}
+                described |= {"noise_level": level, "seed": self.options.seed}
             if "low_rate" in OPTIONS_OF.get(self.kind, ()):
-                found |= {"low_rate": self.options.low_rate}
-                found |= {"network": self.network.sha256 if self.network else ""}
+                described |= {"low_rate": self.options.low_rate}
+                described |= {"network": self.network.sha256 if self.network else ""}
         if self.estimates is not None:
             files = find_estimates(self.estimates, split, track, sources)
             try:
-                found["files"] = {name: file_sha256(file) for name, file in files.items()}
+                described["files"] = {name: file_sha256(file) for name, file in files.items()}
             except OSError as error:
                 raise _unreadable(self.estimates, error) from error
-            found["allow_upsampled"] = allow_upsampled
-        return found
+            described["allow_upsampled"] = allow_upsampled
+        return described
 
 
 @lru_cache(maxsize=1)
 def load(model: ModelIdentity, device: str) -> SeparationModel:
-    """Load a model for separation; the last one is kept.
+    """Load a model for separation; the last one is cached.
 
     Raises:
-        CheckpointError: It cannot be found or read, or is no longer the same.
-        ConfigError: There is no such device.
+        CheckpointError: It is missing, cannot be read, or has changed.
+        ConfigError: The device is not available.
     """
     return load_identified(model).to(find_device(device)).eval().for_inference()
 
 
 def check_systems(systems: Iterable[System], device: str) -> None:
-    """Load the models of systems, so that what fits no track is refused before the first one.
+    """Load the models of systems, so that errors are reported before the first track.
 
     Raises:
-        CheckpointError: A model cannot be read, or is no longer the same.
-        ConfigError: There is no such device, or a network does not fit its model.
+        CheckpointError: A model cannot be read, or has changed.
+        ConfigError: The device is not available, or a network does not match its model.
     """
     for system in systems:
         if system.model is None:
@@ -134,24 +134,24 @@ def check_systems(systems: Iterable[System], device: str) -> None:
 def make_estimates(
     system: System, signals: TrackSignals, *, device: str, allow_upsampled: bool
 ) -> dict[str, Samples]:
-    """Make or read the estimates of a track.
+    """Compute or read the estimates of a track.
 
-    Those of sources without names are given the names of the references that they fit best.
+    Estimates of unnamed sources get the names of the references that they match best.
 
     Args:
-        system: What makes them.
+        system: The system.
         signals: The track.
-        device: For models.
-        allow_upsampled: Whether files may have a lower rate than is scored.
+        device: Device of models.
+        allow_upsampled: Whether files may have a lower rate than that of scoring.
 
     Returns:
-        By source, each of the references' channels; those of files have their own length, and
-        sources without a file are missing.
+        Estimates by source, each with the references' channels. Estimates from files keep their
+        length, and sources without a file are missing.
 
     Raises:
-        ConfigError: The model cannot work at this rate, or files do not fit; of sources without
-            names, not all have a file.
-        CheckpointError: The model gives NaN or Inf, or its file was replaced.
+        ConfigError: The model cannot work at this rate, files do not match, or some unnamed sources
+            have no file.
+        CheckpointError: The model's output contains NaN or Inf, or its file was replaced.
         DatasetError: There is no estimate of this track.
         AudioFileError: A file cannot be read.
     """
@@ -185,7 +185,7 @@ def _make_estimates(
                 settings=settings,
             )
         )
-    except np.linalg.LinAlgError as error:  # least-squares gains of stems that are not finite
+    except np.linalg.LinAlgError as error:  # from the gain fit of non-finite stems
         msg = f"model {system.model.shown}: expected finite stems of {signals.name}, got NaN or Inf"
         raise CheckpointError(msg) from error
     if system.network is not None:
@@ -217,10 +217,10 @@ def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str])
     """Find the files of a track's estimates, by source.
 
     Raises:
-        ConfigError: A source has several.
-        DatasetError: The folder cannot be read, or a name leads out of it.
+        ConfigError: A source has several files. DatasetError: The folder cannot be read, or a name
+            leads out of it.
     """
-    found: dict[str, Path] = {}
+    file_of: dict[str, Path] = {}
     for place in (path_below(folder, track), path_below(folder, split, track)):
         for source in sources:
             files = [path_below(place, f"{source}{suffix}") for suffix in _SUFFIXES]
@@ -228,13 +228,15 @@ def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str])
                 files = [file for file in files if file.is_file()]
             except OSError as error:
                 raise _unreadable(place, error) from error
-            if len(files) > 1 or (files and source in found):
-                names = ", ".join(map(str, [*files, *([found[source]] if source in found else [])]))
+            if len(files) > 1 or (files and source in file_of):
+                names = ", ".join(
+                    map(str, [*files, *([file_of[source]] if source in file_of else [])])
+                )
                 msg = f"estimates of {track}: expected one file for {source}, found {names}"
                 raise ConfigError(msg)
             if files:
-                found[source] = files[0]
-    return found
+                file_of[source] = files[0]
+    return file_of
 
 
 def _unreadable(folder: Path, error: OSError) -> DatasetError:
@@ -254,7 +256,7 @@ def _read_estimates(
             "this track, too, or leave it out with --track"
         )
         raise DatasetError(msg)
-    found: dict[str, Samples] = {}
+    estimates: dict[str, Samples] = {}
     for source, file in files.items():
         audio, file_rate = read_audio(file)
         if file_rate < signals.sample_rate and not allow_upsampled:
@@ -268,5 +270,5 @@ def _read_estimates(
         if audio.shape[0] not in (1, channels):
             msg = f"{file}: expected {channels} channels as its track has, got {audio.shape[0]}"
             raise ConfigError(msg)
-        found[source] = np.broadcast_to(audio, (channels, audio.shape[1]))
-    return found
+        estimates[source] = np.broadcast_to(audio, (channels, audio.shape[1]))
+    return estimates

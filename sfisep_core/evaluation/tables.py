@@ -21,18 +21,18 @@ from sfisep_core.foundation.atomic import written_whole
 SUMMARY_VERSION = 1
 
 _FILTERED = ("isr", "sir", "sar")
-_Values = dict[tuple[str, str], float]  # of one track, by source and metric
+_Values = dict[tuple[str, str], float]  # values of one track, by source and metric
 _Row = tuple[TrackScores, _Values]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the tables and the report show; everything in it is computed once.
+    """Content of the tables and the report, computed once.
 
     Attributes:
-        scores: By score, the values of the tracks.
-        summaries: By score, its summary over tracks.
-        differences: Of the first system and each of the others.
+        scores: Values of the tracks, by score.
+        summaries: Summary over tracks, by score.
+        differences: Differences between the first system and each of the others.
     """
 
     scores: Scores
@@ -59,20 +59,20 @@ def collect(tracks: Iterable[TrackScores]) -> Scores:
         tracks: Scores by track.
 
     Returns:
-        All scores, infinite ones as well.
+        All scores, including infinite ones.
     """
     return _by_track((scores, track_values(scores)) for scores in tracks)
 
 
 def track_values(scores: TrackScores) -> _Values:
-    """Reduce the scores of a track to numbers: of framewise ones the median over frames.
+    """Reduce the scores of a track to numbers: framewise scores to the median over frames.
 
-    Ill-conditioned ISR, SIR and SAR are left out, unless museval's own values were asked for: these
-    are shown as they are. The mean over sources is over those that sound in
-    the track, and exists only if all of these have the score.
+    Ill-conditioned ISR, SIR and SAR are left out, unless museval's own values were requested, which
+    are not changed. The mean over sources is computed over those that are not silent in the track,
+    and exists only if all of these have the score.
 
     Returns:
-        By source and metric; scores that do not exist are left out.
+        Values by source and metric, without scores that do not exist.
     """
     metrics: dict[str, dict[str, float]] = defaultdict(dict)
     left_out = scores.ill_conditioned and scores.settings["metrics"] != "museval"
@@ -86,7 +86,7 @@ def track_values(scores: TrackScores) -> _Values:
     sounding = set(scores.settings["sources"]) - set(scores.silent_sources)
     for metric, values in metrics.items():
         if metric != "leakage_db" and values.keys() == sounding:
-            with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+            with np.errstate(invalid="ignore"):  # the mean of infinities of both signs is NaN
                 values[ALL_SOURCES] = float(np.mean(list(values.values())))
     if scores.equivariance_db is not None:
         metrics["equivariance_db"][ALL_SOURCES] = scores.equivariance_db
@@ -115,8 +115,8 @@ def summarise_scores(scores: Scores) -> Summaries:
 def _differences(rows: Iterable[_Row], systems: Sequence[str]) -> Differences:
     """Compare the first system with each of the others, track by track.
 
-    Framewise scores are compared over the frames that both systems have: where one is silent in
-    some, the other's easier or harder ones do not count.
+    Framewise scores are compared over the frames that both systems have, so that frames in which
+    only one system is silent have no influence.
     """
     by_system: dict[str, dict[tuple[int, str], _Row]] = defaultdict(dict)
     for row in rows:
@@ -136,7 +136,7 @@ def _differences(rows: Iterable[_Row], systems: Sequence[str]) -> Differences:
 
 
 def _over_common_frames(row: _Row, other: _Row) -> _Row:
-    """Leave out the frames in which the other system has no score."""
+    """Remove the frames in which the other system has no score."""
     scores, theirs = row[0], other[0]
     lost = any(
         math.isfinite(ours) and not math.isfinite(them)
@@ -150,7 +150,7 @@ def _over_common_frames(row: _Row, other: _Row) -> _Row:
 
 
 def _with_common_frames(scores: TrackScores, other: TrackScores) -> TrackScores:
-    """Take out the frames in which another system has no score."""
+    """Remove the frames in which another system has no score."""
     sources = {}
     for source, of_source in scores.sources.items():
         frames = of_source.frames
@@ -168,12 +168,12 @@ def _with_common_frames(scores: TrackScores, other: TrackScores) -> TrackScores:
 
 
 def summary_rows(summaries: Summaries) -> list[dict[str, Any]]:
-    """Make a row of each score: which one it is, and its `Summary` over tracks."""
+    """Build a row per score: its key, and its `Summary` over tracks."""
     return [key._asdict() | asdict(summary) for key, summary in summaries.items()]
 
 
 def difference_rows(differences: Differences) -> list[dict[str, Any]]:
-    """Make a row of each comparison: what the first system has ahead of another."""
+    """Build a row per comparison of the first system with another."""
     return [
         key._asdict() | {"minus": other} | asdict(difference)
         for (key, other), difference in differences.items()
@@ -181,7 +181,7 @@ def difference_rows(differences: Differences) -> list[dict[str, Any]]:
 
 
 def notes(tracks: Iterable[TrackScores]) -> list[dict[str, Any]]:
-    """Say of each rate and system what was not scored, in numbers of tracks or frames."""
+    """Count, for each rate and system, the tracks or frames that were not scored."""
     counts: dict[tuple[int, str], dict[str, int]] = {}
     for scores in tracks:
         row = counts.setdefault(
@@ -213,13 +213,13 @@ def make_tables(
     systems: Sequence[str],
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Make all tables; values that do not exist are NaN.
+    """Build all tables; values that do not exist are NaN.
 
     Args:
-        evaluation: What was scored.
-        comparison: Of its scores.
+        evaluation: The scores.
+        comparison: Comparison of these scores.
         systems: Names; the first is compared with the others.
-        about: What was run.
+        about: Description of the run.
 
     Returns:
         The content of summary.json.
@@ -242,7 +242,7 @@ def write_tables(out: Path, tables: Mapping[str, Any], scores: Scores) -> None:
 
     Args:
         out: The folder.
-        tables: As `make_tables` makes them.
+        tables: Result of `make_tables`.
         scores: All scores, by track.
 
     Raises:
@@ -277,7 +277,7 @@ def _cell(value: object) -> object:
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """Give strict JSON, for any reader: what is NaN or infinite is null."""
+    """Return strict JSON: numbers that are NaN or infinite become null."""
     return json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""The scores of one track, and the file that keeps them, in the layout of museval's files."""
+"""The scores of one track, and their file, in the layout of museval's files."""
 
 import json
 import math
@@ -28,9 +28,9 @@ from sfisep_core.separation.permutation import are_unnamed
 MetricSet = Literal["all", "sdr", "museval"]
 
 SCORING_VERSION = 2
-"""Raised whenever scores change: those of another version are computed again."""
+"""Increased whenever scores change: those of another version are computed again."""
 
-_SECONDS = 1.0  # of a frame, and from one to the next
+_SECONDS = 1.0  # length and hop of a frame
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class SourceScores:
     """Scores of one source.
 
     Attributes:
-        frames: By key in `bss_eval.METRICS`, values in dB of every frame; NaN where there is none.
+        frames: By key in `bss_eval.METRICS`, values in dB of every frame; NaN where there is no
+            score.
         whole: By key in `metrics.DEFINITIONS`, values in dB of the whole track.
     """
 
@@ -54,16 +55,16 @@ class TrackScores:
         track: Its name.
         split: "train", "valid" or "test".
         system: Name of the system.
-        sample_rate: Rate in Hz at which was scored.
-        settings: What the scores depend on.
+        sample_rate: Rate of scoring in Hz.
+        settings: Everything that the scores depend on.
         sources: Scores by source; sources without an estimate are left out.
-        silent_sources: Those whose reference is silent throughout: their leakage is given.
-        silent_estimates: Others whose estimate is silent throughout: framewise not scored.
-        num_silent_frames: Frames without scores, since a reference or an estimate is silent there.
-        condition: Condition number of the references' Gram matrix; NaN where no filters were used.
-        ill_conditioned: Whether ISR, SIR and SAR say nothing since the references leave them open.
-        equivariance_db: See `equivariance.equivariance_db`; None where it was not asked for.
-        estimates_saved: Whether what was scored was also written.
+        silent_sources: Sources whose reference is silent throughout; only their leakage is scored.
+        silent_estimates: Other sources whose estimate is silent throughout: no framewise scores.
+        num_silent_frames: Number of frames without scores, where a reference or estimate is silent.
+        condition: Condition number of the references' Gram matrix; NaN if no filters were used.
+        ill_conditioned: Whether ISR, SIR and SAR are not determined by the references.
+        equivariance_db: See `equivariance.equivariance_db`; None if not requested.
+        estimates_saved: Whether the estimates were also written.
     """
 
     track: str
@@ -92,31 +93,31 @@ def score_track(
 ) -> TrackScores:
     """Score the estimates of a track.
 
-    Estimates that are longer than the references are cut, shorter ones followed by silence.
+    Estimates that are longer than the references are cropped, shorter ones are zero-padded.
 
     Args:
         signals: The track.
         estimates: By source, shape (channel, time); sources may be missing.
-        system: Name of what made them.
-        settings: What they depend on, to be kept with the scores.
-        metrics: "all"; "sdr": neither ISR, SIR nor SAR, which take the time; "museval": these four
-            by the package museval.
-        device: Where BSS Eval computes, "cpu" or "cuda".
+        system: Name of the system.
+        settings: What they depend on, stored with the scores.
+        metrics: "all"; "sdr": without ISR, SIR and SAR, which take most of the time; "museval":
+            these four by the package museval.
+        device: Device of BSS Eval, "cpu" or "cuda".
 
     Returns:
         The scores.
 
     Raises:
-        ConfigError: Signals hold NaN or Inf, or museval cannot be used on them.
+        ConfigError: Signals contain NaN or Inf, or museval cannot score them.
     """
     references, length = signals.references, signals.references.shape[-1]
-    # A source without an estimate interferes with the others all the same.
+    # The reference of a source without an estimate still counts as interference.
     fitted = np.zeros(references.shape, dtype=np.float32)
     for number, source in enumerate(signals.sources):
         if source in estimates:
             estimate = estimates[source][:, :length]
             fitted[number, :, : estimate.shape[1]] = estimate
-    found = bss_eval(
+    framewise = bss_eval(
         references,
         fitted,
         sample_rate=signals.sample_rate,
@@ -142,14 +143,14 @@ def score_track(
             window_seconds=_SECONDS,
             hop_seconds=_SECONDS,
         )
-        # museval does not tell how well the references determine its filters.
-        found = replace(theirs, condition=found.condition)
+        # museval does not report how well its filters are determined.
+        framewise = replace(theirs, condition=framewise.condition)
     sources: dict[str, SourceScores] = {}
     for number, source in enumerate(signals.sources):
         if source not in estimates:
             continue
-        if source in found.silent_sources:
-            whole = {"leakage_db": found.leakage_db[source]}
+        if source in framewise.silent_sources:
+            whole = {"leakage_db": framewise.leakage_db[source]}
         else:
             whole = whole_track_scores(
                 estimate=fitted[number],
@@ -163,7 +164,7 @@ def score_track(
                     mixture=signals.mixture,
                     device=device,
                 )
-        frames = {str(metric): getattr(found, metric)[number].tolist() for metric in METRICS}
+        frames = {str(metric): getattr(framewise, metric)[number].tolist() for metric in METRICS}
         sources[source] = SourceScores(frames, whole)
     return TrackScores(
         track=signals.name,
@@ -172,18 +173,19 @@ def score_track(
         sample_rate=signals.sample_rate,
         settings=settings,
         sources=sources,
-        silent_sources=list(found.silent_sources),
-        silent_estimates=[name for name in found.silent_estimates if name in estimates],
-        num_silent_frames=found.num_silent_frames,
-        condition=found.condition,
-        ill_conditioned=found.ill_conditioned,
+        silent_sources=list(framewise.silent_sources),
+        silent_estimates=[name for name in framewise.silent_estimates if name in estimates],
+        num_silent_frames=framewise.num_silent_frames,
+        condition=framewise.condition,
+        ill_conditioned=framewise.ill_conditioned,
     )
 
 
 def write_track_scores(path: Path, scores: TrackScores) -> None:
-    """Write a file that museval's tools read: `targets` is in their layout, the rest is ours.
+    """Write a file that museval's tools can read.
 
-    As in their files, values that do not exist are NaN, and infinite ones as well there.
+    `targets` has the layout of museval's files: values there that do not exist or are infinite are
+    NaN. The other fields are additions.
 
     Raises:
         OSError: It cannot be written.
@@ -224,8 +226,8 @@ def _has_types(scores: TrackScores) -> bool:
         expected |= set(IMPROVEMENT_METRICS)
     return (
         all(
-            isinstance(found, list) and set(found) <= set(scores.settings["sources"])
-            for found in names
+            isinstance(listed, list) and set(listed) <= set(scores.settings["sources"])
+            for listed in names
         )
         and isinstance(scores.num_silent_frames, int)
         and 0 <= scores.num_silent_frames <= MAX_COUNT
@@ -241,9 +243,9 @@ def _has_types(scores: TrackScores) -> bool:
 
 
 def read_track_scores(path: Path) -> TrackScores | None:
-    """Read what `write_track_scores` has written; None where there is no such file, or no more.
+    """Read a file of `write_track_scores`; None if it is missing or outdated.
 
-    Infinite values of frames come back as NaN.
+    Infinite values of frames are read as NaN.
     """
     try:
         content = read_json_object(path)
@@ -260,7 +262,7 @@ def read_track_scores(path: Path) -> TrackScores | None:
             for source, whole in own["sources"].items()
         }
         scores = TrackScores(**own)
-        # As far as a summary relies on it.
+        # Check what a summary relies on.
         counts = {len(f) for s in scores.sources.values() for f in s.frames.values()}
         whole = len(counts) == 1 and 0 not in counts and isinstance(scores.settings, dict)
         return scores if whole and _has_types(scores) else None

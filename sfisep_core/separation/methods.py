@@ -81,7 +81,7 @@ def separate_signal(
         sample_rate: Sample rate of the mixture in Hz.
         settings: Method, and how the signal is cut and computed.
         stores: Creates the store of the stems; None = in memory.
-        progress: Called with seconds done and seconds in all.
+        progress: Called with seconds done and total seconds.
 
     Returns:
         Stems in the model's order, shape (source, channel, time), of the mixture's length.

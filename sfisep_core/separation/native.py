@@ -44,7 +44,7 @@ def separate_in_windows(
         sample_rate: Hz.
         stores: Creates the store of the stems.
         settings: How the signal is cut and computed; their method is ignored.
-        progress: Called with seconds done and seconds in all.
+        progress: Called with seconds done and total seconds.
 
     Returns:
         Stems in the model's order, shape (source, channel, time).

@@ -52,7 +52,7 @@ def match_estimates(
     Returns:
         For each reference the index of its estimate, shape (source,).
     """
-    from scipy.optimize import linear_sum_assignment  # slow to load, and rarely needed
+    from scipy.optimize import linear_sum_assignment  # slow to load, rarely needed
 
     with np.errstate(invalid="ignore", over="ignore"):
         e, s = _centred(estimates), _centred(references)

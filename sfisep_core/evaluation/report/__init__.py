@@ -1,4 +1,4 @@
-"""The report of a comparison of methods: one HTML file that opens without a network."""
+"""The report of a comparison of methods: one self-contained HTML file."""
 
 from sfisep_core.evaluation.report.drawing import check_available
 from sfisep_core.evaluation.report.page import write_report

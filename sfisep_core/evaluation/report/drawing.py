@@ -1,4 +1,4 @@
-"""How the report draws with matplotlib, which is optional: as SVG, without global state."""
+"""Drawing with matplotlib, which is optional: as SVG, without global state."""
 
 import io
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SOFT = "#8c8c8c"
 
 
 def check_available() -> None:
-    """Refuse to begin without matplotlib.
+    """Check that matplotlib is installed.
 
     Raises:
         ConfigError: It is not installed.
@@ -33,7 +33,7 @@ def check_available() -> None:
 
 @contextmanager
 def uniform_style() -> Iterator[None]:
-    """Draw the same bytes for the same figure, whatever matplotlib's settings are."""
+    """Make figures reproducible, independent of the user's matplotlib settings."""
     import matplotlib.style
 
     settings = {
@@ -56,7 +56,7 @@ def uniform_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Give an empty figure; width and height in inches."""
+    """Build an empty figure; width and height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -71,5 +71,5 @@ def to_svg(figure: "Figure") -> str:
 
 
 def draw_grid(panel: "Axes") -> None:
-    """Rule a panel faintly."""
+    """Draw faint grid lines in a panel."""
     panel.grid(color=SOFT, alpha=0.25, linewidth=0.6)

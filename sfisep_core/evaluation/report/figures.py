@@ -20,17 +20,17 @@ from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito: told apart by all eyes; markers and dashes tell them apart in grey, too.
+# Okabe and Ito: distinguishable with colour blindness; markers and dashes also in greyscale.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6D3B", "#999999")
 _MARKERS = "osD^vPX*"
 _DASHES = ("-", "--", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 2)), (0, (9, 3)))
 _PANEL_WIDTH, _PANEL_HEIGHT = 4.6, 3.0  # inches
-_LABEL_GAP = 0.075  # of a panel's height
+_LABEL_GAP = 0.075  # fraction of a panel's height
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a figure shows of one system: rates in Hz, medians over tracks and their intervals."""
+    """The line of one system: rates in Hz, medians over tracks and their intervals."""
 
     system: str
     sample_rates: list[int]
@@ -40,23 +40,23 @@ class Line:
 
 
 def lines_of(study: Study, *, source: str, metric: str) -> list[Line]:
-    """Give the lines of a panel; rates without a finite score are left out.
+    """Return the lines of a panel; rates without a finite score are left out.
 
-    Ends of intervals that are infinite are NaN: there is nowhere to draw them.
+    Infinite ends of intervals are NaN, since they cannot be drawn.
     """
     lines = []
     for system in study.systems:
         keys = [ScoreKey(rate, system, source, metric) for rate in study.sample_rates]
-        found = [(key, study.summaries[key]) for key in keys if key in study.summaries]
-        found = [(key, summary) for key, summary in found if math.isfinite(summary.median)]
-        if found:
+        points = [(key, study.summaries[key]) for key in keys if key in study.summaries]
+        points = [(key, summary) for key, summary in points if math.isfinite(summary.median)]
+        if points:
             lines.append(
                 Line(
                     system,
-                    [key.sample_rate for key, _ in found],
-                    [summary.median for _, summary in found],
-                    [_drawable(summary.low) for _, summary in found],
-                    [_drawable(summary.high) for _, summary in found],
+                    [key.sample_rate for key, _ in points],
+                    [summary.median for _, summary in points],
+                    [_drawable(summary.low) for _, summary in points],
+                    [_drawable(summary.high) for _, summary in points],
                 )
             )
     return lines
@@ -67,11 +67,11 @@ def _drawable(value: float) -> float:
 
 
 def score_figure(study: Study, *, metric: str, sources: Sequence[str] | None = None) -> str:
-    """Draw scores against sampling frequency, a panel for each source and one for their mean.
+    """Draw scores against sampling frequency, one panel per source and one for their mean.
 
     Args:
         study: The scores.
-        metric: Which score.
+        metric: The score.
         sources: Panels; None = all sources and their mean.
 
     Returns:
@@ -95,14 +95,14 @@ def score_figure(study: Study, *, metric: str, sources: Sequence[str] | None = N
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Move places between 0 and 1 apart, no further than needed and in the same order.
+    """Move positions between 0 and 1 apart, no further than necessary and in the same order.
 
     Args:
-        places: Where labels would like to be.
-        gap: Least distance of two of them; less where they would not fit.
+        places: Preferred positions of labels.
+        gap: Minimum distance of two positions; reduced if they do not fit.
 
     Returns:
-        Where they go, in the order of `places`.
+        Final positions, in the order of `places`.
     """
     from scipy.optimize import isotonic_regression
 
@@ -110,11 +110,11 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
         return []
     order = np.argsort(places, kind="stable")
     steps = min(gap, 1 / max(len(places) - 1, 1)) * np.arange(len(places))
-    # Without the steps, labels that must not pass each other are values that must not fall.
+    # After subtracting the steps, the order constraint is that values do not decrease.
     level = isotonic_regression(np.asarray(places, dtype=np.float64)[order] - steps).x
-    found = np.empty(len(places))
-    found[order] = np.clip(level, 0, 1 - steps[-1]) + steps
-    return [float(place) for place in found]
+    spaced = np.empty(len(places))
+    spaced[order] = np.clip(level, 0, 1 - steps[-1]) + steps
+    return [float(place) for place in spaced]
 
 
 def _draw_lines(panel: "Axes", study: Study, lines: Sequence[Line]) -> None:
@@ -154,7 +154,7 @@ def _draw_lines(panel: "Axes", study: Study, lines: Sequence[Line]) -> None:
             linewidth=1.3,
         )
     bottom, top = panel.get_ylim()
-    panel.set_ylim(bottom, top)  # from here on labels do not move it
+    panel.set_ylim(bottom, top)  # fixed, so that labels do not change it
     ends = [(line.medians[-1] - bottom) / (top - bottom) for line in lines]
     for line, style, end, place in zip(lines, styles, ends, spread(ends, _LABEL_GAP), strict=True):
         panel.plot(

@@ -1,4 +1,4 @@
-"""What the encoder of an SFI model does at each sampling frequency."""
+"""Frequency responses of an SFI model's encoder at each sampling frequency."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from sfisep_core.sfi.layers import SFIConv1d
 _Values = npt.NDArray[np.float64]
 
 _BINS = 512
-_LOWEST = 1e-10  # of a response, so that it has a logarithm
+_LOWEST = 1e-10  # lower bound of a response, so that its logarithm is finite
 _BAND = 0.45  # of the lower of two rates: where the encoder's taps follow the analog filters
 
 
@@ -24,7 +24,7 @@ class FilterResponses:
 
     Attributes:
         sample_rate: Hz.
-        frequencies: In Hz, evenly from 0 to half the rate, shape (frequency,).
+        frequencies: In Hz, equally spaced from 0 to half the rate, shape (frequency,).
         magnitudes_db: Amplitude of the frames for a tone of amplitude 1, up to a factor that is the
             same at every rate, in dB, shape (filter, frequency); filters in the order of their
             centre frequencies.
@@ -44,30 +44,30 @@ class FilterResponses:
 def filter_responses(model: SeparationModel, sample_rates: Sequence[int]) -> list[FilterResponses]:
     """Compute the responses of an encoder's taps at several rates.
 
-    A tone gets frames of the same size at every rate, so that responses compare as they are. The
-    exception is the published layout of time-domain taps, whose gain grows with the rate F: there
-    they are multiplied by F0 / F. At rates with several sets of taps (frames between samples) it is
-    the first one.
+    Frames of a tone have the same amplitude at every rate, so that responses can be compared
+    directly. The exception is the published layout of time-domain taps, whose gain is proportional
+    to the rate F: these responses are multiplied by F0 / F. At rates with several sets of taps
+    (frames between samples) the first one is used.
 
     Args:
         model: Any model.
         sample_rates: Hz.
 
     Returns:
-        For each rate; nothing for a model whose encoder is no SFI layer.
+        Responses at each rate; empty for a model whose encoder is not an SFI layer.
     """
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, SFIConv1d):
         return []
     centers = encoder.filters.centers_hz().detach().cpu().numpy()
     order = np.argsort(centers, kind="stable")
-    found = []
+    responses = []
     for sample_rate in sample_rates:
         frequencies = np.linspace(0, sample_rate / 2, _BINS + 1)
         magnitudes = _magnitudes(encoder, sample_rate, frequencies)
         band = frequencies <= _BAND * min(sample_rate, encoder.native_rate)
         native = _magnitudes(encoder, encoder.native_rate, frequencies[band])
-        found.append(
+        responses.append(
             FilterResponses(
                 sample_rate=sample_rate,
                 frequencies=frequencies,
@@ -76,12 +76,12 @@ def filter_responses(model: SeparationModel, sample_rates: Sequence[int]) -> lis
                 deviation_db=_relative_db(magnitudes[:, band] - native, native),
             )
         )
-    return found
+    return responses
 
 
 @torch.no_grad()
 def _magnitudes(encoder: SFIConv1d, sample_rate: int, frequencies: _Values) -> _Values:
-    """Give |sum_k h[k] e^{-2 pi i k f / F}|, shape (filter, frequency)."""
+    """Compute |sum_k h[k] e^{-2 pi i k f / F}|, shape (filter, frequency)."""
     taps = encoder.taps(sample_rate)[0].double().cpu().numpy()
     if encoder.design == "time" and not encoder.grid(sample_rate).shifts:
         taps = taps * (encoder.native_rate / sample_rate)

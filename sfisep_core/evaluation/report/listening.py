@@ -1,4 +1,4 @@
-"""Players and spectrograms of excerpts, as data inside the page."""
+"""Players and spectrograms of excerpts, embedded in the page."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ _LARGEST = 32767 / _PCM_SCALE
 
 @dataclass(frozen=True)
 class Player:
-    """A cell: one signal.
+    """A cell of the table: one signal.
 
     Attributes:
         label: Source and system.
@@ -36,7 +36,7 @@ class Player:
 
 @dataclass(frozen=True)
 class Row:
-    """The signals of one source: of the mixture there is one, of sources one for each column."""
+    """The signals of one source: one for the mixture, one per column for sources."""
 
     source: str
     players: list[Player | None]
@@ -44,14 +44,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """What a page needs to play an example.
+    """Data of an example on the page.
 
     Attributes:
         track: Name of the track.
-        start: Where in it, in seconds.
+        start: Start in the track, in seconds.
         sample_rate: Hz.
-        attenuation_db: By how much all signals are turned down, dB of at least 0.
-        dynamic_range_db: Of the spectrograms.
+        attenuation_db: Attenuation of all signals in dB, 0 or more.
+        dynamic_range_db: Dynamic range of the spectrograms.
         columns: Names of the systems, the reference first.
         rows: The mixture, then the sources.
     """
@@ -66,7 +66,7 @@ class Excerpt:
 
 
 def excerpt(example: Example) -> Excerpt:
-    """Encode an example for the page: a row for each source, a column for each system."""
+    """Encode an example for the page: one row per source, one column per system."""
     gain = common_gain(example)
     loudest = float(mel_db(example.mixture, example.sample_rate).max())
     columns = {"reference": example.references, **example.estimates}
@@ -101,7 +101,7 @@ def excerpt(example: Example) -> Excerpt:
 
 
 def common_gain(example: Example) -> float:
-    """Give the factor, at most 1, with which no signal of an example exceeds full scale."""
+    """Compute the factor, at most 1, with which no signal of an example exceeds full scale."""
     signals = [example.mixture, *example.references.values()]
     signals += [stem for stems in example.estimates.values() for stem in stems.values()]
     peak = max(float(np.abs(signal).max(initial=0.0)) for signal in signals)
@@ -143,10 +143,10 @@ def mel_db(signal: Samples, sample_rate: int) -> npt.NDArray[np.float32]:
         sr=sample_rate,
         n_fft=n_fft,
         hop_length=n_fft // 2,
-        n_mels=min(_MAX_BANDS, n_fft // 8),  # as many as low rates can tell apart
+        n_mels=min(_MAX_BANDS, n_fft // 8),  # as many as low rates can resolve
     )
-    found: npt.NDArray[np.float32] = 10 * np.log10(np.maximum(mel, _SILENCE)).astype(np.float32)
-    return found
+    decibels: npt.NDArray[np.float32] = 10 * np.log10(np.maximum(mel, _SILENCE)).astype(np.float32)
+    return decibels
 
 
 def _image_uri(levels_db: npt.NDArray[np.float32], loudest: float) -> str:

@@ -1,4 +1,4 @@
-"""The report's page: what its template is given."""
+"""The report's page: the data passed to its template."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,12 +37,12 @@ _SYSTEMS = {
 
 
 def write_report(study: Study, path: Path, *, model: SeparationModel | None) -> None:
-    """Write the report as one HTML file that loads nothing from elsewhere.
+    """Write the report as one self-contained HTML file.
 
     Args:
-        study: What was found.
+        study: The results.
         path: File to write.
-        model: For the responses of its encoder; None leaves them out.
+        model: Model whose encoder's responses are shown; None omits them.
 
     Raises:
         ConfigError: matplotlib is not installed.

@@ -23,7 +23,7 @@ def responses_figure(responses: Sequence[FilterResponses]) -> str:
     """Draw the magnitude responses of all filters at each rate, and of some at all rates.
 
     Args:
-        responses: Of an encoder, at least at one rate.
+        responses: Responses of an encoder, at one rate or more.
 
     Returns:
         SVG.
@@ -61,7 +61,7 @@ def overlaid_filters(responses: Sequence[FilterResponses]) -> list[int]:
 def _draw_image(
     panel: "Axes", of_rate: FilterResponses, *, strongest: float, highest: float
 ) -> "AxesImage":
-    # At low rates fewer points suffice: panels have one frequency axis.
+    # Panels share one frequency axis, so fewer points suffice at low rates.
     step = max(1, round(highest / of_rate.frequencies[-1]))
     levels = of_rate.magnitudes_db[:, ::step] - strongest
     width = step * of_rate.frequencies[1] / 1000
@@ -92,7 +92,7 @@ def _draw_overlay(
     colours = matplotlib.colormaps["viridis"](np.linspace(0.9, 0.2, len(responses)))
     chosen = overlaid_filters(responses)
     for place, of_rate in enumerate(responses):
-        # Thin on thick: lines that lie on each other are all seen.
+        # Thin lines over thick ones, so that coinciding lines are all visible.
         width = 3.2 - 2.4 * place / max(len(responses) - 1, 1)
         for index in chosen:
             levels = of_rate.magnitudes_db[index] - strongest

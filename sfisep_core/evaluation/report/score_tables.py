@@ -1,4 +1,4 @@
-"""What the report's tables hold: scores, and what the first system has ahead of the others."""
+"""Content of the report's tables: scores, and differences between the first and other systems."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 from sfisep_core.evaluation.summary import Difference, Summary
 
 Value = Summary | Difference | None
-"""A cell; None where there is no score."""
+"""A cell; None if there is no score."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class ScoreTable:
 
     Attributes:
         title: Name and unit of the metric.
-        systems: Of each column of values.
-        groups: By sampling frequency in Hz, its rows: the source, and a value for each system. Rows
+        systems: System of each column of values.
+        groups: Rows by sampling frequency in Hz: the source, and a value per system. Rows
             without any value are left out.
     """
 

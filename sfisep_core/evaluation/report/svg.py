@@ -1,4 +1,4 @@
-"""Make a drawing of matplotlib's part of a page."""
+"""Embed drawings of matplotlib in a page."""
 
 import re
 from typing import TYPE_CHECKING
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 PAPER = "#ffffff"
 INK = "#262626"
 BLANK = "#fefefe"
-"""Colours of drawings that give way to those of the page, which may be dark."""
+"""Colours in drawings that are replaced by those of the page, which may be dark."""
 
 
 def inline_svg(svg: str, *, name: str, label: str) -> "Markup":
-    """Make a drawing part of a page.
+    """Convert a drawing to an inline element of a page.
 
     Args:
-        svg: What matplotlib wrote, with `INK` on `PAPER`, and `BLANK` where there is nothing.
-        name: Of the drawing, different from that of every other one in the page: a browser looks
-            for parts of a drawing in the whole page, also where it is hidden.
-        label: What it shows, as text.
+        svg: SVG of matplotlib, with `INK` on `PAPER`, and `BLANK` for empty areas.
+        name: Name of the drawing, unique in the page, because browsers resolve references to parts
+            of a drawing in the whole page.
+        label: Alternative text.
 
     Returns:
         The element, in the colours of the page.

@@ -1,4 +1,4 @@
-"""The report's templates: Jinja2 escapes every name, and writes numbers by the filters here."""
+"""The report's templates: Jinja2 escapes every name, and these filters format numbers."""
 
 import math
 from functools import lru_cache
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MISSING = "\N{EN DASH}"
-"""What stands for a value that does not exist."""
+"""Text for a value that does not exist."""
 
 _SMALLEST_P = 1e-4
 
@@ -20,7 +20,7 @@ def templates() -> "Environment":
 
     environment = Environment(
         loader=PackageLoader(__package__),
-        # Names of tracks and models come from outside: there is no template without escaping.
+        # Names of tracks and models are untrusted, so every template escapes them.
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -35,22 +35,22 @@ def templates() -> "Environment":
 
 
 def decibels(value: float) -> str:
-    """Write a score with two decimals; one that does not exist is a dash."""
+    """Format a score with two decimals; a missing one as a dash."""
     return MISSING if math.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def gain(value: float) -> str:
-    """Write a difference of scores, with its sign."""
+    """Format a difference of scores with its sign."""
     return MISSING if math.isnan(value) else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def kilohertz(sample_rate: float) -> str:
-    """Write a frequency that is given in Hz, without the unit."""
+    """Format a frequency, given in Hz, in kHz without the unit."""
     return f"{sample_rate / 1000:g}"
 
 
 def probability(p: float) -> str:
-    """Write the p value of a test; one that does not exist is a dash."""
+    """Format the p value of a test; a missing one as a dash."""
     if math.isnan(p):
         return MISSING
     return f"{p:.2g}" if p >= _SMALLEST_P else f"< {_SMALLEST_P:g}"
