@@ -1,4 +1,4 @@
-"""Training checkpoints: everything a run needs to go on, and the averaged weights."""
+"""Training checkpoints: everything needed to resume a run, and the averaged weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +19,14 @@ CHECKPOINT_NAME = "checkpoint.pt"
 class ModelAverage:
     """Exponential moving average (EMA) of a model's weights.
 
-    The first steps count less (decay rises as (1 + n) / (10 + n)), so that the random
-    initialisation is soon forgotten. Buffers of real numbers are averaged too: the running
-    statistics of batch norms forget all but the last ten steps or so, and these had sampling
-    frequencies and songs of their own. Other buffers are copied.
+    The decay rises as (1 + n) / (10 + n) in the first steps, so that the random initialisation soon
+    has no influence. Floating-point buffers are averaged too: the running statistics of batch norms
+    only cover about the last ten steps, which have particular songs and sampling frequencies. Other
+    buffers are copied.
 
     Args:
-        model: The model that is trained.
-        decay: Weight of the past, 0 to 1.
+        model: The model in training.
+        decay: Decay of the average, 0 to 1.
     """
 
     def __init__(self, model: nn.Module, *, decay: float) -> None:
@@ -36,7 +36,7 @@ class ModelAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take a step's weights in."""
+        """Update the average with the weights of a step."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages, values = [], []
@@ -51,7 +51,7 @@ class ModelAverage:
 
 @contextmanager
 def owned(out: Path) -> Iterator[None]:
-    """Keep other runs out of the folder of a run while the block runs.
+    """Lock the folder of a run against other runs within the block.
 
     Raises:
         ConfigError: Another run is writing there.
@@ -69,12 +69,12 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a training checkpoint under a temporary name, then rename it.
 
     Raises:
-        CheckpointError: It cannot be written; an earlier one is still there.
+        CheckpointError: It cannot be written; an earlier one is kept.
     """
     try:
         with written_whole(path) as temporary, temporary.open("xb") as file:
             torch.save(state, file)
-    except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as the latter
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         msg = (
             f"checkpoint {path}: cannot be written: {error}; the one before it, if any, is intact: "
             "make room, and go on with --resume"
@@ -83,10 +83,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a training checkpoint without running anything from it.
+    """Read a training checkpoint without executing code from it.
 
     Raises:
-        CheckpointError: There is none, or it cannot be read.
+        CheckpointError: It is missing or cannot be read.
     """
     if not path.exists():
         msg = (

@@ -32,7 +32,7 @@ from sfisep_core.training.trial import RATES, try_model
 
 DEFAULT_PRESET = "default"
 
-# What a resumed run cannot change: its weights, its moments and its random numbers hang on them.
+# Settings that a resumed run cannot change: weights, moments and random numbers depend on them.
 _FIXED = (
     "family",
     "model",
@@ -51,10 +51,10 @@ _FIXED = (
 
 @dataclass(frozen=True)
 class TrainingConfig(CheckedConfig):
-    """Everything that decides what a run computes.
+    """All settings that affect what a run computes.
 
     Raises:
-        ConfigError: A value is out of its range, or does not fit another.
+        ConfigError: A value is out of range, or contradicts another.
     """
 
     section = "training setting "
@@ -64,52 +64,52 @@ class TrainingConfig(CheckedConfig):
     mixing: MixingConfig = field(default_factory=MixingConfig)
     seed: Annotated[int, Range(0, 2**63 - 1)] = 0
     steps: Count = 10000
-    # Examples of an update, over all processes and micro-batches
+    # Examples per update, over all processes and micro-batches
     batch_size: Annotated[int, Range(1, 65536)] = 6
-    accumulation: Annotated[int, Range(1, 65536)] = 1  # micro-batches of an update
+    accumulation: Annotated[int, Range(1, 65536)] = 1  # micro-batches per update
     # Weights by name: snr, si-sdr, pit-si-snr (in dB), and relative to the mixture l1, stft,
     # complex-mse, magnitude-l1, dissimilarity.
     loss: dict[LossName, Annotated[float, Range(0, 1_000_000_000, above_low=True)]] = field(
         default_factory=lambda: {"snr": 1.0}
     )
-    # Under a source's energy, relative to the mixture's
+    # Floor of a source's energy, relative to the mixture's
     floor_db: Annotated[float, Range(-200, 0)] = -30.0
-    window_seconds: PositiveShare = 0.064  # of the spectra in the last three losses
+    window_seconds: PositiveShare = 0.064  # window of the last three losses' spectra
     dissimilarity: DissimilarityConfig = field(default_factory=DissimilarityConfig)
     mask_silent: bool = False  # leave silent stems out of the loss
     optimizer: Literal["adamw", "radam-lookahead", "adadelta"] = "adamw"
     learning_rate: Annotated[float, Range(0, 1000)] = 2e-3
-    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)  # not of adadelta
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)  # not for adadelta
     rho: Share = 0.95  # adadelta only
     epsilon: PositiveShare = 1e-8
-    weight_decay: Annotated[float, Range(0, 1000)] = 1e-2  # not of adadelta
+    weight_decay: Annotated[float, Range(0, 1000)] = 1e-2  # not for adadelta
     lookahead_steps: Count = 6  # radam-lookahead only
     lookahead_alpha: PositiveShare = 0.5
     # stable: constant, then linear to zero over the last decay_share of the steps. The constant
-    # part does not depend on `steps`, so a run can be prolonged or ended early.
+    # part does not depend on `steps`, so a run can be extended or ended early.
     schedule: Literal["stable", "cosine", "cosine-restarts"] = "stable"
     warmup_steps: CountOrNone = 100  # of every schedule
     decay_share: Share = 0.2
     restart_steps: Count = 200_000  # cosine-restarts only
-    restart_factor: PositiveShare = 0.85  # height of a cosine, relative to that of the one before
+    restart_factor: PositiveShare = 0.85  # height of a cosine relative to the previous one
     # inf = gradients are not clipped
     clip_norm: Annotated[float, Range(0, math.inf, above_low=True)] = 5.0
-    ema_decay: Share = 0.999  # 0 = the weights themselves are validated and kept
+    ema_decay: Share = 0.999  # 0 = validate and store the weights themselves
     precision: Literal["fp32", "bf16", "fp16", "fp64"] = "fp32"
-    compile: bool = False  # torch.compile of the network behind the encoder
-    epoch_steps: Count = 500  # between two validations
-    patience: CountOrNone = 0  # stop after so many validations without a better score; 0 = never
+    compile: bool = False  # torch.compile of the network after the encoder
+    epoch_steps: Count = 500  # steps between validations
+    patience: CountOrNone = 0  # stop after this many validations without a better score; 0 = never
     checkpoint_minutes: Annotated[float, Range(0, math.inf)] = 5.0
     log_steps: Count = 20
     validation_rates: tuple[SampleRate, ...] = (8000, 16000, 32000)
-    # The middle of every track; 0 = whole tracks
+    # Length of the excerpt from the middle of every track; 0 = whole tracks
     validation_seconds: Annotated[float, Range(0, 1_000_000)] = 30.0
-    validation_tracks: CountOrNone = 0  # the first ones; 0 = all
-    # Validation tracks whose estimates are written at every validation
+    validation_tracks: CountOrNone = 0  # number of first tracks; 0 = all
+    # Number of validation tracks whose estimates are written at every validation
     audio_examples: CountOrNone = 0
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work."""
+        """Check values, and combinations of them."""
         super().__post_init__()
         if self.batch_size % self.accumulation:
             allowed = f"a divisor of batch_size ({self.batch_size})"
@@ -122,7 +122,7 @@ class TrainingConfig(CheckedConfig):
 
     @property
     def rates(self) -> dict[str, tuple[int, ...]]:
-        """Sampling frequencies that the model has to work at, by the setting they come from."""
+        """Sampling frequencies at which the model must work, by the setting that requires them."""
         return {
             "mixing.sample_rates": self.mixing.sample_rates,
             "validation_rates": self.validation_rates,
@@ -137,16 +137,16 @@ def load_config(
     Args:
         file: TOML file, or the name of a preset; None for the default preset.
         overrides: `key=value` texts; nested keys with dots (`model.tcn.norm=frame`), values as in
-            TOML, bare words as text. A table replaces the whole one (`loss={si-sdr=1}`), a dotted
+            TOML, bare words as text. A table replaces the whole table (`loss={si-sdr=1}`), a dotted
             key one entry (`loss.stft=0.5`).
-        init: Name or file of the model to start from; a super-resolved model is built on it, or on
-            the separator of another such model.
+        init: Name or file of the initial model; a super-resolved model is built on it, or on its
+            separator if it is super-resolved itself.
 
     Returns:
-        The configuration; the model's settings have been checked too.
+        The configuration; the model's settings are checked too.
 
     Raises:
-        ConfigError: Unreadable file, unknown key, or a value that does not fit.
+        ConfigError: Unreadable file, unknown key, or invalid value.
         CheckpointError: `init` cannot be read.
     """
     settings = read_settings(file or Path(DEFAULT_PRESET))
@@ -160,20 +160,20 @@ def load_config(
 def resumed_config(
     out: Path, *, file: Path | None = None, overrides: Sequence[str] = ()
 ) -> TrainingConfig:
-    """Load the configuration with which a run goes on: its own, unless told otherwise.
+    """Load the configuration of a resumed run: its own, with changes.
 
     Args:
         out: Folder of the run.
-        file: TOML file or preset to take instead of the run's own settings; None for those.
-        overrides: As in `load_config`, on top of them.
+        file: TOML file or preset that replaces the run's own settings; None keeps them.
+        overrides: As in `load_config`, applied on top.
 
     Returns:
         The configuration.
 
     Raises:
         CheckpointError: There is no run to resume, or its checkpoint cannot be read.
-        ConfigError: As in `load_config`, or a setting differs that a run keeps from its start:
-            those of model, mixing and losses, family, seed, batch_size, optimizer or precision.
+        ConfigError: As in `load_config`, or a setting differs that a run cannot change: those of
+            model, mixing and losses, family, seed, batch_size, optimizer or precision.
     """
     checkpoint = out / CHECKPOINT_NAME
     stored = load_checkpoint(checkpoint).get("config")
@@ -193,7 +193,7 @@ def resumed_config(
 
 
 def show_config(config: TrainingConfig) -> str:
-    """Give a configuration, the model's defaults included, as readable JSON."""
+    """Return a configuration, the model's defaults included, as readable JSON."""
     return json.dumps(_expanded(config), indent=2)
 
 
@@ -203,7 +203,7 @@ def _refuse(name: str, allowed: str, value: object) -> None:
 
 
 def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfig:
-    # `loss.stft=0.5` adds to the losses that there are by default, too.
+    # `loss.stft=0.5` adds to the default losses.
     changed = {"loss": dict(TrainingConfig().loss), **deepcopy(dict(values))}
     for override in overrides:
         _apply_override(changed, override)
@@ -213,13 +213,13 @@ def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfi
 
 
 def _expanded(config: TrainingConfig) -> dict[str, Any]:
-    """Give the settings as plain values, those of the model in full."""
+    """Return the settings as plain values, with all of the model's settings."""
     kind, _ = FAMILIES[config.family]
     return {**asdict(config), "model": asdict(build_config(kind, config.model))}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give nested settings by dotted name."""
+    """Return nested settings by dotted name."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"

@@ -18,9 +18,9 @@ class Family:
     """A family of separators.
 
     Attributes:
-        name: In settings and model files.
-        description: One line.
-        presets: Names of settings that train one.
+        name: Name in settings and model files.
+        description: Description in one line.
+        presets: Names of presets of this family.
     """
 
     name: str
@@ -29,19 +29,19 @@ class Family:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read a TOML file, or the preset of a bare name, on top of the preset that is its `base`.
+    """Read a TOML file, or the preset of a bare name, merged into the preset of its `base` key.
 
     Args:
-        path: Of the file, or the preset's name.
+        path: Path of the file, or name of the preset.
 
     Returns:
         Its settings as plain values.
 
     Raises:
-        ConfigError: There is no such file or preset, or it is no TOML.
+        ConfigError: The file or preset does not exist, or is not TOML.
     """
     preset = PRESETS / f"{path.name}.toml"
-    # os.path answers "no" where pathlib raises: a name too long.
+    # os.path returns False where pathlib raises: a name too long.
     if path == Path(path.name) and not os.path.isfile(path) and os.path.isfile(preset):
         path = preset
     try:
@@ -64,7 +64,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Change nested settings; losses are replaced together."""
+    """Merge nested settings; losses are replaced as a whole."""
     merged = {**base, **changes}
     for key in base.keys() & changes.keys() - {"loss"}:
         if isinstance(base[key], Mapping) and isinstance(changes[key], Mapping):
@@ -73,7 +73,7 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 
 def list_families() -> list[Family]:
-    """Give the families that can be trained."""
+    """Return the families that can be trained."""
     presets: dict[str, list[str]] = {family: [] for family in FAMILIES}
     for file in sorted(PRESETS.glob("*.toml")):
         presets[read_settings(Path(file.stem))["family"]].append(file.stem)

@@ -1,4 +1,4 @@
-"""The loss of DeepConvSep: fit what can be described, and keep away from all else.
+"""The loss of DeepConvSep: fit each source, and stay dissimilar from the other sources.
 
 Source: Chandna, Miron, Janer and Gomez, "Monoaural audio source separation using deep convolutional
 neural networks", LVA/ICA 2017, and the program of its authors.
@@ -30,8 +30,8 @@ class DissimilarityConfig(CheckedConfig):
     alpha: ShareBelowOne = 0.001
     beta: ShareBelowOne = 0.01  # of the distances from "other"
     gamma: ShareBelowOne = 0.03  # the same for "vocals"
-    # What estimates keep away from: the references of other sources (the program) or their
-    # estimates (the paper, where alpha is for all pairs, also those with "other").
+    # Signals from which estimates should differ: the references of other sources (the program) or
+    # their estimates (the paper, where alpha applies to all pairs, also those with "other").
     against: Literal["references", "estimates"] = "references"
     domain: Literal["magnitude", "waveform"] = "magnitude"  # waveform: the program for Keras
 
@@ -45,7 +45,7 @@ def dissimilarity_loss(
     window_seconds: float,
     sources: Sequence[str],
 ) -> Tensor:
-    """Give squared errors less the weighted squared distances from the other sources.
+    """Compute squared errors minus weighted squared distances from the other sources.
 
     With d(a, b) = mean |a - b|^2 / mean |x|^2, over channels and either samples or the bins and
     frames of magnitudes, references s and o that of "other", the estimate e of a source costs
@@ -53,20 +53,21 @@ def dissimilarity_loss(
     d(e, s) - beta d(e, o) - alpha sum d(e, s')
 
     with gamma instead of beta for "vocals". The sum is over the references s' of the sources that
-    are neither this one nor "other". "other" itself, which may be anything, is never compared with
-    its reference: it costs nothing, and is to be what the others leave of the mixture. This is for
-    models whose stems add up to the mixture (masks that sum to 1): others never learn "other".
-    Where no source is called "other" all are fitted.
+    are neither this one nor "other". The estimate of "other" is not compared with its reference and
+    costs nothing: it is what the others leave of the mixture. So the loss suits models whose stems
+    add up to the mixture (masks that sum to 1); other models do not learn "other". If no source is
+    called "other" all are fitted.
 
-    Against estimates, the sum is alpha / 2 sum d(e, e') over all sources but this one, "other"
-    among them, which then costs as much by itself: each of a pair has half of their distance. A
-    source that is left out of a step's loss because it is silent takes its half with it, and the
-    others still keep away from its estimate.
+    Against estimates, the sum is alpha / 2 sum d(e, e') over all sources except this one. It
+    includes "other", which then has a cost of its own: each source of a pair gets half of their
+    distance. A source that is left out of a step's loss because it is silent loses its half, but
+    the others are still compared with its estimate.
 
     The sum over the sources is the published total of an example, divided by the energy of the
-    mixture: level does not matter, and an example whose mixture is silent costs nothing. The
-    published programs take the total's absolute value. This one does not: a total becomes negative
-    where all sources fit well, and minimising its absolute value would make them worse again.
+    mixture: the loss does not depend on level, and is 0 for an example whose mixture is silent. The
+    published programs take the absolute value of the total. Here it is omitted: the total becomes
+    negative when all sources fit well, and minimising its absolute value would make the fit worse
+    again.
 
     Args:
         config: Weights and form.
@@ -79,7 +80,8 @@ def dissimilarity_loss(
     Returns:
         Shape (batch, source); may be negative.
 
-    Source: Chandna et al. 2017; relative to the mixture, and the attribution to sources, are ours.
+    Source: Chandna et al. 2017; the normalisation by the mixture and the attribution to sources are
+        additions.
     """
     e, s, x = estimates, references, mixture_of(references)
     if config.domain == "magnitude":
@@ -102,7 +104,7 @@ def dissimilarity_loss(
 
 
 def _weight(config: DissimilarityConfig, source: str, other: str) -> float:
-    """Give what the distance of a source's estimate from a reference counts for."""
+    """Return the weight of the distance between a source's estimate and a reference."""
     if source == "other":
         return 0.0
     if source == other:
@@ -113,5 +115,5 @@ def _weight(config: DissimilarityConfig, source: str, other: str) -> float:
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Give the mean squared difference, shape (batch,)."""
+    """Compute the mean squared difference, shape (batch,)."""
     return (a - b).square().flatten(1).mean(dim=1)

@@ -1,7 +1,7 @@
-"""The processes of a run: who this one is, and what they compute together.
+"""The processes of a run: rank of this one, and collective operations.
 
 A launcher (`sfisep train --gpus N`, torchrun, or a SLURM job that calls it) starts one process per
-GPU and tells each its place in environment variables. Without them a run is one process.
+GPU and passes its rank in environment variables. Without them a run has one process.
 """
 
 import os
@@ -22,8 +22,8 @@ from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.pretrained.native import first_line
 from sfisep_core.wording import counted
 
-# Groups are kept until the process ends: the destructor of a group on CPUs waits, with Python's
-# lock, for a thread that may be waiting for this lock to release a tensor of the last reduction.
+# Groups are kept until the process ends: the destructor of a CPU group holds the GIL while it waits
+# for a thread that may itself need the GIL to release a tensor of the last reduction.
 _GROUPS: list[Any] = []
 
 
@@ -36,9 +36,9 @@ class Processes:
     """The processes of a run.
 
     Attributes:
-        rank: Number of this one, from 0.
-        world_size: How many there are.
-        device: Where this one computes.
+        rank: Index of this process, from 0.
+        world_size: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
@@ -51,10 +51,10 @@ class Processes:
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Give the model whose backward pass takes the mean of gradients over all processes.
+        """Return a model whose backward pass averages gradients over all processes.
 
-        Batch norms on GPUs then share their statistics over all processes; PyTorch cannot do that
-        on CPUs, where every process normalises its own examples.
+        Batch norms on GPUs then use statistics over all processes. PyTorch does not support this on
+        CPUs, where every process normalises its own examples.
         """
         if self.world_size == 1:
             return model
@@ -64,24 +64,24 @@ class Processes:
         return DistributedDataParallel(
             model,
             device_ids=[self.device] if on_gpu else None,
-            # The last residual convolution of a published mask network leads nowhere.
+            # The last residual convolution of a published mask network is not used.
             find_unused_parameters=True,
         )
 
     def no_sync(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Keep gradients in this process while the block runs; the next backward adds them."""
+        """Do not reduce gradients within the block; the next backward pass reduces them."""
         if isinstance(network, DistributedDataParallel):
             return network.no_sync()
         return nullcontext()
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Add a tensor up over all processes, in place; return it."""
+        """Sum a tensor over all processes in place; return it."""
         if self.world_size > 1:
             dist.all_reduce(tensor, op=dist.ReduceOp.SUM)
         return tensor
 
     def maximum(self, tensor: Tensor) -> Tensor:
-        """Take the maximum of a tensor over all processes, in place; return it."""
+        """Compute the maximum of a tensor over all processes in place; return it."""
         if self.world_size > 1:
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor
@@ -93,35 +93,35 @@ def launched() -> bool:
 
 
 def rank() -> int:
-    """Give the number of this process among those of the run."""
+    """Return the rank of this process."""
     return int(os.environ["RANK"]) if launched() else 0
 
 
 def restarts() -> int:
-    """Give the number of times that the launcher has restarted the processes."""
+    """Return how often the launcher has restarted the processes."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Join the other processes of the run for as long as the block lasts.
+    """Join the process group of the run for the duration of the block.
 
     Args:
-        device: As `find_device` takes it. Of several processes on GPUs each takes the one of its
-            number on the machine.
+        device: See `find_device`. With several processes on GPUs each uses the GPU of its local
+            rank.
 
     Yields:
         The processes.
 
     Raises:
-        ConfigError: The device is not there.
-        PeerLostError: Another process died while the block ran.
+        ConfigError: The device is not available.
+        PeerLostError: Another process died during the block.
     """
     if not launched():
         yield Processes(0, 1, find_device(device))
         return
-    found = find_device(device)
-    if found.type == "cuda":
+    own_device = find_device(device)
+    if own_device.type == "cuda":
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         if local_rank >= torch.cuda.device_count():
             msg = (
@@ -129,19 +129,19 @@ def join_processes(device: str) -> Iterator[Processes]:
                 f"{counted(torch.cuda.device_count(), 'CUDA GPU')}: start fewer processes"
             )
             raise ConfigError(msg)
-        found = torch.device("cuda", local_rank)
-        torch.cuda.set_device(found)
+        own_device = torch.device("cuda", local_rank)
+        torch.cuda.set_device(own_device)
     store, number, count = next(rendezvous("env://"))
     dist.init_process_group(
-        "nccl" if found.type == "cuda" else "gloo",
-        # The launcher's store outlives a restart, with the addresses of processes that are gone.
+        "nccl" if own_device.type == "cuda" else "gloo",
+        # The launcher's store survives a restart, with addresses of processes that no longer exist.
         store=PrefixStore(f"attempt-{restarts()}", store),
         rank=number,
         world_size=count,
     )
     _GROUPS.append(dist.group.WORLD)
     try:
-        yield Processes(number, count, found)
+        yield Processes(number, count, own_device)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise

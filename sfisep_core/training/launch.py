@@ -1,9 +1,8 @@
 """Start one process per GPU on this machine, with PyTorch's elastic launcher.
 
-A process that dies takes the others down; the launcher starts all of them again, and they go on
-from the last checkpoint. What a user has to solve is not tried again: the first process that finds
-such an error leaves it in a folder that all of them share, and those that come after it end at
-once.
+If a process dies, the launcher stops the others and starts all of them again; they resume from the
+last checkpoint. Errors that the user has to fix are not retried: the first process with such an
+error writes it to a folder that all share, and restarted processes end at once.
 """
 
 import json
@@ -28,10 +27,10 @@ def has_launcher() -> bool:
 
 
 def leave() -> NoReturn:
-    """End a launched process whose work is done, without what Python does at its end.
+    """Exit a launched process whose work is done without Python's finalisation.
 
-    Threads of the process group may live until then, and one that asks for Python's lock while
-    Python takes itself apart aborts the whole process: the launcher would start all again.
+    Threads of the process group may still exist then, and a thread that requests the GIL during
+    finalisation aborts the process, so that the launcher would restart all.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -39,14 +38,14 @@ def leave() -> NoReturn:
 
 
 def report_failure(message: str, *, exit_code: int) -> bool:
-    """Leave the error of a launched process to its launcher.
+    """Report the error of a launched process to its launcher.
 
     Args:
         message: The error.
-        exit_code: What the process exits with.
+        exit_code: Exit code of the process.
 
     Returns:
-        Whether there is a launcher; if not, the process has to show the error itself.
+        Whether there is a launcher; if not, the process must show the error itself.
     """
     folder = os.environ.get(_FOLDER)
     if folder is None:
@@ -57,7 +56,7 @@ def report_failure(message: str, *, exit_code: int) -> bool:
 
 
 def earlier_failure() -> int | None:
-    """Give the exit code of an error that a launched process has left before; None: none."""
+    """Return the exit code of an error reported by an earlier launched process, or None."""
     folder = os.environ.get(_FOLDER)
     reports = _read_reports(Path(folder)) if folder is not None else []
     return reports[0][1] if reports else None
@@ -67,22 +66,21 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
     """Run a Python command line in several processes, and wait for them.
 
     Args:
-        arguments: What follows `python`, e.g. `-m`, `package`, `command`.
-        processes: How many.
-        max_restarts: How often to start all again after one has died.
+        arguments: Arguments of `python`, e.g. `-m`, `package`, `command`.
+        processes: Number of processes.
+        max_restarts: Maximum number of restarts after a process died.
 
     Returns:
-        Exit code: 0, that of an error of the user's (which is to be read from the raised error's
-        text), or 128 + the number of the signal that stopped the processes.
+        Exit code: 0, or 128 + the number of the signal that stopped the processes.
 
     Raises:
-        LaunchError: A process found an error, or died more often than it may.
+        LaunchError: A process reported an error (see `exit_code`), or died too often.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # Its warnings and tables say in many lines what is said below in one.
+    # Its long warnings and tables are replaced by the one-line message below.
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -130,7 +128,7 @@ class LaunchError(TrainingError):
     """The processes of a run ended with an error.
 
     Attributes:
-        exit_code: What the launcher is to exit with.
+        exit_code: Exit code for the launcher.
     """
 
     def __init__(self, message: str, exit_code: int) -> None:

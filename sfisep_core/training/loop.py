@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop."""
 
 import math
 import os
@@ -35,14 +35,13 @@ from sfisep_core.training.trial import check_model
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        step: Steps done.
-        steps: Steps in all.
-        loss: Mean over the steps since the last line of the log; None while nothing is known.
-        learning_rate: Of the last step; None before the first.
-        message: What there is to tell besides.
+        step: Number of steps done. steps: Steps in all.
+        loss: Mean over the steps since the last line of the log; None before the first value.
+        learning_rate: Learning rate of the last step; None before the first.
+        message: A further message.
     """
 
     step: int
@@ -54,7 +53,7 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run left behind: averaged weights (last, best) and the best validation score in dB."""
+    """Result of a run: averaged weights (last, best) and the best validation score in dB."""
 
     last: Path
     best: Path
@@ -80,21 +79,20 @@ def train(
 ) -> TrainingResult:
     """Train a separator.
 
-    Where a launcher has started several processes, all of them call this with the same arguments.
+    If a launcher started several processes, all of them call this with the same arguments.
 
     Args:
         config: Settings of the run.
-        data: Prepared data set with splits "train" and "valid"; None goes on with that of the run.
+        data: Prepared data set with splits "train" and "valid"; None = that of the resumed run.
         out: Folder of the run: checkpoint.pt, last.safetensors and best.safetensors (averaged
             weights), log.jsonl.
-        resume: Go on from the checkpoint in `out`.
-        change_data: Go on although `data` is not what the run was trained with. The best score
-            is then forgotten if the split "valid" has changed.
-        init: Model file or name whose weights to start from; None for fresh ones. Not with
-            `resume`.
+        resume: Resume from the checkpoint in `out`.
+        change_data: Resume although `data` differs from the run's training data. The best score is
+            then reset if the split "valid" has changed.
+        init: Model file or name with the initial weights; None = random ones. Not with `resume`.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
-        loader_workers: Processes that read examples, for each training process; 0 reads them
-            between the steps. The examples do not depend on it.
+        loader_workers: Processes that read examples, for each training process; 0 reads them in the
+            training process. The examples do not depend on it.
         tensorboard: Write TensorBoard's files as well.
         progress: Called before the first step and after every step, in the first process only.
 
@@ -102,11 +100,11 @@ def train(
         Files and best score.
 
     Raises:
-        ConfigError: `out` already holds a run and `resume` is not set, settings do not fit, the
+        ConfigError: `out` already contains a run and `resume` is not set, settings are invalid, the
             data are not those of the run, or `out` cannot be written to.
         DatasetError: The data set is not usable.
-        CheckpointError: The run cannot be resumed, or `init` does not fit.
-        StoppedBySignal: A signal came; the checkpoint holds every step that was done.
+        CheckpointError: The run cannot be resumed, or `init` does not match the model.
+        StoppedBySignal: A signal was received; the checkpoint contains all steps done.
         TrainingError: Three steps in a row, or a validation score, were not finite.
     """
     checkpoint = out / CHECKPOINT_NAME
@@ -177,7 +175,7 @@ def _run(
     log: RunLog,
     report: ProgressCallback | None,
 ) -> None:
-    """Train until the last step, or until the validation scores have long stopped rising."""
+    """Train until the last step, or until `patience` stops the run."""
     config, on_cpu = state.config, processes.device.type == "cpu"
     batches = iter(loader)
     told = TrainingProgress(state.step, config.steps)
@@ -194,7 +192,7 @@ def _run(
                 with interrupts.immediate(milestones.stopped_message()):
                     score = milestones.validate()
             except StoppedBySignal:
-                milestones.save()  # the steps so far; going on begins with their validation
+                milestones.save()  # resuming starts with the validation of these steps
                 raise
             if report is not None:
                 message = (
@@ -218,7 +216,7 @@ def _run(
         state.average.update(state.model)
         state.step += 1
 
-        # 4. ask the device how it went: at every step where that costs nothing
+        # 4. read results from the device: at every step on CPUs, where it is free
         logs = state.step % config.log_steps == 0
         asks = on_cpu or logs
         stop_signal = save = 0
@@ -249,8 +247,8 @@ def _run(
             told = replace(told, loss=mean_loss)
             log_time, logged_step = now, state.step
         elif processes.world_size == 1 and (asks or told.loss is None):
-            # The first loss is worth the wait. Other processes have their shares of it, which are
-            # added up for the log only.
+            # Waiting for the first loss is acceptable. It is this process's share; shares are
+            # summed over processes only for the log.
             told = replace(told, loss=state.statistics.mean())
         if report is not None:
             report(told)
@@ -277,9 +275,9 @@ def _refuse_divergence(state: RunState, milestones: Milestones) -> None:
 def _step(
     state: RunState, batches: Iterator[RawBatch], processes: Processes, loader: ExampleLoader
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Take one step; give loss share, gradient norm and whether it counted, on the device."""
+    """Do one step; return loss share, gradient norm and whether it counted, on the device."""
     config, model, device = state.config, state.model, processes.device
-    # What a model draws (dropout) depends on the step alone, not on what came before.
+    # Random numbers of the model (dropout) depend only on the step, not on previous steps.
     seeds = np.random.SeedSequence([config.seed, state.step, processes.rank])
     torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> np.uint64(1)))
     draw = draw_step(config.mixing, seed=config.seed, step=state.step)
@@ -288,8 +286,8 @@ def _step(
         raw = next(batches).to(device, dtype=state.dtype, non_blocking=True)
         stems = mix_batch(raw, draw, config.mixing, stored_rate=loader.dataset.sample_rate)
         micro_batches.append(_normalized(stems) if model.normalizes_level else stems)
-    # The mean is over all that counts in the whole step, wherever it is computed.
-    count = len(model.sources)  # the stems that come after them are only in the mixture
+    # The mean is over everything that counts in the step, on all processes.
+    count = len(model.sources)  # further stems are only part of the mixture
     weights = [
         source_weights(stems, mask_silent=config.mask_silent)[:, :count] for stems in micro_batches
     ]
@@ -319,7 +317,7 @@ def _step(
                 above_rate=model.above_rate,
             )
             share = (losses * weight).sum() / total
-            # Gradients become the mean over processes; their sum is wanted.
+            # Gradients are averaged over processes, but their sum is needed.
             state.update.backward(share * processes.world_size)
         step_loss += share.detach()
     norm, finite = state.update.apply()
@@ -327,6 +325,6 @@ def _step(
 
 
 def _normalized(stems: Tensor) -> Tensor:
-    """Divide by the standard deviation of each mixture's channels, as separation will."""
+    """Divide by the standard deviation of each mixture's channels, as in separation."""
     deviation = stems.sum(dim=1, keepdim=True).std(dim=-1, keepdim=True)
     return stems / torch.where(deviation > 0, deviation, 1.0)

@@ -1,8 +1,8 @@
-"""Training losses, one value an example and source, and which of them count.
+"""Training losses, one value per example and source, and their weights.
 
-A step's loss is sum(losses * weights) / sum(weights), both sums over everything that one update
-sees. Neither function takes a mean itself: with processes or micro-batches that hold different
-numbers of silent sources, the mean of means would not be the mean.
+A step's loss is sum(losses * weights) / sum(weights), with both sums over all examples of an
+update. Neither function computes a mean itself: if processes or micro-batches have different
+numbers of silent sources, the mean of means is not the overall mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,15 +32,15 @@ LossName = Literal[
 
 
 def check_losses(losses: Mapping[LossName, float], sources: Sequence[str]) -> None:
-    """Refuse losses that need names of sources without, and the other way around.
+    """Check that losses for named and for unnamed sources are not confused.
 
     Args:
         losses: Weights by name of the loss.
         sources: Names of the sources.
 
     Raises:
-        ConfigError: "pit-si-snr" beside others, for sources with names, or for more than
-            `MAX_SOURCES`; or others for sources s1, s2, ...
+        ConfigError: "pit-si-snr" is combined with other losses, or used for named sources or more
+            than `MAX_SOURCES`; or another loss is used for sources s1, s2, ...
     """
     if not are_unnamed(sources):
         if "pit-si-snr" in losses:
@@ -61,7 +61,7 @@ class Measure(Protocol):
     """`source_losses` with its settings."""
 
     def __call__(self, *, estimates: Tensor, references: Tensor, sample_rate: int) -> Tensor:
-        """Compare estimates, shape (batch, source, channel, time); give (batch, source)."""
+        """Compare estimates, shape (batch, source, channel, time); return (batch, source)."""
 
 
 def staged_losses(
@@ -73,21 +73,21 @@ def staged_losses(
     stage_rates: Sequence[int],
     above_rate: int = 0,
 ) -> Tensor:
-    """Add to the loss of final estimates the mean loss of those that came before.
+    """Add the mean loss of intermediate estimates to the loss of final estimates.
 
-    Every earlier estimate and its reference are resampled to the rate of its stage before they are
-    compared: what is above half that rate is left to later stages. References that come after those
-    of the estimates are of sources that the model leaves alone: they are part of the mixture, to
-    which losses are relative.
+    Every intermediate estimate and its reference are resampled to the rate of its stage before they
+    are compared: the band above half of it is left to later stages. Further references belong to
+    sources that the model does not estimate: they are only part of the mixture, to which losses are
+    relative.
 
     Args:
-        measure: Gives the losses of one stage.
-        estimates: Shape (batch, stage source, channel, time), the final ones last.
+        measure: Computes the losses of one stage.
+        estimates: Shape (batch, stage * source, channel, time), the final ones last.
         references: Shape (batch, source or more, channel, time).
         sample_rate: Hz.
         stage_rates: Hz, one for every stage but the last.
-        above_rate: Hz below `sample_rate`: of final estimates, compare only what a signal of this
-            rate cannot hold; 0: all.
+        above_rate: Hz, below `sample_rate`: compare final estimates only in the band above half of
+            this rate; 0: in the whole band.
 
     Returns:
         Shape (batch, source); smaller is better.
@@ -131,8 +131,8 @@ def source_losses(
 ) -> Tensor:
     """Compute the weighted sum of losses for every source.
 
-    Computed in float32 at least, and outside of autocast. All values and gradients are finite, for
-    silence too, as long as no sample exceeds 1e10.
+    It is computed in float32 at least, and without autocast. All values and gradients are finite,
+    also for silence, as long as no sample exceeds 1e10.
 
     Args:
         losses: Weights by name of the loss.
@@ -195,7 +195,7 @@ def source_losses(
 
 
 def source_weights(references: Tensor, *, mask_silent: bool) -> Tensor:
-    """Tell which sources count, from the data alone.
+    """Compute which sources count in the loss, from the references only.
 
     Args:
         references: Shape (batch, source, channel, time).

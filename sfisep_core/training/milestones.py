@@ -1,4 +1,4 @@
-"""What a run does now and then: checkpoints, validation, best and last models."""
+"""Periodic actions of a run: checkpoints, validation, best and last models."""
 
 import math
 from pathlib import Path
@@ -26,7 +26,7 @@ class Milestones:
         state: The run.
         dataset: Validation split.
         processes: The processes that share the run; the first one writes.
-        log: Gets the scores.
+        log: Log of the scores.
         out: Folder of the run.
 
     Raises:
@@ -51,13 +51,13 @@ class Milestones:
         self._checkpoint = out / CHECKPOINT_NAME
 
     def is_due(self) -> bool:
-        """Tell whether the steps so far have not been validated, and an epoch or the run ends."""
+        """Tell whether a validation is due: at the end of an epoch or the run, once per step."""
         state = self._state
         ends = state.step % state.config.epoch_steps == 0 or state.step >= state.config.steps
         return ends and state.validated_step < state.step
 
     def exhausted(self) -> bool:
-        """Tell whether `patience` validations in a row have brought no better score."""
+        """Tell whether `patience` validations in a row gave no better score."""
         patience = self._state.config.patience
         return 0 < patience <= self._state.stale_validations
 
@@ -67,13 +67,13 @@ class Milestones:
             self._state.save(self._checkpoint)
 
     def validate(self) -> float:
-        """Validate the averaged weights, and write them: as last and, if they are, as best.
+        """Validate the averaged weights, and write them as last and, if better, as best model.
 
         Returns:
             The score: mean improvement of SI-SDR in dB.
 
         Raises:
-            TrainingError: It is not finite; the checkpoint is still the one before.
+            TrainingError: The score is not finite; the previous checkpoint is kept.
         """
         state, config, processes = self._state, self._state.config, self._processes
         model = state.averaged_model()
@@ -112,7 +112,7 @@ class Milestones:
             if improved:
                 save_model(model, self.best, training=about)
             self._write_examples(model)
-        # Only now: a run that is stopped before begins again with this validation.
+        # Only now: a run that is stopped earlier repeats this validation when resumed.
         state.best_score = max(score, state.best_score)
         state.stale_validations = 0 if improved else state.stale_validations + 1
         state.validated_step = state.step
@@ -120,20 +120,20 @@ class Milestones:
         return score
 
     def checkpoint_text(self) -> str:
-        """Say where the last good checkpoint is."""
+        """Describe where the last good checkpoint is."""
         if not self._checkpoint.exists():
             return "there is no checkpoint yet"
         return f"the last good checkpoint is {self._checkpoint}"
 
     def stopped_message(self) -> str:
-        """Say how to go on with a run that a signal stops."""
+        """Describe how to resume a run that a signal stops."""
         return (
             f"training stopped at step {self._state.step}; "
             f"`sfisep train --resume --out {self._out}` goes on"
         )
 
     def _write_examples(self, model: SeparationModel) -> None:
-        """Write what the model makes of the first validation tracks, to be listened to."""
+        """Write the estimates of the first validation tracks, for listening."""
         for track in self._dataset.tracks[: self._state.config.audio_examples]:
             stems = [self._dataset.read_whole(track, stem) for stem in self._dataset.stems]
             mixture = np.sum(stems, axis=0)

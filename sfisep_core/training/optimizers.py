@@ -11,18 +11,18 @@ from sfisep_core.training.config import TrainingConfig
 
 
 class RAdamLookahead(torch.optim.RAdam):
-    """RAdam whose weights return, every few steps, part of the way to where they were before.
+    """RAdam with Lookahead: slow weights that follow the fast weights every few steps.
 
-    RAdam proposes weights w from step to step. Every `lookahead_steps` steps the slow weights v,
-    which start as the initial ones, move by v += alpha (w - v), and w goes on from v. They are part
-    of each parameter's state, beside RAdam's moments, and the steps are RAdam's own count: what
-    restores the state restores everything.
+    RAdam updates the fast weights w at each step. Every `lookahead_steps` steps the slow weights v,
+    which start at the initial weights, move by v += alpha (w - v), and w is reset to v. The slow
+    weights are part of each parameter's state, like RAdam's moments, and the steps are counted by
+    RAdam, so restoring the state restores everything.
 
     Args:
         params: Parameters or groups of them.
-        lookahead_steps: Steps between two returns <k>, 1 or more.
-        lookahead_alpha: How far the slow weights move, 0 to 1.
-        **settings: Of `torch.optim.RAdam`.
+        lookahead_steps: Steps between two updates of the slow weights <k>, 1 or more.
+        lookahead_alpha: Step size of the slow weights, 0 to 1.
+        **settings: Settings of `torch.optim.RAdam`.
 
     Source: Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020;
         Zhang et al., "Lookahead optimizer: k steps forward, 1 step back", NeurIPS 2019.
@@ -38,7 +38,7 @@ class RAdamLookahead(torch.optim.RAdam):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Take one step; see `torch.optim.Optimizer.step`."""
-        # RAdam sets up a parameter's state where it finds none, so the slow weights come after it.
+        # RAdam initialises only an empty state, so the slow weights are added after its step.
         start = {p: p.detach().clone() for p in self._parameters() if not self.state[p]}
         loss = super().step(closure)
         for parameter in self._parameters():
@@ -61,14 +61,14 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer.
 
-    Weight decay is for matrices; norms, slopes and analog filters (whose values have units) keep
-    theirs. It is decoupled from the gradients' moments; Adadelta, which knows none, has none.
+    Weight decay applies to matrices only, not to norms, slopes and analog filters (whose values
+    have units). It is decoupled from the gradients' moments; Adadelta has no weight decay.
 
     Args:
-        model: What is trained, on its device.
+        model: The model in training, on its device.
         config: Settings of the run.
-        fused: Whether AdamW updates in one kernel, which leaves everything as it is where its
-            attribute `found_inf` is 1. RAdam and Adadelta have no such kernel.
+        fused: Whether AdamW uses its fused kernel, which changes nothing if its attribute
+            `found_inf` is 1. RAdam and Adadelta have no such kernel.
 
     Returns:
         The optimizer.
@@ -145,14 +145,14 @@ def _state_of_scalar(config: TrainingConfig) -> dict[str, Tensor]:
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:
-    """Give the learning rate of a step.
+    """Compute the learning rate of a step.
 
-    With N the number of steps, and times a linear warm-up over the first `warmup_steps`:
+    With N the number of steps, multiplied by a linear warm-up over the first `warmup_steps`:
 
     - stable: constant, then linear to zero over the last `decay_share` of the steps
     - cosine: (1 + cos(pi step / N)) / 2
-    - cosine-restarts: the same with `restart_steps` for N, again and again, each time from
-      `restart_factor` times the height before (Loshchilov and Hutter, "SGDR", ICLR 2017)
+    - cosine-restarts: the same with `restart_steps` for N, repeated, each time starting at
+      `restart_factor` times the previous height (Loshchilov and Hutter, "SGDR", ICLR 2017)
 
     Args:
         config: Settings of the run.

@@ -1,4 +1,4 @@
-"""The loss of sources without names: each estimate is compared with whichever source it is of."""
+"""Permutation-invariant loss for unnamed sources."""
 
 from functools import lru_cache
 from itertools import permutations
@@ -9,23 +9,23 @@ from torch import Tensor
 from sfisep_core.training.waveform_losses import energy_of
 
 THRESHOLD_DB = -30.0
-"""An example whose loss is below this teaches nothing."""
+"""An example whose loss in dB is below this has no gradient."""
 MAX_SOURCES = 5
-"""Of more sources there are too many orders to try them all."""
+"""Maximum number of sources: all orders of the estimates are tried."""
 
 _EPSILON = 1e-8
 
 
 def pit_si_snr_loss(*, estimates: Tensor, references: Tensor) -> Tensor:
-    """Give the negative scale-invariant SNR in dB, for the best order of the estimates.
+    """Compute the negative scale-invariant SNR in dB for the best order of the estimates.
 
-    With signals e and s without their means, and t = (<e, s> / |s|^2) s, it is
+    With zero-mean signals e and s, and t = (<e, s> / |s|^2) s, it is
     -10 log10(|t|^2 / |e - t|^2), with 1e-8 added to every denominator and to the ratio. Of all
     orders of the estimates, each example has the one with the smallest mean over its sources.
 
-    An example whose mean is below `THRESHOLD_DB` has that value and no gradient: what separates so
-    well already teaches nothing. (Published recipes leave such examples out of the mean over the
-    batch, which makes the others count for more.)
+    An example whose mean is below `THRESHOLD_DB` gets that value and no gradient, because it is
+    already separated well. (Published recipes leave such examples out of the mean over the batch,
+    which increases the weight of the others.)
 
     Args:
         estimates: Shape (batch, source, channel, time), at most `MAX_SOURCES` sources.
@@ -50,9 +50,9 @@ def pit_si_snr_loss(*, estimates: Tensor, references: Tensor) -> Tensor:
     return torch.where(good_enough, THRESHOLD_DB, losses)
 
 
-@lru_cache(maxsize=8)  # the host would wait for the device to take them
+@lru_cache(maxsize=8)  # cached, because the copy to the device would block the host
 def _orders(count: int, device: torch.device) -> Tensor:
-    """Give every order of some numbers, shape (order, number)."""
+    """Compute all permutations of `count` indices, shape (order, index)."""
     return torch.tensor(list(permutations(range(count))), device=device)
 
 

@@ -1,6 +1,6 @@
-"""What a run of training is asked for by a user: settings by name, and where they come together.
+"""Request of a training run, as a user states it.
 
-Nothing here loads PyTorch before it has to be.
+This module loads PyTorch only when a run starts.
 """
 
 from collections.abc import Callable
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What `run_training` is asked for.
+    """Request of `run_training`.
 
     Attributes:
-        data: Folder of a prepared data set; None takes the one that was prepared last, and with
-            `resume` that of the run.
+        data: Folder of a prepared data set; None = the one prepared last, or with `resume` that of
+            the run.
         out: Folder of the run, see `loop.train`; None = runs/NAME, the name of the preset or file.
-        config_file: TOML file, or the name of a preset; None = the default preset, and with
-            `resume` the settings of the run.
-        overrides: `key=value` texts, stronger than the file, see `config.load_config`.
-        resume: Go on from the checkpoint in `out`.
-        change_data: Go on although `data` is not what the run was trained with.
-        init: Model file or name whose weights to start from; None for fresh ones.
+        config_file: TOML file, or the name of a preset; None = the default preset, or with `resume`
+            the settings of the run.
+        overrides: `key=value` texts that override the file, see `config.load_config`.
+        resume: Resume from the checkpoint in `out`.
+        change_data: Resume although `data` differs from the run's training data.
+        init: Model file or name with the initial weights; None = random ones.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
-        loader_workers: Processes that read examples, for each training process.
+        loader_workers: Number of processes that read examples, per training process.
         tensorboard: Write TensorBoard's files as well.
-        threads: Of PyTorch on the CPU; None = as they are.
+        threads: Number of PyTorch threads on the CPU; None = unchanged.
     """
 
     data: Path | None = None
@@ -56,11 +56,11 @@ class TrainingRequest:
 
     @cached_property
     def config(self) -> "TrainingConfig":
-        """The settings that are asked for; they are read once.
+        """The requested settings; they are read once.
 
         Raises:
             CheckpointError: There is no run to resume, or the model of `init` cannot be read.
-            ConfigError: A setting that is unknown or out of range.
+            ConfigError: A setting is unknown or out of range.
         """
         from sfisep_core.training.config import load_config, resumed_config
 
@@ -75,19 +75,19 @@ def run_training(
 ) -> "TrainingResult":
     """Train a separator, see `loop.train`.
 
-    Where a launcher has started several processes, all of them call this with the same request.
-    After it has started them again, they go on from the last checkpoint.
+    If a launcher started several processes, all of them call this with the same request. After a
+    restart they resume from the last checkpoint.
 
     Args:
-        request: What to train, and how.
+        request: The request.
         progress: Called before the first step and after every step, in the first process only.
 
     Returns:
         Files and best score.
 
     Raises:
-        SfisepError: As `TrainingRequest.config` and `loop.train` raise them.
-        StoppedBySignal: A signal came; the checkpoint holds every step that was done.
+        SfisepError: See `TrainingRequest.config` and `loop.train`.
+        StoppedBySignal: A signal was received; the checkpoint contains all steps done.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The data of a run: what it was trained and validated on, to be recognised when it goes on."""
+"""Record of the data of a run, checked when the run is resumed."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ from sfisep_core.wording import counted
 
 @dataclass(frozen=True)
 class SplitData:
-    """What one split of a data set holds.
+    """Summary of one split of a data set.
 
     Attributes:
-        tracks: Number of tracks that are long enough to be used.
-        seconds: Their length together.
-        sha256: Digest of what the manifest says of them: names, order, lengths, rates, and the
-            digests of their files.
+        tracks: Number of usable tracks, which are long enough.
+        seconds: Their total length.
+        sha256: Digest of their entries in the manifest: names, order, lengths, rates, and digests
+            of files.
     """
 
     tracks: int
@@ -43,16 +43,16 @@ class RunData:
 
     @classmethod
     def of(cls, **datasets: StemDataset) -> "RunData":
-        """Describe the splits of a data set, each under its name."""
+        """Describe the splits of a data set by name."""
         folder = next(iter(datasets.values())).folder.resolve()
         return cls(folder, {name: _describe(dataset) for name, dataset in datasets.items()})
 
     @classmethod
     def from_checkpoint(cls, stored: object, where: Path) -> "RunData | None":
-        """Read what a checkpoint holds.
+        """Read the record of a checkpoint.
 
         Args:
-            stored: Its record; None in checkpoints of versions that had none.
+            stored: Its record; None in checkpoints of older versions.
             where: The checkpoint.
 
         Raises:
@@ -69,28 +69,28 @@ class RunData:
             raise CheckpointError(msg) from error
 
     def record(self) -> dict[str, Any]:
-        """Return all of it as plain values, for the checkpoint and the log."""
+        """Return the record as plain values, for the checkpoint and the log."""
         return {"folder": str(self.folder), **self._splits()}
 
     def public_record(self) -> dict[str, Any]:
-        """Return it for model files, which are passed on: of the folder, only the name."""
+        """Return the record for model files, which are published: without the folder's path."""
         return {"name": self.folder.name, **self._splits()}
 
     def _splits(self) -> dict[str, Any]:
         return {"splits": {name: asdict(split) for name, split in self.splits.items()}}
 
     def differences(self, other: "RunData") -> list[str]:
-        """Return the names of the splits that are not the same."""
+        """Return the names of the splits that differ."""
         return [name for name in self.splits if self.splits[name] != other.splits.get(name)]
 
     def __str__(self) -> str:
-        """Return the folder, and what its splits hold."""
+        """Return the folder and a summary of its splits."""
         parts = (f"{name} {counted(s.tracks, 'track')}" for name, s in self.splits.items())
         return f"{self.folder} ({', '.join(parts)})"
 
 
 def find_folder(named: Path | None, stored: RunData | None, out: Path) -> Path:
-    """Find the data with which a run goes on.
+    """Return the data set folder of a resumed run.
 
     Args:
         named: The data set that the user names, if any.
@@ -98,8 +98,8 @@ def find_folder(named: Path | None, stored: RunData | None, out: Path) -> Path:
         out: Folder of the run.
 
     Raises:
-        ConfigError: None is named, and the run does not tell.
-        DatasetError: The run's own data are no longer where they were.
+        ConfigError: None is named, and the run has no record.
+        DatasetError: The run's own data no longer exist.
     """
     if named is not None:
         return named
@@ -116,10 +116,10 @@ def find_folder(named: Path | None, stored: RunData | None, out: Path) -> Path:
 
 
 def check_same_data(stored: RunData, current: RunData, out: Path) -> None:
-    """Refuse to go on with other data.
+    """Check that a run is resumed with the same data.
 
     Raises:
-        ConfigError: A split is not what it was.
+        ConfigError: A split has changed.
     """
     changed = stored.differences(current)
     if changed:

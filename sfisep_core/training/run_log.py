@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object a line, and TensorBoard's files if wanted."""
+"""The log of a run: one JSON object per line, and optionally TensorBoard's files."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,9 +14,9 @@ class RunLog:
     """Append events to `log.jsonl` in the folder of a run.
 
     Args:
-        out: The folder; it is made where it does not exist. The log is continued if it exists.
+        out: The folder, created if missing. An existing log is continued.
         enabled: False for processes that do not write.
-        tensorboard: Write the numbers of events as TensorBoard's scalars as well, to
+        tensorboard: Also write numbers of events as TensorBoard scalars to
             `<out>/tensorboard`.
 
     Raises:

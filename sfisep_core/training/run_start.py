@@ -1,4 +1,4 @@
-"""Tell what a run begins with: in its log, and to the user."""
+"""Log the start of a run, and show it to the user."""
 
 import logging
 from dataclasses import asdict
@@ -15,12 +15,12 @@ _logger = logging.getLogger(__name__)
 def log_start(
     state: RunState, log: RunLog, *, previous_data: RunData | None, processes: Processes
 ) -> None:
-    """Write the event "start" of a run's log, and tell the user of it.
+    """Write the event "start" to a run's log, and show it to the user.
 
     Args:
         state: The run.
         log: Its log.
-        previous_data: What it was trained on before it was stopped; None if it is new.
+        previous_data: Data of the run before it was stopped; None for a new run.
         processes: The processes that share it.
     """
     config = state.config

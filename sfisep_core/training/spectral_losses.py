@@ -1,4 +1,4 @@
-"""Losses of spectra, and the short-time Fourier transform behind them.
+"""Spectral losses, and their short-time Fourier transform.
 
 In all formulas E is the spectrum of the estimate, S that of the reference (both of one source) and
 X that of the mixture, which is the sum of the references.
@@ -12,32 +12,31 @@ from sfisep_core.training.waveform_losses import TINY, inverse_level, mixture_of
 
 # Windows of the multi-resolution STFT; frames advance by a quarter of one.
 STFT_SECONDS = (0.016, 0.032, 0.064)
-# Parts of the spectrum this far (-60 dB) below the mixture's level are as good as silent.
+# Parts of the spectrum 60 dB below the mixture's level count as silent.
 _SPECTRAL_FLOOR = 1e-6
-# The band over which that level is taken to be spread; a constant, so that it does not depend on
-# how much empty band a sampling frequency leaves above the music.
+# The band over which that level is assumed to be spread; a constant, so that the loss does not
+# depend on how much empty band a sampling frequency leaves above the music.
 _SPECTRAL_BAND = 4000.0  # Hz
 
 
 def stft_loss(
     *, estimates: Tensor, references: Tensor, sample_rate: int, floor_db: float
 ) -> Tensor:
-    """Give the distance of magnitude spectra, mean over three resolutions.
+    """Compute the distance of magnitude spectra, averaged over three resolutions.
 
-    For each window length, with magnitudes E, S and X at every frequency and frame, rounded up by a
-    floor d (E becomes sqrt(E^2 + d^2), and so on):
+    For each window length, with magnitudes E, S and X at every frequency and frame, with a floor d
+    (E becomes sqrt(E^2 + d^2), and so on):
 
-    - spectral convergence, the root of sum (E - S)^2 / (sum S^2 + f sum X^2), f from `floor_db`:
-      loud parts, and finite for a silent source
-    - the mean of |ln E - ln S|, weighted by X^2 / (X^2 + d^2): quiet parts, as far as the mixture
-      has anything there
+    - spectral convergence, the root of sum (E - S)^2 / (sum S^2 + f sum X^2), f from `floor_db`: it
+      measures loud parts, and is finite for a silent source
+    - the mean of |ln E - ln S|, weighted by X^2 / (X^2 + d^2): it measures quiet parts where the
+      mixture is not silent
 
-    d is 60 dB below the mixture's energy a frame, spread over 4 kHz. Windows last 16, 32 and 64 ms,
-    whose spectra have the same bins in Hz at every sampling frequency, and bins without music have
-    no weight: music below 4 kHz costs the same at 8 and at 48 kHz, and within 1 % of that where
-    windows are no whole number of samples, as at 44.1 kHz. Level does not matter. Phase does not
-    either: combine it with a loss that hears phase. An example whose mixture is silent costs
-    nothing.
+    d is 60 dB below the mixture's energy per frame, spread over 4 kHz. Windows of 16, 32 and 64 ms
+    have the same bins in Hz at every sampling frequency, and bins without music have no weight. So
+    the loss of music below 4 kHz is the same at 8 and at 48 kHz, and within 1 % where windows are
+    not a whole number of samples, as at 44.1 kHz. The loss does not depend on level or phase:
+    combine it with a loss that depends on phase. It is 0 if the mixture is silent.
 
     Args:
         estimates: Shape (batch, source, channel, time).
@@ -49,11 +48,11 @@ def stft_loss(
         Shape (batch, source).
 
     Source: Yamamoto, Song and Kim, "Parallel WaveGAN", ICASSP 2020, section 2.2, for the sum of
-        both terms over several resolutions; floors and weights are ours.
+        both terms over several resolutions; floors and weights are additions.
     """
     mixture = mixture_of(references)
     inverse = inverse_level(mixture.square().mean(dim=(-2, -1)).sqrt())[..., None, None]
-    # One transform for all that needs no gradient, with the mixture last.
+    # One transform for all signals without gradient, with the mixture last.
     given = torch.cat([references, mixture], dim=1) * inverse
     estimates = estimates * inverse
     total = torch.zeros(references.shape[:2], dtype=references.dtype, device=references.device)
@@ -80,11 +79,11 @@ def stft_loss(
 def complex_mse_loss(
     *, estimates: Tensor, references: Tensor, sample_rate: int, window_seconds: float
 ) -> Tensor:
-    """Give the mean squared error of complex spectra relative to the mixture's mean power.
+    """Compute the mean squared error of complex spectra relative to the mixture's mean power.
 
-    mean |E - S|^2 / mean |X|^2 over channels, bins and frames. Level does not matter, and an
-    example whose mixture is silent costs nothing. As with every transform that keeps energies, it
-    is nearly the same error of the samples, whatever the window.
+    mean |E - S|^2 / mean |X|^2 over channels, bins and frames. It does not depend on level, and is
+    0 if the mixture is silent. Since the transform preserves energy, it nearly equals the same
+    error of the samples, for any window.
 
     Args:
         estimates: Shape (batch, source, channel, time).
@@ -96,7 +95,8 @@ def complex_mse_loss(
         Shape (batch, source).
 
     Source: Choi et al., "Investigating U-Nets with various intermediate blocks for
-        spectrogram-based singing voice separation", ISMIR 2020; relative to the mixture is ours.
+        spectrogram-based singing voice separation", ISMIR 2020; the normalisation by the mixture is
+        an addition.
     """
     error, mixture = (
         _power(spectra(signals, seconds=window_seconds, sample_rate=sample_rate)).mean((2, 3, 4))
@@ -108,10 +108,10 @@ def complex_mse_loss(
 def magnitude_l1_loss(
     *, estimates: Tensor, references: Tensor, sample_rate: int, window_seconds: float
 ) -> Tensor:
-    """Give the mean absolute error of magnitudes relative to the mixture's mean magnitude.
+    """Compute the mean absolute error of magnitudes relative to the mixture's mean magnitude.
 
-    mean ||E| - |S|| / mean |X| over channels, bins and frames. Level does not matter, and an
-    example whose mixture is silent costs nothing. Phase does not matter either.
+    mean ||E| - |S|| / mean |X| over channels, bins and frames. It does not depend on level or
+    phase, and is 0 if the mixture is silent.
 
     Args:
         estimates: Shape (batch, source, channel, time).
@@ -123,7 +123,7 @@ def magnitude_l1_loss(
         Shape (batch, source).
 
     Source: Jansson et al., "Singing voice separation with deep U-Net convolutional networks",
-        ISMIR 2017; relative to the mixture is ours.
+        ISMIR 2017; the normalisation by the mixture is an addition.
     """
     e, s, x = (
         spectra(signals, seconds=window_seconds, sample_rate=sample_rate).abs()
@@ -133,10 +133,10 @@ def magnitude_l1_loss(
 
 
 def spectra(signals: Tensor, *, seconds: float, sample_rate: int) -> Tensor:
-    """Transform with a Hann window of unit energy.
+    """Compute the STFT with a Hann window of unit energy.
 
-    Noise then has the same power in every bin as in every sample. Frames lie inside the signal:
-    where an excerpt is cut off, its spectrum is that of the cut.
+    White noise then has the same power per bin as per sample. Frames lie within the signal, without
+    padding at its ends.
 
     Args:
         signals: Shape (..., time), of any length.

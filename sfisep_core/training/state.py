@@ -1,4 +1,4 @@
-"""The state of a run: what a checkpoint holds, and what a run starts from."""
+"""The state of a run: content of a checkpoint, and initial state."""
 
 import math
 from dataclasses import asdict
@@ -24,19 +24,19 @@ from sfisep_core.training.update import Update
 
 
 class StepStatistics:
-    """What the host wants to know of the steps, kept on the device until it asks.
+    """Statistics of the steps, kept on the device until the host reads them.
 
     Args:
-        device: Where the steps are computed.
+        device: Device of the steps.
     """
 
     def __init__(self, device: torch.device) -> None:
         # Since the last `take`: sum of losses, steps that counted, all steps. Since the start:
-        # steps in a row that did not count, and the most of them in a row.
+        # steps in a row that did not count, and the maximum of this number.
         self._values = torch.zeros(5, dtype=torch.float64, device=device)
 
     def add(self, loss: Tensor, counted: Tensor) -> None:
-        """Take a step in; `counted` tells whether its gradients were finite."""
+        """Add a step; `counted` tells whether its gradients were finite."""
         loss_sum, steps, taken, streak, worst = self._values.unbind()
         streak = torch.where(counted, 0.0, streak + 1)
         self._values = torch.stack(
@@ -50,18 +50,18 @@ class StepStatistics:
         )
 
     def worst_streak(self) -> int:
-        """Give the most steps in a row that were not finite. The host waits for the device."""
+        """Return the maximum number of non-finite steps in a row. Synchronises with the device."""
         return int(self._values[4].item())
 
     def mean(self) -> float:
-        """Give the mean loss of this process's share since the last `take`. The host waits."""
+        """Return the mean loss of this process's share since the last `take`. Synchronises."""
         loss_sum, steps = self._values[:2].tolist()
         return loss_sum / steps if steps else math.nan
 
     def take(self, processes: Processes) -> tuple[float, int]:
-        """Give the mean loss of the steps that counted since the last call, and how many did not.
+        """Return the mean loss of counted steps since the last call, and how many did not count.
 
-        The loss is that of the whole batch: every process holds its share. The host waits.
+        The loss is that of the whole batch, summed over processes. Synchronises with the device.
         """
         losses = processes.sum(self._values[0].clone())
         steps, taken = (int(value) for value in self._values[1:3].tolist())
@@ -69,33 +69,33 @@ class StepStatistics:
         return (losses.item() / steps if steps else math.nan), taken - steps
 
     def state(self) -> Tensor:
-        """Give what `load` takes."""
+        """Return the state for `load`."""
         return self._values.clone()
 
     def load(self, state: Tensor) -> None:
-        """Continue from `state`; a row of steps that were not finite is not continued."""
+        """Restore `state`, except the current number of non-finite steps in a row."""
         self._values.copy_(state)
         self._values[3:] = 0
 
 
 class RunState:
-    """A model in training, its optimizer, and where the run stands.
+    """A model in training, its optimizer, and the progress of the run.
 
     Args:
         config: Settings of the run.
         processes: The processes that share it.
-        init: Model file or name whose weights to start from; None for fresh ones.
+        init: Model file or name with the initial weights; None = random ones.
 
     Attributes:
-        step: Steps done.
+        step: Number of steps done.
         validated_step: The step of the last validation.
         best_score: Best validation score in dB.
-        stale_validations: Validations since then.
-        data: What it is trained on; None before that is known.
+        stale_validations: Number of validations since the best one.
+        data: The data of the run; None before they are known.
 
     Raises:
         ConfigError: The model cannot be trained here.
-        CheckpointError: `init` cannot be read, or does not fit.
+        CheckpointError: `init` cannot be read, or does not match the model.
     """
 
     def __init__(self, config: TrainingConfig, processes: Processes, *, init: str | None) -> None:
@@ -116,7 +116,7 @@ class RunState:
         self.data: RunData | None = None
 
     def use_data(self, data: RunData) -> None:
-        """Go on with these data; scores on another validation set do not compare with theirs."""
+        """Use these data; reset the best score if the validation set differs."""
         if self.data is not None and "valid" in self.data.differences(data):
             self.best_score, self.stale_validations = -math.inf, 0
         self.data = data
@@ -144,11 +144,11 @@ class RunState:
         save_checkpoint(path, state)
 
     def restore(self, path: Path) -> None:
-        """Go on from a checkpoint.
+        """Resume from a checkpoint.
 
         Raises:
-            CheckpointError: It cannot be read, or does not fit.
-            ConfigError: The run has done more steps than the settings ask for.
+            CheckpointError: It cannot be read, or does not match the model.
+            ConfigError: The run has done more steps than the settings allow.
         """
         state = load_checkpoint(path)
         where = f"resume: checkpoint {path} does not fit this configuration"
@@ -176,7 +176,7 @@ class RunState:
         for weights in (state["model"], state["average"]):
             check_fit(self.model.state_dict(), weights, where=where)
         self.model.load_state_dict(state["model"])
-        # What the settings say of the optimizer counts, not what they said at the start.
+        # The current settings of the optimizer apply, not those in the checkpoint.
         settings = [
             {key: value for key, value in group.items() if key != "params"}
             for group in self.optimizer.param_groups
@@ -210,12 +210,12 @@ def _start_model(config: TrainingConfig, init: str | None) -> SeparationModel:
         msg = f"training settings model: a {config.family} of this form has nothing to be trained"
         raise ConfigError(msg)
     if init is not None:
-        found = resolve_model(init)
-        # A model on top of another goes on from one of its kind, or begins with any as its base.
+        initial = resolve_model(init)
+        # A model with a base starts from one of its own family, or with any model as its base.
         started = model
-        if model.base is not None and found.family != model.family:
+        if model.base is not None and initial.family != model.family:
             started = model.base
-        weights = found.state_dict()
+        weights = initial.state_dict()
         where = f"initial weights {init}: they do not fit the configured model"
         check_fit(started.state_dict(), weights, where=where)
         started.load_state_dict(weights)

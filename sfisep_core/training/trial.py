@@ -1,4 +1,4 @@
-"""A first look at a model before a run: can it be made, and does it work where it has to."""
+"""Check before a run that a model can be built and works at all required rates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,9 +15,9 @@ from sfisep_core.pretrained.native import first_line
 RATES = (1000, 384_000)
 
 _SECONDS = 0.1
-# 4 GB in 32 bits, four times that with gradients and moments.
+# 4 GB in float32, four times that with gradients and moments.
 _MOST_WEIGHTS = 1_000_000_000
-# What PyTorch and layers raise at sizes that do not work.
+# Exceptions of PyTorch and layers for invalid sizes.
 _FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 
@@ -29,14 +29,14 @@ def try_model(
 
     Args:
         family: Name of the model's family.
-        settings: Of the family.
-        rates: Rates in Hz by the training setting that asks for them.
+        settings: Settings of the family.
+        rates: Rates in Hz by the training setting that requires them.
 
     Returns:
         Names of the model's sources.
 
     Raises:
-        ConfigError: Settings do not fit each other, or the family does not work at a rate.
+        ConfigError: Settings contradict each other, or the family does not work at a rate.
     """
     try:
         _check_size(family, settings)
@@ -97,16 +97,16 @@ def _separate_silence(model: SeparationModel, rate: int) -> None:
 
 
 def check_model(model: SeparationModel, sample_rates: Sequence[int], stems: Sequence[str]) -> None:
-    """Refuse to train a model that could not learn.
+    """Check that a model can learn.
 
     Args:
-        model: As it is to be trained.
-        sample_rates: Hz, of training.
-        stems: Of the data set: what the mixture is made of.
+        model: The model to train.
+        sample_rates: Rates of training in Hz.
+        stems: Stems of the data set, which make up the mixture.
 
     Raises:
-        ConfigError: It learns nothing at a rate, forces stems to add up to a mixture of which they
-            are only some, or its losses need torchaudio and it cannot be loaded.
+        ConfigError: It learns nothing at a rate, its stems must add up to a mixture that contains
+            further stems, or its losses need torchaudio, which cannot be loaded.
     """
     if model.above_rate >= min(sample_rates):
         msg = (

@@ -1,4 +1,4 @@
-"""The update of a step: mixed precision, clipping, and a gate for what is not finite."""
+"""The update of a step: mixed precision, gradient clipping, and skipping non-finite gradients."""
 
 import math
 from collections.abc import Iterable
@@ -9,24 +9,23 @@ from torch.amp.grad_scaler import GradScaler
 
 from sfisep_core.training.config import TrainingConfig
 
-# Steps in a row that are not finite, after which a run has diverged.
+# Number of non-finite steps in a row after which a run counts as diverged.
 _MAX_BAD_STEPS = 3
-# fp16 loses a step whenever the scale is too high, and halves it: from here ten steps down to 1.
+# fp16 skips a step whenever the scale is too high, and halves it: ten such steps reach 1.
 _FIRST_SCALE = 1024.0
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Update:
-    """Apply gradients, unless they are not finite, without the host asking the device.
+    """Apply gradients unless they are not finite, without synchronising with the device.
 
-    A step whose gradients are not finite changes nothing that later steps see: not the weights,
-    not the running statistics of norms (which its forward pass has touched). An exception are
-    optimizers without a fused kernel on GPUs (RAdam, Adadelta): they take a step with gradients of
-    zero.
+    A step whose gradients are not finite changes neither the weights nor the running statistics of
+    norms (which its forward pass has modified). Optimizers without a fused kernel on GPUs (RAdam,
+    Adadelta) are an exception: they do a step with zero gradients.
 
     Args:
-        model: What is trained, on its device.
+        model: The model in training, on its device.
         optimizer: Its optimizer.
         config: Precision and clipping.
     """
@@ -48,18 +47,18 @@ class Update:
 
     @property
     def max_bad_steps(self) -> int:
-        """Steps in a row that are not finite, after which a run has diverged."""
+        """Number of non-finite steps in a row after which a run counts as diverged."""
         halvings = round(math.log2(_FIRST_SCALE)) if self.scaler.is_enabled() else 0
         return _MAX_BAD_STEPS + halvings
 
     def autocast(self) -> torch.autocast:
-        """Give the context of the forward pass."""
+        """Return the autocast context of the forward pass."""
         return torch.autocast(
             self._device_type, dtype=self._autocast, enabled=self._autocast is not None
         )
 
     def begin(self) -> None:
-        """Forget the last step's gradients; call before the forward pass."""
+        """Clear the last step's gradients; call before the forward pass."""
         self.optimizer.zero_grad(set_to_none=True)
         self._saved = [buffer.clone() for buffer in self._buffers]
 
@@ -79,7 +78,7 @@ class Update:
         for buffer, saved in zip(self._buffers, self._saved, strict=True):
             buffer.copy_(torch.where(finite, buffer, saved))
         if self.scaler.is_enabled():
-            self.scaler.step(self.optimizer)  # leaves out what is not finite
+            self.scaler.step(self.optimizer)  # skips non-finite gradients
             self.scaler.update()
         elif self._device_type == "cpu":
             if finite:
@@ -90,10 +89,10 @@ class Update:
 
     def _gated_step(self, finite: Tensor) -> None:
         if self.optimizer.defaults.get("fused"):
-            # Fused optimizers leave weights and moments alone where this is 1.
+            # Fused optimizers do not change weights and moments if this is 1.
             self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
             self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-        else:  # others take a step with gradients of zero
+        else:  # others do a step with zero gradients
             _clear(self._parameters, ~finite)
         self.optimizer.step()
 

@@ -1,4 +1,4 @@
-"""Scores on the tracks held out for validation, while training."""
+"""Scores on the validation tracks during training."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -21,23 +21,23 @@ from sfisep_core.separation.permutation import are_unnamed, match_estimates
 
 _Scores = dict[int, dict[str, float]]
 
-# A source counts in tracks where it has this share of the mixture's energy (-40 dB).
+# A source counts in tracks where it has at least this share of the mixture's energy (-40 dB).
 _ACTIVE = 1e-4
-# Ratios beyond count as these do. One silent estimate then leaves a mean to speak of, and a source
-# that plays alone, which cannot be told from its mixture, little to lose against it.
+# Ratios are limited to this range. So a single silent estimate does not dominate the mean, nor does
+# a source that plays alone and equals its mixture.
 _LOWEST_DB, _HIGHEST_DB = -100.0, 40.0
 
 
 @dataclass(frozen=True)
 class ValidationScores:
-    """Scores in dB by rate and source, each a mean over the tracks in which the source plays.
+    """Scores in dB by rate and source, each a mean over the tracks in which the source is active.
 
-    Both ratios of a track are bounded to -100 to 40 dB.
+    Both ratios of a track are limited to -100 to 40 dB.
 
     Attributes:
-        si_sdr: Improvement of the scale-invariant SDR over taking the mixture for the stem.
+        si_sdr: Improvement of the scale-invariant SDR over the mixture as estimate.
         snr: Signal-to-noise ratio of the estimate itself.
-        counts: Tracks in which the source plays; sources that play in none are left out.
+        counts: Number of tracks in which the source is active; sources without any are left out.
     """
 
     si_sdr: _Scores
@@ -62,31 +62,31 @@ def validate(
     world_size: int = 1,
     reduce: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> ValidationScores:
-    """Score a model on whole tracks, run in chunks as `sfisep separate` does.
+    """Score a model on tracks, separated in windows as by `sfisep separate`.
 
-    Tracks are dealt out to the processes; all get the scores of all tracks. A source counts in
-    tracks where its energy is above -40 dB of the mixture's. The estimates of sources without names
-    are put in the order that fits the references best, for every track.
+    Tracks are distributed over the processes; all processes return the scores of all tracks. A
+    source counts in tracks where its energy is above -40 dB of the mixture's. The estimates of
+    unnamed sources are put in the order that matches the references best, for every track.
 
     Args:
-        model: In evaluation mode.
+        model: A model in evaluation mode.
         dataset: Validation split.
         sample_rates: Rates to score at, in Hz; tracks are resampled to them.
-        seconds: How much of every track, from its middle; 0 = all of it.
-        max_tracks: How many tracks, the first ones; 0 = all.
-        rank: Number of this process.
-        world_size: Processes that share the work.
-        reduce: Gives the sum of a tensor over the processes.
+        seconds: Length of the excerpt from the middle of every track; 0 = all of it.
+        max_tracks: Number of first tracks; 0 = all.
+        rank: Index of this process.
+        world_size: Number of processes.
+        reduce: Sums a tensor over the processes.
 
     Returns:
         The scores.
 
     Raises:
-        DatasetError: No source plays in any track, or one cannot be read.
+        DatasetError: No source is active in any track, or a track cannot be read.
         AudioFileError: A stem cannot be read.
     """
     model, tracks = side_by_side(model), dataset.tracks[: max_tracks or None]
-    # By rate and source: sums of both scores, and how many they are.
+    # By rate and source: sums of both scores, and their number.
     sums = np.zeros((len(sample_rates), len(model.sources), 3))
     for track in tracks[rank::world_size]:
         stems = _read_stems(dataset, track, dataset.mixed_with(model.sources), seconds)
@@ -120,7 +120,7 @@ def _read_stems(
     frames = round(seconds * track.sample_rate) or track.frames
     start = max(0, (track.frames - frames) // 2)
     stems = [dataset.read_whole(track, source)[:, start : start + frames] for source in sources]
-    return np.stack(np.broadcast_arrays(*stems))  # mono stems in stereo tracks are doubled
+    return np.stack(np.broadcast_arrays(*stems))  # mono stems become stereo
 
 
 def _score_track(
@@ -129,9 +129,9 @@ def _score_track(
     stored_rate: int,
     sample_rate: int,
 ) -> npt.NDArray[np.float64]:
-    """Give SI-SDR improvement, SNR and 1, or zeros where a source is silent, shape (source, 3).
+    """Compute SI-SDR improvement, SNR and 1, or zeros for a silent source, shape (source, 3).
 
-    Stems that come after those of the model are only part of the mixture.
+    Stems after those of the model are only part of the mixture.
     """
     references = np.stack(
         [resample(stem, orig_rate=stored_rate, target_rate=sample_rate) for stem in stems]
@@ -140,7 +140,7 @@ def _score_track(
     references = references[: len(model.sources)]
     try:
         estimates = read_all(separate_signal(model, MemoryStore(mixture), sample_rate=sample_rate))
-    except np.linalg.LinAlgError:  # least-squares gains of estimates that are not finite
+    except np.linalg.LinAlgError:  # from the gain fit of non-finite estimates
         estimates = np.full_like(references, np.nan)
     if are_unnamed(model.sources):
         estimates = estimates[match_estimates(estimates, references)]
@@ -165,7 +165,7 @@ def _snr(estimate: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) 
 
 
 def _ratio_db(signal: float, noise: float) -> float:
-    """Give the ratio of two energies within bounds; not a number stays what it is."""
+    """Compute the limited ratio of two energies in dB; NaN is kept."""
     if math.isnan(signal) or math.isnan(noise):
         return math.nan
     if signal == 0:

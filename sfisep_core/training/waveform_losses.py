@@ -1,4 +1,4 @@
-"""Losses of waveforms, and what all losses share.
+"""Waveform losses, and functions that all losses share.
 
 In all formulas e is the estimate, s the reference (both of one source) and x the mixture, which is
 the sum of the references; |.|^2 is the energy, a sum over channels and samples.
@@ -7,22 +7,23 @@ the sum of the references; |.|^2 is the energy, a sum over channels and samples.
 import torch
 from torch import Tensor
 
-# Energy that keeps logarithms of digital silence finite; far below the floor of any other signal.
+# Keeps logarithms of digital silence finite; far below the energy of any other signal.
 TINY = 1e-12
 # Sources below this share of the mixture's energy are silent for the losses.
 _SILENCE = 1e-6
-# SI-SDR beyond +-80 dB earns and costs nothing more.
+# Limits SI-SDR to +-80 dB.
 _SI_SDR_BOUND = 1e-8
-# Mixtures below this level (-160 dB full scale) have none that losses could be relative to.
+# Mixtures below this level (-160 dB full scale) count as silent.
 _SILENT_LEVEL = 1e-8
 
 
 def snr_loss(*, estimates: Tensor, references: Tensor, floor_db: float) -> Tensor:
-    """Give the negative SNR in dB with a floor under error and reference energy.
+    """Compute the negative SNR in dB with a floor of the energies of error and reference.
 
-    10 log10((|e - s|^2 + f |x|^2) / (|s|^2 + f |x|^2)), f the floor. An error below the floor is
-    not worth working on, and a silent source asks for an estimate below the floor instead of an
-    infinite SNR. Level does not matter: e, s and x appear in equal powers above and below.
+    10 log10((|e - s|^2 + f |x|^2) / (|s|^2 + f |x|^2)), where f is the floor. An error below the
+    floor has little gradient, and for a silent source an estimate below the floor is sufficient,
+    rather than an infinite SNR. It does not depend on level: e, s and x appear in equal powers in
+    numerator and denominator.
 
     Args:
         estimates: Shape (batch, source, channel, time).
@@ -39,16 +40,16 @@ def snr_loss(*, estimates: Tensor, references: Tensor, floor_db: float) -> Tenso
 
 
 def si_sdr_loss(*, estimates: Tensor, references: Tensor, floor_db: float) -> Tensor:
-    """Give the negative scale-invariant SDR in dB, and of silent sources the leakage.
+    """Compute the negative scale-invariant SDR in dB, and the leakage for silent sources.
 
-    With t = (<e, s> / |s|^2) s, the part of the estimate that is the reference, it is
-    10 log10(|e - t|^2 / |t|^2). A share of |e|^2 under both energies bounds it to +-80 dB without
-    giving up the invariance. A silent estimate costs as much as one that has nothing of the
+    With t = (<e, s> / |s|^2) s, the projection of the estimate on the reference, it is
+    10 log10(|e - t|^2 / |t|^2). A fraction of |e|^2 added to both energies limits it to +-80 dB and
+    keeps the invariance. A silent estimate costs as much as one that is orthogonal to the
     reference.
 
-    A silent source (below -60 dB of the mixture's energy) has no SI-SDR. Left out, it would teach
-    nothing, and a network leaks into every stem that rests; so it costs what it does in `snr_loss`:
-    10 log10((|e|^2 + f |x|^2) / (f |x|^2)), the level of the estimate above the floor f.
+    A silent source (below -60 dB of the mixture's energy) has no SI-SDR. If it were left out,
+    nothing would prevent leakage into silent stems, so its loss is that of `snr_loss`: 10
+    log10((|e|^2 + f |x|^2) / (f |x|^2)), the level of the estimate above the floor f.
 
     Args:
         estimates: Shape (batch, source, channel, time).
@@ -58,7 +59,8 @@ def si_sdr_loss(*, estimates: Tensor, references: Tensor, floor_db: float) -> Te
     Returns:
         In dB, shape (batch, source).
 
-    Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019; silent sources are ours.
+    Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019; the term for silent
+        sources is an addition.
     """
     scale = (estimates * references).sum(dim=(-2, -1)) / (energy_of(references) + TINY)
     target = scale[..., None, None] * references
@@ -70,10 +72,10 @@ def si_sdr_loss(*, estimates: Tensor, references: Tensor, floor_db: float) -> Te
 
 
 def l1_loss(*, estimates: Tensor, references: Tensor) -> Tensor:
-    """Give the mean absolute error relative to the mixture's mean absolute value.
+    """Compute the mean absolute error relative to the mixture's mean absolute value.
 
-    mean |e - s| / mean |x|: level does not matter, and an estimate of silence costs
-    mean |s| / mean |x|. An example whose mixture is silent costs nothing.
+    mean |e - s| / mean |x|. It does not depend on level, is mean |s| / mean |x| for a silent
+    estimate, and 0 if the mixture is silent.
 
     Args:
         estimates: Shape (batch, source, channel, time).
@@ -87,20 +89,20 @@ def l1_loss(*, estimates: Tensor, references: Tensor) -> Tensor:
 
 
 def mixture_of(references: Tensor) -> Tensor:
-    """Add up the sources, shape (batch, 1, channel, time) for (batch, source, channel, time)."""
+    """Sum the sources, shape (batch, 1, channel, time) for (batch, source, channel, time)."""
     return references.sum(dim=1, keepdim=True)
 
 
 def energy_of(signal: Tensor) -> Tensor:
-    """Add up the squares over the last two axes."""
+    """Sum the squares over the last two axes."""
     return signal.square().sum(dim=(-2, -1))
 
 
 def is_silent(references: Tensor) -> Tensor:
-    """Tell which sources are silent beside their mixture, shape (batch, source)."""
+    """Tell which sources are silent relative to their mixture, shape (batch, source)."""
     return energy_of(references) <= _SILENCE * energy_of(mixture_of(references))
 
 
 def inverse_level(level: Tensor) -> Tensor:
-    """Give 1 / level, and 0 for silence."""
+    """Compute 1 / level, and 0 for silence."""
     return torch.where(level > _SILENT_LEVEL, 1 / level.clamp_min(_SILENT_LEVEL), 0.0)
