@@ -1,1 +1,1 @@
-"""Data sets: layouts, preparation, mixing, and a demo corpus that is made on the spot."""
+"""Data sets: layouts, preparation, mixing, and a synthetic demo corpus."""

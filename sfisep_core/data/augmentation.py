@@ -1,6 +1,6 @@
-"""Say how training examples are changed, and draw by how much.
+"""Settings and random draws of the augmentation of training examples.
 
-Every draw is a pure function of the seed, the step and the number of the example within the step.
+Every draw is a pure function of the seed, the step and the example's index within the step.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from sfisep_core.config_values import CheckedConfig, Range, SampleRate, Share
 from sfisep_core.data.equalizer import EQUALIZER_FREQUENCIES
 from sfisep_core.errors import ConfigError
 
-# Tell these random numbers from those of `draw_step` and of the places of excerpts.
+# Makes these random numbers differ from those of `draw_step` and of excerpt places.
 _PURPOSE = 2
 _EXCHANGE = 3
 _LEVELS = 5
 
-# Of speech in mixtures of WSJ0, as SepFormer is trained: mean and standard deviation in dB of the
-# first source, and of the others relative to it; the range of the first.
+# Levels of speech in mixtures of WSJ0, as in SepFormer's training: mean and standard deviation in
+# dB of the first source, and of the others relative to it; range of the first.
 _FIRST_LEVEL, _OTHER_LEVELS, _LEVEL_RANGE = (-27.43, 2.57), (-2.51, 2.66), (-45.0, 0.0)
 
 
@@ -33,20 +33,20 @@ class MixingConfig(CheckedConfig):
     excerpt_seconds: Annotated[float, Range(0, 3600, above_low=True)] = 3.0
     channels: Literal[1, 2] = 1
     remix_probability: Share = 0.6  # stems of an example come from different places
-    replace_probability: Share = 0.0  # each stem, where stems come from one place: from another
-    exchange_probability: Share = 0.0  # each example: shuffles stems with others of the step
-    active_probability: Share = 0.8  # the excerpt of a stem is drawn where the stem plays
+    replace_probability: Share = 0.0  # each stem without remixing: taken from another place
+    exchange_probability: Share = 0.0  # each example: exchanges stems with others of the step
+    active_probability: Share = 0.8  # the excerpt of a stem contains a second with activity
     random_channel_probability: Share = 1.0  # one channel of a stem instead of their mean
-    swap_probability: Share = 0.5  # a stem's two channels change places
-    dynamic_levels: bool = False  # all stems: a level of its own, see `draw_levels`; no gain_*
+    swap_probability: Share = 0.5  # a stem's two channels are swapped
+    dynamic_levels: bool = False  # one level per stem, see `draw_levels`; replaces gain_*
     gain_probability: Share = 1.0  # each stem
     gain_db: Annotated[float, Range(0, 60)] = 4.0  # uniform in +- this
     flip_probability: Share = 0.5  # polarity of each stem
-    mute_probability: Share = 0.0  # each stem; one that is not "other" always stays
-    shift_probability: Share = 0.0  # each stem, where stems come from one place
+    mute_probability: Share = 0.0  # each stem; at least one that is not "other" is kept
+    shift_probability: Share = 0.0  # each stem without remixing
     shift_seconds: Annotated[float, Range(0, 3600)] = 0.5  # earlier or later, at most this
     speed_probability: Share = 1.0  # tempo and pitch of a step
-    # One of each is drawn a step.
+    # One value of each is drawn per step.
     speeds: tuple[Annotated[float, Range(0.1, 10)], ...] = (0.8, 0.9, 1.0, 1.0, 1.1, 1.25)
     equalizer_probability: Share = 0.0  # each stem
     equalizer_db: Annotated[float, Range(0, 20)] = 6.0  # uniform in +- this, at eight frequencies
@@ -54,7 +54,7 @@ class MixingConfig(CheckedConfig):
     lowpass_probability: Share = 0.1  # band-limit a step's signals to a lower drawn rate
 
     def __post_init__(self) -> None:
-        """Check values, and that there is something to draw from."""
+        """Check values, and that no set of choices is empty."""
         super().__post_init__()
         for name in ("speeds", "sample_rates"):
             if not getattr(self, name):
@@ -63,17 +63,17 @@ class MixingConfig(CheckedConfig):
 
     @property
     def stored_seconds(self) -> float:
-        """Most seconds that are read of a recording: an excerpt played fast needs more of it."""
+        """Maximum length of an excerpt in a recording, which depends on the playback speed."""
         return self.excerpt_seconds * max(self._played)
 
     @property
     def _played(self) -> tuple[float, ...]:
-        """Give every speed that a step may have."""
+        """Return all speeds that a step may have."""
         unchanged = (1.0,) if self.speed_probability < 1 else ()
         return unchanged + (self.speeds if self.speed_probability > 0 else ())
 
     def resampled_pairs(self, stored_rate: int) -> set[tuple[int, int]]:
-        """Give every pair of rates, in Hz, between which a step may have to resample."""
+        """Return all pairs of rates, in Hz, between which a step may have to resample."""
         pairs = {
             (play_rate(stored_rate, speed), rate)
             for speed in self._played
@@ -91,12 +91,12 @@ class MixingConfig(CheckedConfig):
 
 @dataclass(frozen=True)
 class StepDraw:
-    """What all examples of a step share.
+    """Random values that all examples of a step share.
 
     Attributes:
         sample_rate: The rate to train at, in Hz.
         speed: Factor of tempo and pitch.
-        band_limit: A lower rate in Hz whose band the signals are limited to; 0 = none.
+        band_limit: A lower rate in Hz to whose band the signals are limited; 0 = none.
     """
 
     sample_rate: int
@@ -106,12 +106,12 @@ class StepDraw:
 
 @dataclass(frozen=True)
 class ChannelDraw:
-    """Which channels of one stem are heard, and how.
+    """Selection of the channels of one stem.
 
     Attributes:
-        take: From 0 to 1 (exclusive): for one channel, which one, the first to the last. None:
+        take: For mono output, the channel as a number from 0 (first) to 1 (exclusive, last). None:
             the mean of all.
-        swap: For two channels, whether they change places.
+        swap: For stereo output, whether the channels are swapped.
     """
 
     take: float | None
@@ -120,7 +120,7 @@ class ChannelDraw:
 
 @dataclass(frozen=True)
 class Changes:
-    """What is drawn to change an example: `channels` of every source, the rest as in `Example`."""
+    """Random changes of an example: `channels` of every source, the rest as in `Example`."""
 
     channels: tuple[ChannelDraw, ...]
     gains: npt.NDArray[np.float32]
@@ -128,15 +128,15 @@ class Changes:
 
 
 def draw_step(config: MixingConfig, *, seed: int, step: int) -> StepDraw:
-    """Draw what all examples of a step share.
+    """Draw the values that all examples of a step share.
 
     Args:
         config: How to draw.
-        seed: Of the run, 0 or more.
-        step: Number of the step, 0 or more.
+        seed: Seed of the run, 0 or more.
+        step: Index of the step, 0 or more.
 
     Returns:
-        The draw, which depends on nothing else.
+        The draw, which depends only on these arguments.
     """
     rng = np.random.default_rng([seed, step])
     sample_rate = int(rng.choice(config.sample_rates))
@@ -156,19 +156,19 @@ def draw_givers(
 ) -> list[int]:
     """Draw from which examples of the step the stems of one are taken.
 
-    Those that take part shuffle their stems, each source by itself: what is drawn for a step is
-    heard once, in other mixtures.
+    Examples that take part exchange their stems, independently for each source, so that each stem
+    of a step is used once, in another mixture.
 
     Args:
         config: How to draw.
-        num_sources: Stems of an example.
-        seed: Of the run, 0 or more.
-        step: Number of the step, 0 or more.
-        example: Number within the step, below `batch_size`.
-        batch_size: Examples of the step, over all processes and micro-batches.
+        num_sources: Number of stems of an example.
+        seed: Seed of the run, 0 or more.
+        step: Index of the step, 0 or more.
+        example: Index within the step, below `batch_size`.
+        batch_size: Number of examples of the step, over all processes and micro-batches.
 
     Returns:
-        Numbers of examples, one a source; their own for those that do not take part.
+        Indices of examples, one per source; the example's own index if it does not take part.
     """
     rng = np.random.default_rng([seed, step, _EXCHANGE])
     shuffled = np.flatnonzero(rng.random(batch_size) < config.exchange_probability)
@@ -181,10 +181,10 @@ def draw_givers(
 def draw_changes(
     sources: Sequence[str], config: MixingConfig, *, seed: int, step: int, example: int
 ) -> Changes:
-    """Draw what is changed in the stems of one example; arguments as for `draw_example`."""
+    """Draw the changes of the stems of one example; arguments as for `draw_example`."""
     rng = np.random.default_rng([seed, step, _PURPOSE, example])
     count = len(sources)
-    # All is drawn, needed or not, so that a setting changes what it is about and nothing else.
+    # All values are always drawn, so that a setting has no influence on other draws.
     take, takes, swaps, flips, mutes, gains, bends = rng.random((7, count))
     decibels = rng.uniform(-config.gain_db, config.gain_db, count)
     curves = rng.uniform(
@@ -207,13 +207,13 @@ def draw_changes(
 
 
 def draw_levels(num_sources: int, *, seed: int, step: int, example: int) -> npt.NDArray[np.float64]:
-    """Draw levels of the stems of one example, as of speech that is mixed while training.
+    """Draw levels of the stems of one example, as for dynamic mixing of speech.
 
     Args:
-        num_sources: Stems of the example.
-        seed: Of the run, 0 or more.
-        step: Number of the step, 0 or more.
-        example: Number within the step.
+        num_sources: Number of stems of the example.
+        seed: Seed of the run, 0 or more.
+        step: Index of the step, 0 or more.
+        example: Index within the step.
 
     Returns:
         In dB, shape (source,): N(-27.43, 2.57) within -45 to 0 for the first stem, and that plus
@@ -230,13 +230,13 @@ def draw_levels(num_sources: int, *, seed: int, step: int, example: int) -> npt.
 def choose_channels(
     audio: npt.NDArray[np.float32], draw: ChannelDraw, *, channels: int
 ) -> npt.NDArray[np.float32]:
-    """Make one or two channels of however many a recording has.
+    """Convert a recording with any number of channels to mono or stereo.
 
     Args:
         audio: Shape (channel, time).
-        draw: What has been drawn for it.
-        channels: 1, or 2: both of mono are the same, and of more than two the first two are
-            taken, which are the front ones.
+        draw: The draw for it.
+        channels: 1 or 2. For 2, mono is copied to both channels, and of more than two channels the
+            first two (front left and right) are used.
 
     Returns:
         Shape (channels, time).
@@ -254,13 +254,13 @@ def choose_channels(
 def choose_muted(
     draws: npt.NDArray[np.float64], *, probability: float, sources: Sequence[str]
 ) -> npt.NDArray[np.bool_]:
-    """Choose which sources are muted, each by itself, but never all that can be told apart.
+    """Choose muted sources independently, but keep at least one that is not "other".
 
     Args:
         draws: One number from 0 to 1 (exclusive) for each source, shape (source,).
-        probability: Of muting a source, 0 to 1.
-        sources: Their names. One that is not "other", where there is one, stays: it is the one
-            with the highest draw.
+        probability: Probability of muting a source, 0 to 1.
+        sources: Their names. If there are sources other than "other", the one with the highest draw
+            is kept.
 
     Returns:
         Shape (source,), true where muted.
@@ -273,14 +273,14 @@ def choose_muted(
 
 
 def play_rate(stored_rate: int, speed: float) -> int:
-    """Give the rate to play at: `speed` times as fast, F Hz sound as if stored at speed * F.
+    """Compute the rate that plays a signal `speed` times as fast.
 
     Args:
         stored_rate: In Hz.
         speed: Factor of tempo and pitch.
 
     Returns:
-        The rate in Hz. It is rounded to 100 Hz, which keeps the resampler's filters small; what is
-        not changed keeps its rate.
+        The rate in Hz. It is rounded to 100 Hz, which keeps the resampler's filters small, unless
+        the speed is 1.
     """
     return stored_rate if speed == 1.0 else round(stored_rate * speed / 100) * 100

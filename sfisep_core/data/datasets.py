@@ -1,4 +1,4 @@
-"""Read excerpts of a prepared data set by seek."""
+"""Read excerpts of a prepared data set by seeking in its files."""
 
 import logging
 from collections import Counter
@@ -27,7 +27,7 @@ class EmptySplitError(DatasetError):
     """A split has no tracks.
 
     Attributes:
-        others: The splits that have some.
+        others: The splits that have tracks.
     """
 
     def __init__(self, message: str, *, others: tuple[str, ...]) -> None:
@@ -37,7 +37,7 @@ class EmptySplitError(DatasetError):
 
 @dataclass(frozen=True)
 class Place:
-    """Where an excerpt starts: number of the track, and sample at the track's own rate."""
+    """Start of an excerpt: index of the track, and sample at the track's own rate."""
 
     track: int
     start: int
@@ -46,20 +46,20 @@ class Place:
 class StemDataset:
     """The tracks of one split, from which excerpts are drawn and read.
 
-    Tracks may have different rates. Excerpts all come at the highest one: those of other tracks
-    are resampled when they are read, each by itself, as if there were silence around it.
+    Tracks may have different rates. All excerpts have the highest rate: those of other tracks are
+    resampled individually when they are read, as if surrounded by silence.
 
     Args:
         folder: Prepared data set.
         split: "train", "valid" or "test".
-        excerpt_seconds: Length of the longest excerpts; shorter tracks are left out. None: no
-            excerpts, all tracks are kept, to be read whole.
+        excerpt_seconds: Length of the longest excerpts; shorter tracks are left out. None: all
+            tracks are kept, and read as a whole.
 
     Attributes:
         folder: Prepared data set.
         tracks: The tracks, as in the manifest.
         stems: Names of the stems of every track, in order.
-        sample_rate: Of the excerpts, in Hz.
+        sample_rate: Sample rate of the excerpts in Hz.
 
     Raises:
         EmptySplitError: The split has no tracks.
@@ -71,14 +71,14 @@ class StemDataset:
         manifest = read_manifest(folder)
         tracks = [track for track in manifest if track.split == split]
         if not tracks:
-            found = Counter(track.split for track in manifest)
-            counts = ", ".join(f"{number} in {name!r}" for name, number in found.items())
+            track_counts = Counter(track.split for track in manifest)
+            counts = ", ".join(f"{number} in {name!r}" for name, number in track_counts.items())
             msg = (
                 f"data set {folder}: expected tracks in split {split!r}, found none "
                 f"({counts or 'nor in any other'}): put some into SOURCE/{split}/ and run "
                 f"`sfisep prepare-data SOURCE --out {folder}`"
             )
-            raise EmptySplitError(msg, others=tuple(found))
+            raise EmptySplitError(msg, others=tuple(track_counts))
         self.stems = tuple(tracks[0].stems)
         other = next((track for track in tracks if track.stems.keys() != set(self.stems)), None)
         if other is not None:
@@ -125,7 +125,7 @@ class StemDataset:
         self._active = {stem: self._active_seconds(stem) for stem in self.stems}
 
     def mixed_with(self, sources: Sequence[str]) -> tuple[str, ...]:
-        """Give all stems, which add up to the mixture: `sources` first, then those not in it."""
+        """Return all stems, which add up to the mixture: `sources` first, then the others."""
         return (*sources, *(stem for stem in self.stems if stem not in sources))
 
     def draw_place(
@@ -136,21 +136,21 @@ class StemDataset:
         Args:
             rng: Random numbers.
             frames: Length of the excerpt, in samples at `sample_rate`.
-            stem: If given, the excerpt contains a second in which this stem is active (where the
-                split has one); None: anywhere, every start equally likely.
+            stem: If given, the excerpt contains a second in which this stem is active (if the split
+                has one); None: every start is equally likely.
 
         Returns:
-            The place.
+            The start of the excerpt.
         """
         starts = np.maximum(self._lengths - self._own_frames(frames), 0) + 1
         if stem is None or not len(self._active[stem]):
-            # Seconds, not samples: tracks of higher rates have more of these, but not more music.
+            # In seconds, so that tracks of higher rates are not more likely.
             ends = np.cumsum(starts / self._rates)
             track = int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
             return Place(track, int(rng.integers(starts[track])))
         track, second = self._active[stem][rng.integers(len(self._active[stem]))]
         rate = int(self._rates[track])
-        # An excerpt shorter than a second lies inside it.
+        # An excerpt shorter than a second lies within the active second.
         earliest, newest = sorted((0, int(self._own_frames(frames)[track]) - rate))
         shift = rng.integers(earliest, newest + 1)
         return Place(int(track), int(np.clip(second * rate - shift, 0, starts[track] - 1)))
@@ -159,10 +159,10 @@ class StemDataset:
         """Move a place within its track.
 
         Args:
-            place: Where to start from.
+            place: The place to move.
             frames: Length of the excerpt, in samples at `sample_rate`.
-            seconds: Farthest move, in s, earlier or later.
-            draw: From 0 to 1 (exclusive): which of the starts in reach, the first to the last.
+            seconds: Maximum shift in seconds, earlier or later.
+            draw: Selects one of the possible starts, from 0 (first) to 1 (exclusive, last).
 
         Returns:
             The new place; the excerpt stays inside the track.
@@ -176,7 +176,7 @@ class StemDataset:
         """Read an excerpt of a stem.
 
         Args:
-            place: Where it starts.
+            place: Its start.
             stem: Name of the stem.
             frames: Its length, in samples at `sample_rate`.
 
@@ -185,7 +185,7 @@ class StemDataset:
 
         Raises:
             AudioFileError: The file cannot be read.
-            DatasetError: It is shorter than the manifest says, or no file of the data set.
+            DatasetError: It is shorter than stated in the manifest, or not a file of the data set.
         """
         track = self.tracks[place.track]
         own_frames = int(self._own_frames(frames)[place.track])
@@ -202,12 +202,12 @@ class StemDataset:
 
         Raises:
             AudioFileError: The file cannot be read.
-            DatasetError: It is shorter than the manifest says, or no file of the data set.
+            DatasetError: It is shorter than stated in the manifest, or not a file of the data set.
         """
         return self._read(track, stem, 0, track.frames)
 
     def _own_frames(self, frames: int) -> npt.NDArray[np.int64]:
-        """Give the samples that an excerpt has in each track, at the track's own rate."""
+        """Compute the length of an excerpt in each track, in samples at the track's own rate."""
         return -(-frames * self._rates // self.sample_rate)
 
     def _read(
@@ -236,10 +236,10 @@ class StemDataset:
 
 
 def _read_healthy(path: Path, start: int, frames: int) -> npt.NDArray[np.float32] | None:
-    """Read an excerpt in one call; None where anything is wrong with the file.
+    """Read an excerpt in one call; None if there is any problem with the file.
 
-    `read_audio` copes with whatever users have, which takes it four times as long; it also says
-    what is wrong. Keeping files open, though, was measured to save nothing.
+    `read_audio` handles all kinds of files, but takes four times as long; it also reports the
+    problem. Keeping files open was measured to save no time.
     """
     try:
         with soundfile.SoundFile(path) as file:

@@ -1,7 +1,7 @@
-"""Generate a demo corpus of music with true stems: a data set that is prepared as it is.
+"""Generate a demo corpus of music with true stems, which is a prepared data set.
 
-The songs are synthetic: nothing is downloaded, nobody's rights are touched, and the same arguments
-give the same bytes on every run.
+The songs are synthetic: nothing is downloaded, there is no copyright, and the same arguments give
+the same bytes on every run.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _MIN_RATE, _MAX_RATE = 4000, 192000
 
 @dataclass(frozen=True)
 class DemoProgress:
-    """Tell which track is ready, and how many of all tracks are."""
+    """Progress: the track that is ready, and how many of all tracks are."""
 
     track: str
     done: int
@@ -76,7 +76,7 @@ def render_track(
     }
     signals = [*stems.values(), np.sum(list(stems.values()), axis=0)]
     loudest = max(float(np.max(np.abs(samples))) for samples in signals)
-    # Room for what rounding four stems can add to the sum: two steps.
+    # Headroom of two steps for the rounding errors of four stems.
     scale = (32767.0 * song.peak - 2.0) / max(loudest, 1e-9)
     return {stem: np.rint(scale * samples).astype(np.int16) for stem, samples in stems.items()}
 
@@ -95,11 +95,11 @@ def generate_demo_corpus(
     """Write `<directory>/{train,valid,test}/<track>/{mixture,vocals,drums,bass,other}.wav`.
 
     The directory is a prepared data set, with a manifest, and MUSDB18-HQ's layout at the same time.
-    A track folder that already holds its five files with the right rate and length is left as it
-    is. The settings are kept in `<directory>/demo.json`: a directory holds one corpus.
+    A track folder that already contains its five files with the right rate and length is kept. The
+    settings are stored in `<directory>/demo.json`: a directory contains one corpus.
 
     Args:
-        directory: where the splits go; made if absent.
+        directory: folder of the splits; created if missing.
         num_train: number of training tracks, 0 or more.
         num_valid: number of validation tracks, 0 or more; their numbers follow the training ones.
         num_test: number of test tracks, 0 or more; their numbers follow the validation ones.
@@ -113,8 +113,8 @@ def generate_demo_corpus(
 
     Raises:
         ConfigError: if a setting is out of its range.
-        DatasetError: if the directory holds a corpus of other settings, or if it or a file cannot
-            be written.
+        DatasetError: if the directory contains a corpus with other settings, or if it or a file
+            cannot be written.
     """
     _check_settings(seed, seconds, sample_rate)
     counts = {"train": num_train, "valid": num_valid, "test": num_test}
@@ -146,7 +146,7 @@ def generate_demo_corpus(
         folders.append(folder)
         if progress is not None:
             progress(DemoProgress(folder.name, len(folders), len(splits)))
-    # Once, at the end: a run that was killed finds its tracks complete, and describes them then.
+    # Once, at the end: after an interrupted run, the next one adds the complete tracks.
     with _write_errors(directory / MANIFEST_NAME):
         update_manifest(directory, add=described)
         finish_manifest(directory)
@@ -156,11 +156,11 @@ def generate_demo_corpus(
 def write_track(
     folder: Path, stems: dict[str, npt.NDArray[np.int16]], sample_rate: int
 ) -> dict[str, Path]:
-    """Write the stems of a song and their sum as 16-bit WAV files, each complete or not at all.
+    """Write the stems of a song and their sum as 16-bit WAV files, without incomplete files.
 
     Args:
         folder: Folder of the track, which exists.
-        stems: As `render_track` gives them; their sum fits 16 bits.
+        stems: Result of `render_track`; their sum fits 16 bits.
         sample_rate: In Hz.
 
     Returns:
@@ -181,7 +181,7 @@ def write_track(
 
 @contextlib.contextmanager
 def _write_errors(path: Path) -> Iterator[None]:
-    """Turn what a disk refuses into an error that names what could not be written."""
+    """Convert errors of the disk to an error that names the path."""
     try:
         yield
     except (OSError, sf.SoundFileError) as error:
@@ -224,24 +224,24 @@ def _describe(folder: Path, split: str) -> PreparedTrack:
 
 
 def _claim(directory: Path, settings: dict[str, float]) -> None:
-    """Write the settings down, or refuse if the directory holds a corpus of others."""
+    """Store the settings, or raise an error if the directory has a corpus with other settings."""
     path = directory / SETTINGS_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             write_json(path, settings)
             return
-        found = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         msg = (
             f"Cannot write the demo corpus to {directory}: {error.strerror}. "
             "Check the free space and the permissions, or name another directory."
         )
         raise DatasetError(msg) from error
-    except ValueError:  # no JSON
-        found = {}
-    if found != settings:
-        there = found if isinstance(found, dict) else {}
+    except ValueError:  # not JSON
+        stored = {}
+    if stored != settings:
+        there = stored if isinstance(stored, dict) else {}
         different = [
             f"{name} is {value}, {path.name} says {there.get(name, 'nothing')}"
             for name, value in settings.items()

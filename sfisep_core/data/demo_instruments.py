@@ -13,10 +13,10 @@ from scipy import fft, signal
 
 Samples = npt.NDArray[np.float64]
 
-# Partials stop here, as a fraction of the Nyquist frequency: room for vibrato and fast glides.
+# Highest partial as a fraction of the Nyquist frequency, with a margin for vibrato and glides.
 _USED_BAND = 0.95
 _RELEASE_SECONDS = 0.06
-# The voice's filter frame: short beside a syllable, long beside a formant's ringing (1 / 80 Hz).
+# Hop of the voice's filter: short compared with a syllable, long compared with a formant's decay.
 _VOICE_HOP_SECONDS = 0.006
 
 # Formants of a, e, i, o, u sung by a tenor: frequency (Hz), level (dB), bandwidth (Hz).
@@ -120,7 +120,7 @@ def tone(
     last = ratio**whole
     if np.max(last) < 1e-4:
         return np.asarray(total / denominator)
-    # The highest partial fades with the room that is left for it: its number changes as f0 glides.
+    # The highest partial is faded in and out, because its index changes as f0 glides.
     top = np.sin((1.0 + stride * whole) * phase)
     total -= last * (top - ratio * np.sin((1.0 + stride * (whole - 1.0)) * phase))
     fade = np.where(allowed >= 1.0, allowed - np.floor(allowed), 0.0)
@@ -144,7 +144,7 @@ def band_noise(
 def membrane(
     start_hz: float, end_hz: float, sweep: float, decay: float, *, sample_rate: int
 ) -> Samples:
-    """Make a drum skin: a sine that falls from `start_hz` to `end_hz`; times in seconds."""
+    """Synthesise a drum skin: a sine that falls from `start_hz` to `end_hz`; times in seconds."""
     time = np.arange(max(1, round(5.0 * decay * sample_rate))) / sample_rate
     f0 = end_hz + (start_hz - end_hz) * np.exp(-time / sweep)
     # The window ends the exponential at exactly zero.
@@ -178,7 +178,7 @@ def note(timbre: Timbre, pitch: float, seconds: float, *, sample_rate: int) -> S
 
 
 def breath(noise: np.random.Generator, seconds: float, *, sample_rate: int) -> Samples:
-    """Make the sound of breathing in, rising over `seconds`."""
+    """Synthesise the sound of breathing in, rising over `seconds`."""
     samples = band_noise(noise, seconds, 900.0, 4500.0, sample_rate=sample_rate)
     position = np.arange(len(samples)) / len(samples)
     return np.asarray(samples * position * np.sin(np.pi * position))
@@ -233,7 +233,7 @@ def sing(
     level = np.interp(time, times, levels)
     drift_times = np.arange(0.0, seconds + 0.1, 0.05)
     drift = np.interp(time, drift_times, 8.0 * rng.standard_normal(len(drift_times)))
-    # Vibrato grows in each note as its level settles after the glide.
+    # Vibrato increases in each note after the glide.
     held = np.interp(time, times, np.tile([0.0, 0.2, 1.0, 0.3], len(syllables)))
     vibrato = singer.vibrato_cents * held * np.sin(2.0 * np.pi * singer.vibrato_hz * time)
     f0 = midi_to_hz(np.interp(time, times, pitches) + (vibrato + drift) / 100.0)

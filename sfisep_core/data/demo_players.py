@@ -1,7 +1,6 @@
 """Play the four stems of a demo song.
 
-A stem's notes and sounds come from its own generators, so that no stem changes with what another
-one draws.
+Each stem has its own random generators, so that its notes do not depend on other stems.
 """
 
 from collections.abc import Callable
@@ -46,7 +45,7 @@ _RMS_BLOCK_SECONDS = 0.05
 
 
 class _Canvas:
-    """Collect mono sounds on a stereo signal of shape (2, frames)."""
+    """Accumulates mono sounds in a stereo signal of shape (2, frames)."""
 
     def __init__(self, frames: int, sample_rate: int) -> None:
         self.samples: Samples = np.zeros((2, frames))
@@ -75,9 +74,9 @@ def play_stem(
         sample_rate: in Hz.
 
     Returns:
-        Samples of shape (2, frames), exactly zero where the stem rests.
+        Samples of shape (2, frames), exactly zero where the stem is silent.
     """
-    # Noise has its own generator: the number of its draws depends on the rate, the score does not.
+    # Noise has its own generator, because the number of its draws depends on the rate.
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(track, index, 0)))
     noise = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(track, index, 1)))
     canvas = _Canvas(round(song.seconds * sample_rate), sample_rate)
@@ -104,7 +103,7 @@ def active_rms(samples: Samples, sample_rate: int) -> float:
 
 
 def _gate(song: Song, stem: str, frames: int) -> Samples:
-    """Return the gain that opens with each active section and lets its room tail die away."""
+    """Return the gain that opens at each active section and lets its reverberation decay."""
     times, gains = [-1.0], [0.0]
     starts = [start for start, _ in song.active[stem][1:]] + [song.seconds]
     for (start, end), following in zip(song.active[stem], starts, strict=True):
@@ -163,7 +162,7 @@ def _play_bass(
     pattern = _BASS_PATTERNS[rng.integers(len(_BASS_PATTERNS))]
     onsets = [onset for onset in pattern if onset < song.steps_per_bar]
     held = rng.uniform(0.65, 0.98)
-    # Over the root: the root itself, its fifth or its octave, the same in each bar.
+    # Interval above the root (unison, fifth or octave), the same in each bar.
     leaps = rng.choice([0, 0, 0, 7, 12], size=song.steps_per_bar)
     leaps[0] = 0
     for step in song.steps("bass"):

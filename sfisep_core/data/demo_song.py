@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Song:
-    """Hold what the stems of a track share; times in seconds, pitches in MIDI numbers."""
+    """Plan that the stems of a track share; times in seconds, pitches as MIDI numbers."""
 
     seconds: float
     step: float
@@ -58,7 +58,7 @@ class Song:
         return self.progression[bar % len(self.progression)]
 
     def steps(self, stem: str) -> Iterator[Step]:
-        """Walk over the sixteenths of the sections in which a stem plays."""
+        """Yield the sixteenths of the sections in which a stem plays."""
         for start, end in self.active[stem]:
             first = round(start / self.step)
             for index in range(first, first + int(np.ceil((end - start) / self.step - 1e-9))):
@@ -70,7 +70,7 @@ class Song:
 
 
 def plan_song(*, seed: int, track: int, seconds: float, stems: tuple[str, ...]) -> Song:
-    """Draw what the stems of a track share; each stem rests in at least one section."""
+    """Draw the plan that the stems of a track share; each stem rests in at least one section."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(track,)))
     step = 15.0 / rng.uniform(72.0, 160.0)
     steps_per_bar = int(rng.choice([16, 16, 16, 12]))

@@ -5,20 +5,19 @@ import math
 import torch
 from torch import Tensor
 
-# Gains are drawn at these frequencies in Hz, evenly spaced in octaves.
+# Gains are drawn at these frequencies in Hz, equally spaced in octaves.
 EQUALIZER_FREQUENCIES = tuple(40.0 * 400.0 ** (point / 7) for point in range(8))
 
-# Silence after an excerpt, since the FFT filters in a circle: what would come round from one end to
-# the other falls into it. What a click leaves there after this time is -70 dB of its energy or less
-# with gains of +-6 dB, and -50 dB with +-20 dB.
+# Zero padding of an excerpt against the circular convolution of the FFT. The response to a click
+# after this time is below -70 dB of its energy with gains of +-6 dB, and below -50 dB with +-20 dB.
 _PADDING_SECONDS = 0.1
 
 
 def equalizer_response(curves: Tensor, frequencies: Tensor) -> Tensor:
-    """Draw smooth lines through the gains of an equaliser.
+    """Interpolate the gains of an equaliser smoothly over frequency.
 
-    Between two points the gain goes along half a period of a cosine over log frequency, so it
-    stays between their gains; below the first and above the last point it is theirs.
+    Between two points the gain follows half a period of a cosine over log frequency, so it stays
+    between their gains; below the first and above the last point it is constant.
 
     Args:
         curves: Gains in dB at `EQUALIZER_FREQUENCIES`, shape (..., point).
@@ -38,18 +37,18 @@ def equalizer_response(curves: Tensor, frequencies: Tensor) -> Tensor:
 
 
 def equalize(stems: Tensor, curves: Tensor, *, sample_rate: int) -> Tensor:
-    """Change the tone of stems, each by a gain that depends on frequency, without phase shift.
+    """Filter each stem with a frequency-dependent gain of zero phase.
 
     Args:
         stems: Shape (batch, source, channel, time).
         curves: Gains in dB at `EQUALIZER_FREQUENCIES`, shape (batch, source, point). A stem whose
-            gains are all zero keeps its very samples.
-        sample_rate: In Hz. The gains mean the same at every rate.
+            gains are all zero is not changed.
+        sample_rate: In Hz. The gains in Hz do not depend on it.
 
     Returns:
         The same shape.
     """
-    from scipy.fft import next_fast_len  # SciPy loads slowly, and few runs equalize
+    from scipy.fft import next_fast_len  # imported here: slow to load, rarely needed
 
     time = stems.shape[-1]
     size = next_fast_len(time + round(_PADDING_SECONDS * sample_rate), real=True)

@@ -22,7 +22,7 @@ def parse_exclusions(texts: Sequence[str]) -> list[Exclusion]:
     """Read exclusions written as `TRACK:START-END`, in seconds.
 
     Raises:
-        ConfigError: A text of another form, or an empty range.
+        ConfigError: A text has another form, or a range is empty.
     """
     exclusions = []
     for text in texts:
@@ -37,7 +37,7 @@ def parse_exclusions(texts: Sequence[str]) -> list[Exclusion]:
 def kept_spans(
     frames: int, sample_rate: int, exclusions: Sequence[Exclusion]
 ) -> list[tuple[int, int]]:
-    """Give what is left of a track without the excluded ranges.
+    """Compute the parts of a track that remain without the excluded ranges.
 
     Args:
         frames: Length of the track in samples.
@@ -45,7 +45,7 @@ def kept_spans(
         exclusions: Ranges, all of this track, in any order; they may overlap.
 
     Returns:
-        First sample, and sample after the last, of every part that is left.
+        First sample, and sample after the last, of every remaining part.
     """
     spans, begin = [], 0
     for exclusion in sorted(exclusions, key=lambda e: e.start):

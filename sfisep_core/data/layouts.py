@@ -40,13 +40,13 @@ Layout = Literal["auto", "musdb18", "musdb18-hq", "folders", "numbered"]
 StemMap = Mapping[str, tuple[str, ...]]
 
 OWN_NAMES: StemMap = {name: (name,) for name in (*STEMS, MIXTURE)}
-"""The mapping of a data set whose files are named as the stems are."""
+"""The mapping of a data set whose files have the names of the stems."""
 
 _SPLIT_FOLDERS = {"train": ("train",), "valid": ("valid", "validation", "val"), "test": ("test",)}
 
 
 def parse_stem_map(texts: Sequence[str]) -> StemMap:
-    """Read which files make which stem, written as `STEM=NAME[,NAME...]`.
+    """Parse a mapping from stems to files, written as `STEM=NAME[,NAME...]`.
 
     Args:
         texts: One for each stem whose files have other names, or for "mixture"; names are without
@@ -56,7 +56,7 @@ def parse_stem_map(texts: Sequence[str]) -> StemMap:
         Names of the files for every stem and for the mixture.
 
     Raises:
-        ConfigError: A text of another form, an unknown stem, or a file in two stems.
+        ConfigError: A text has another form, a stem is unknown, or a file is in two stems.
     """
     stem_map: dict[str, tuple[str, ...]] = {}
     for text in texts:
@@ -92,18 +92,17 @@ def find_tracks(
         layout: "musdb18" is `<split>/<track>.stem.mp4`; "folders" is `<split>/<track>/<stem>.*`,
             as is "musdb18-hq". Without the split folders train, valid (validation, val) and test,
             all tracks count as training material. "numbered" is `<split>/{s1,s2,...}/<track>.*`,
-            see `find_numbered`. "auto" takes what is there.
-        stem_map: Names of the files that make a stem, without suffix; those that a track has are
-            summed.
+            see `find_numbered`. "auto" detects the layout.
+        stem_map: Names of the files of a stem, without suffix; the existing ones are summed.
 
     Returns:
         The tracks in order of split and name, any folder with at least one stem file among them;
         and the layout, which is no longer "auto".
 
     Raises:
-        ConfigError: A mapping for files that have no names.
-        DatasetError: The folder is missing, holds no tracks, or tracks of two layouts; a mapped
-            name is that of no file; or what `find_numbered` refuses.
+        ConfigError: There is a mapping for a layout without named files.
+        DatasetError: The folder is missing, or contains no tracks or tracks of two layouts; a
+            mapped name matches no file; or see `find_numbered`.
     """
     if not source.is_dir():
         found_instead = "a file" if source.exists() else "nothing"
@@ -158,7 +157,7 @@ def _refuse_mapping(source: Path, stem_map: StemMap, found: str) -> None:
 
 
 def _find_containers(splits: Sequence[tuple[str, Path]]) -> list[SourceTrack]:
-    found = []
+    tracks = []
     for split, folder in splits:
         for path in sorted(folder.iterdir()):
             is_container = path.name.lower().endswith(musdb18.SUFFIX) and path.is_file()
@@ -166,21 +165,21 @@ def _find_containers(splits: Sequence[tuple[str, Path]]) -> list[SourceTrack]:
                 files = {stream: SourceFile(path, stream) for stream in musdb18.STREAMS}
                 stems: dict[str, tuple[SourceFile, ...]] = {s: (files[s],) for s in STEMS}
                 name = path.name[: -len(musdb18.SUFFIX)]
-                found.append(SourceTrack(name, split, path, stems, files[MIXTURE]))
-    return found
+                tracks.append(SourceTrack(name, split, path, stems, files[MIXTURE]))
+    return tracks
 
 
 def _find_folders(splits: Sequence[tuple[str, Path]], stem_map: StemMap) -> list[SourceTrack]:
-    found = [
+    tracks = [
         _read_folder(path, split, stem_map)
         for split, folder in splits
         for path in sorted(folder.iterdir())
         if path.is_dir() and not path.name.startswith(".")
     ]
-    # Beside tracks, a folder whose files have other names is one with missing stems.
-    if not any(track.stems for track in found):
+    # If there are tracks, a folder whose files have other names is a track with missing stems.
+    if not any(track.stems for track in tracks):
         return []
-    return [track for track in found if track.stems or track.problem or holds_audio(track.path)]
+    return [track for track in tracks if track.stems or track.problem or holds_audio(track.path)]
 
 
 def _split_folders(source: Path) -> list[tuple[str, Path]]:
@@ -209,7 +208,7 @@ def _warn_of_others(source: Path, splits: Sequence[tuple[str, Path]]) -> None:
 
 
 def _plain(name: str) -> str:
-    """Write accents in one way: some systems take a letter and its accent apart."""
+    """Normalise Unicode, because some systems decompose accented letters."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -221,18 +220,18 @@ def _read_folder(folder: Path, split: str, stem_map: StemMap) -> SourceTrack:
     except OSError as error:
         problem = f"its folder cannot be read: {error.strerror}"
         return SourceTrack(folder.name, split, folder, {}, None, problem)
-    found, problem = {}, ""
+    stems, problem = {}, ""
     for stem, names in stem_map.items():
         paths = [path for name in names for path in files.get(name, [])]
         if paths:
-            found[stem] = tuple(SourceFile(path) for path in paths)
+            stems[stem] = tuple(SourceFile(path) for path in paths)
         problem = name_twice(files.get(name, []) for name in names) or problem
-    mixture = found.pop(MIXTURE, (None,))[0]
-    return SourceTrack(folder.name, split, folder, found, mixture, problem)
+    mixture = stems.pop(MIXTURE, (None,))[0]
+    return SourceTrack(folder.name, split, folder, stems, mixture, problem)
 
 
 def _check_names(source: Path, tracks: Sequence[SourceTrack], stem_map: StemMap) -> None:
-    """Refuse mapped names that no track has, and tell of files that belong to no stem."""
+    """Check that mapped names exist, and warn of files that belong to no stem."""
     mapped = {name for names in stem_map.values() for name in names}
     present = Counter(
         name

@@ -1,4 +1,4 @@
-"""Read training examples ahead of time, in processes of their own."""
+"""Read training examples ahead of time, in worker processes."""
 
 import atexit
 import multiprocessing
@@ -28,14 +28,14 @@ from sfisep_core.foundation.interrupts import ctrl_c_blocked
 from sfisep_core.foundation.parents import when_parent_ends
 from sfisep_core.foundation.temporary_folders import claim_folder_of_sockets
 
-# Micro-batches that each worker reads ahead of the one that is trained on.
+# Micro-batches that each worker reads ahead of the current one.
 _PREFETCH = 2
-# That one, and the one that is handed over.
+# The current micro-batch, and the one being transferred.
 _IN_USE = 2
 
 
 class MicroBatches(Dataset[RawBatch | SfisepError]):
-    """The micro-batches of one process in order, each a pure function of its number.
+    """The micro-batches of one process in order, each a pure function of its index.
 
     Arguments as for `ExampleLoader`.
     """
@@ -61,13 +61,13 @@ class MicroBatches(Dataset[RawBatch | SfisepError]):
         self._accumulation, self._rank, self._world_size = accumulation, rank, world_size
 
     def __len__(self) -> int:
-        """Count the micro-batches of all steps."""
+        """Return the number of micro-batches of all steps."""
         return max(0, self._steps - self._first_step) * self._accumulation
 
     def __getitem__(self, number: int) -> RawBatch | SfisepError:
-        """Read a micro-batch; give an error instead of raising it.
+        """Read a micro-batch; return an error instead of raising it.
 
-        DataLoader would wrap it, and what users are told would be a traceback.
+        DataLoader would wrap it, and the message would be a traceback.
         """
         step, part = divmod(number, self._accumulation)
         first = (part * self._world_size + self._rank) * self._size
@@ -91,39 +91,38 @@ class MicroBatches(Dataset[RawBatch | SfisepError]):
 
 
 class ExampleLoader:
-    """Give the micro-batches of a training process in order, from its first step on.
+    """Yields the micro-batches of a training process in order, from its first step on.
 
-    Micro-batch a of process r holds the examples (a * world_size + r) * b to that plus b - 1 of
-    its step, with b = batch_size / (world_size * accumulation). Hence neither the number of
-    processes, micro-batches and workers nor a restart changes which examples a step has.
+    Micro-batch a of process r contains the examples (a * world_size + r) * b to that plus b - 1 of
+    its step, with b = batch_size / (world_size * accumulation). Hence the examples of a step do not
+    depend on the number of processes, micro-batches or workers, or on restarts.
 
-    Workers are started when iteration starts and live until `close`; a loader serves one run, so
-    nothing is gained by keeping them beyond. They are forked from a server process which has
-    nothing but this module loaded: a fork of the training process could inherit a lock that one of
-    its threads (CUDA's, NCCL's) holds, and starting every worker afresh would load torch in each.
-    As always with such processes, a script that trains with workers needs its
-    `if __name__ == "__main__":`.
+    Workers are started when iteration starts and live until `close`; a loader serves one run. They
+    are forked from a server process that has only loaded this module: a fork of the training
+    process could inherit a lock held by one of its threads (CUDA's, NCCL's), and spawned workers
+    would each have to load torch. As usual with such processes, a script that trains with workers
+    needs `if __name__ == "__main__":`.
 
     Args:
         dataset: Where excerpts come from.
         sources: Order of the source axis.
         config: How to draw.
-        seed: Of the run, 0 or more.
-        first_step: Number of the first step, 0 or more.
-        steps: Number of the step to end before.
+        seed: Seed of the run, 0 or more.
+        first_step: Index of the first step, 0 or more.
+        steps: Index of the step to end before.
         batch_size: Examples of a step over all processes and micro-batches.
         accumulation: Micro-batches of a step in each process.
-        rank: Number of this process.
-        world_size: How many processes train together.
-        workers: Processes that read for this one; 0 reads when a batch is asked for.
-        pin_memory: Copy batches to page-locked memory, from which a GPU fetches by itself.
+        rank: Index of this process.
+        world_size: Number of training processes.
+        workers: Number of worker processes; 0 reads in this process when a batch is requested.
+        pin_memory: Copy batches to page-locked memory, for asynchronous copies to a GPU.
 
     Attributes:
         dataset: Where excerpts come from.
 
     Raises:
-        ConfigError: The batch cannot be divided so, or there are rates between which signals
-            cannot be resampled.
+        ConfigError: The batch cannot be divided this way, or signals cannot be resampled between
+            two of the rates.
     """
 
     def __init__(
@@ -188,15 +187,15 @@ class ExampleLoader:
         self._running: Any = None
 
     def __len__(self) -> int:
-        """Count the micro-batches of all steps of this process."""
+        """Return the number of micro-batches of all steps of this process."""
         return len(self._micro_batches)
 
     def __iter__(self) -> Iterator[RawBatch]:
-        """Give the micro-batches of all steps.
+        """Yield the micro-batches of all steps.
 
         Raises:
             AudioFileError: A file cannot be read.
-            DatasetError: A file is shorter than the manifest says.
+            DatasetError: A file is shorter than stated in the manifest.
             TrainingError: A worker has died.
         """
         read = self._read_here if self._workers == 0 else self._read_ahead
@@ -209,18 +208,17 @@ class ExampleLoader:
             self.close()
 
     def _example_bytes(self, config: MixingConfig) -> int:
-        """Return the bytes of the samples of an example."""
+        """Return the size of the samples of an example in bytes."""
         frames = round(config.stored_seconds * self.dataset.sample_rate)
         channels = max(track.channels for track in self.dataset.tracks)
         return len(self.sources) * channels * frames * np.dtype(np.float32).itemsize
 
     def close(self) -> None:
-        """End the workers; what they have read is lost."""
+        """End the workers, and discard what they have read."""
         atexit.unregister(self.close)
         running, self._running = self._running, None
         if running is not None:
-            # What DataLoader does when its iterator is no longer referred to. An exception's
-            # traceback may refer to it for long.
+            # DataLoader does this when its iterator is released, but a traceback may keep it alive.
             running._shutdown_workers()
 
     def _read_here(self) -> Iterator[RawBatch | SfisepError]:
@@ -240,17 +238,17 @@ class ExampleLoader:
             prefetch_factor=_PREFETCH,
             multiprocessing_context=_worker_context(),
             worker_init_fn=_start_worker,
-            # Nothing is drawn from it, but the global one would be changed.
+            # Not used, but without it the global generator would be changed.
             generator=torch.Generator(),
         )
-        # Before Python's own end of processes, which waits for them and which they do not heed.
+        # Before Python's exit handler, which would wait for the workers forever.
         atexit.register(self.close)
         try:
             self._running = iter(loader)
             for _ in range(len(self)):
                 yield next(self._running)
         except (RuntimeError, OSError, EOFError) as error:
-            if str(error).startswith("Caught "):  # a mistake of ours, with a worker's traceback
+            if str(error).startswith("Caught "):  # a bug, with a worker's traceback
                 raise
             reason = str(error) or type(error).__name__
             msg = (
@@ -262,7 +260,7 @@ class ExampleLoader:
 
 
 def _worker_context() -> BaseContext:
-    """Give the way to start workers; where there are no fork servers, each is started afresh."""
+    """Return the start method of workers: a fork server, or spawn where there is none."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -276,9 +274,9 @@ def _worker_context() -> BaseContext:
 
 
 def _start_worker(_number: int) -> None:
-    """Let a worker live exactly as long as the training process wants it to."""
-    # Clusters tell all processes of a job to end. Training then still needs some batches.
+    """Tie a worker's lifetime to the training process."""
+    # Clusters signal all processes of a job, but training still needs some batches then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # DataLoader watches a worker's parent, which here is the fork server, not the training process.
+    # DataLoader monitors a worker's parent, which is the fork server here.
     when_parent_ends(lambda: os._exit(1))

@@ -1,4 +1,4 @@
-"""The manifest of a prepared data set: which tracks it holds, and what is known of them."""
+"""The manifest of a prepared data set: its tracks and their properties."""
 
 import dataclasses
 import json
@@ -33,12 +33,12 @@ class PreparedTrack:
         channels: Channels of every stem.
         frames: Samples of every stem.
         stems: File of each stem, relative to the data set's folder.
-        activity: Per stem the RMS of every whole second.
+        activity: RMS of every whole second, by stem.
         origin: Digest of the source files it was made from; parts of one track share it.
-        mixture: File of the mixture where one was given and the split is not for training; None:
-            the mixture is the sum of the stems.
+        mixture: File of the mixture if one was given and the split is not for training; None: the
+            mixture is the sum of the stems.
         encoding: Sample format of the files.
-        sha256: Digest of every file: by stem, and of "mixture" where there is one.
+        sha256: Digest of every file: by stem, and of "mixture" if there is one.
     """
 
     name: str
@@ -55,22 +55,22 @@ class PreparedTrack:
 
     @property
     def files(self) -> dict[str, str]:
-        """All its files: those of the stems, and of "mixture" where there is one."""
+        """All its files: those of the stems, and of "mixture" if there is one."""
         return self.stems if self.mixture is None else {**self.stems, "mixture": self.mixture}
 
 
 def dataset_file(folder: Path, file: str) -> Path:
-    """Find a file of a prepared data set, which has to be an ordinary one inside it.
+    """Return the path of a file of a prepared data set, which must be a regular file in it.
 
-    A device or a named pipe would never end, and a link may lead to a file that is not the data
-    set's to read.
+    Reading a device or named pipe might never end, and a link may lead to a file outside the data
+    set.
 
     Args:
-        folder: Data set; it may be reached through links itself.
+        folder: Data set; the path itself may contain links.
         file: Its name in the manifest, relative to the folder.
 
     Raises:
-        DatasetError: The name or a link leads out of the folder, or it is no ordinary file.
+        DatasetError: The name or a link leads out of the folder, or it is not a regular file.
     """
     path = folder
     for name in file.split("/"):
@@ -94,11 +94,11 @@ def read_manifest(folder: Path) -> list[PreparedTrack]:
     """Read the manifest of a prepared data set.
 
     Returns:
-        Its tracks, in order of split (train, valid, test) and name. Those that a run has prepared
-        which was killed, or is not at its end, are among them.
+        Its tracks, in order of split (train, valid, test) and name. They include tracks of a run
+        that was killed or is still running.
 
     Raises:
-        DatasetError: There is none, or it cannot be read.
+        DatasetError: It is missing or cannot be read.
     """
     path = folder / MANIFEST_NAME
     if not path.is_file() and (os.path.lexists(path) or not journal_path(path).is_file()):
@@ -117,7 +117,7 @@ def read_existing(folder: Path) -> list[PreparedTrack]:
     if not os.path.lexists(path) and not os.path.lexists(journal_path(path)):
         return []
     if os.path.lexists(path) and not path.is_file():
-        read_manifest(folder)  # which says so
+        read_manifest(folder)  # which reports a missing one
     return list(_read_files(path).values())
 
 
@@ -156,7 +156,7 @@ def _parse(path: Path) -> dict[_Key, PreparedTrack]:
 
 
 def _track(values: object, where: str) -> PreparedTrack:
-    """Build a track of JSON values, and refuse what would fail, or lead elsewhere, later on.
+    """Build a track from JSON values, and check them.
 
     Of the many numbers of `activity` only the types are looked at.
 
@@ -187,7 +187,7 @@ def _track(values: object, where: str) -> PreparedTrack:
     if not stems or stems.keys() != activity.keys():
         fields.refuse("activity", "values of every stem", list(activity))
     try:
-        # Names become names of files: of scores, of estimates and of what is prepared again.
+        # Names are used as file names: of scores, estimates and prepared tracks.
         path_below(Path(), track.name)
         path_below(Path(), *stems)
         for file in track.files.values():
@@ -208,7 +208,7 @@ def _line(_: _Key, track: PreparedTrack) -> str:
 
 
 def _join(lines: list[str]) -> str:
-    # One line for each track: to be read by eye.
+    # One line per track, for readability.
     joined = ",\n".join(lines)
     return f'{{"version": {MANIFEST_VERSION}, "tracks": [\n{joined}\n]}}\n'
 
@@ -231,9 +231,9 @@ _file = RecordFile(
 def update_manifest(
     folder: Path, *, remove: Sequence[PreparedTrack] = (), add: Sequence[PreparedTrack] = ()
 ) -> None:
-    """Change what the manifest says of some tracks, and nothing else.
+    """Change the entries of some tracks in the manifest.
 
-    The changes are appended to its journal, under a lock, so that several runs may write into one
+    The changes are appended to its journal under a lock, so that several runs may write to one
     folder. `finish_manifest` writes the manifest itself.
 
     Args:
@@ -252,15 +252,15 @@ def update_manifest(
 
 
 def finish_manifest(folder: Path) -> None:
-    """Write the manifest with all that its journal says; without a journal it stays as it is.
+    """Write the manifest with all changes of its journal, if there is one.
 
-    What is written depends on the tracks alone, not on the order in which they came.
+    The content depends only on the tracks, not on the order of the changes.
 
     Args:
         folder: Data set, which exists.
 
     Raises:
-        DatasetError: It cannot be read or written; the journal is still there then.
+        DatasetError: It cannot be read or written; the journal is then kept.
     """
     path = folder / MANIFEST_NAME
     if not journal_path(path).is_file():
@@ -278,7 +278,7 @@ def finish_manifest(folder: Path) -> None:
 
 @contextmanager
 def manifest_locked(folder: Path) -> Iterator[None]:
-    """Keep other runs from changing what is known of the data set while the block runs."""
+    """Lock the records of the data set against other runs within the block."""
     with locked(folder / _LOCK_NAME):
         remove_left_overs(folder, shared=False)
         yield

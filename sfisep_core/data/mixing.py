@@ -1,10 +1,9 @@
 """Draw training examples: excerpts, remixed across tracks and augmented.
 
-Every draw is a pure function of the seed, the step and the number of the example within the step,
-so neither restarts nor the number of processes and workers change what a model sees. Examples that
-exchange stems are no exception: each reads at the place that is drawn for the other one, whatever
-process makes that. Reading is one half, `draw_example`, for whoever reads files; `mix_batch` is the
-other, on the device that trains.
+Every draw is a pure function of the seed, the step and the example's index within the step, so
+restarts and the number of processes and workers do not change the training data. This includes
+examples that exchange stems: each reads at the place that is drawn for the other one, in any
+process. `draw_example` reads files, in a worker; `mix_batch` does the rest on the training device.
 """
 
 import math
@@ -39,24 +38,24 @@ __all__ = [
     "mix_batch",
 ]
 
-# Tell the random numbers of places from those in `augmentation`.
+# Makes the random numbers of places differ from those in `augmentation`.
 _PURPOSE = 1
 _REPLACE = 4
 
-# With `dynamic_levels`: the highest peak of an example, and what counts as silence.
+# With `dynamic_levels`: the peak of an example, and the level that counts as silence.
 _PEAK = 0.9
 _SILENT_LEVEL = 1e-8
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example as it is read, with what has been drawn for the rest of its way.
+    """One example as it is read, with the draws for `mix_batch`.
 
     Attributes:
         stems: At the data set's rate, shape (source, channel, time).
         gains: Factors, negative for a flipped polarity, 0 for a muted stem, shape (source,). With
             `dynamic_levels` their sizes are levels, as mean absolute values.
-        curves: Gains of the equaliser in dB, zero where it is off, shape (source, point).
+        curves: Gains of the equaliser in dB, zero if it is off, shape (source, point).
     """
 
     stems: npt.NDArray[np.float32]
@@ -66,7 +65,7 @@ class Example:
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Examples as they are read, see `Example`; `mix_batch` does the rest.
+    """A batch of examples as they are read, see `Example` and `mix_batch`.
 
     Attributes:
         stems: Shape (batch, source, channel, time).
@@ -80,7 +79,7 @@ class RawBatch:
 
     @classmethod
     def stack(cls, examples: Sequence[Example]) -> "RawBatch":
-        """Make a batch of examples of the same step."""
+        """Build a batch of examples of the same step."""
         return cls(
             torch.from_numpy(np.stack([example.stems for example in examples])),
             torch.from_numpy(np.stack([example.gains for example in examples])),
@@ -94,8 +93,8 @@ class RawBatch:
         dtype: torch.dtype | None = None,
         non_blocking: bool = True,
     ) -> "RawBatch":
-        """Copy to a device; from pinned memory the copy runs beside what the processor does."""
-        # Converted there: half of the bytes to copy for float64.
+        """Copy to a device; from pinned memory the copy is asynchronous."""
+        # Converted on the device: half of the bytes to copy for float64.
         return RawBatch(
             *(
                 tensor.to(device, non_blocking=non_blocking).to(dtype or tensor.dtype)
@@ -104,7 +103,7 @@ class RawBatch:
         )
 
     def pin_memory(self) -> "RawBatch":
-        """Copy to page-locked memory, from which a GPU can fetch by itself."""
+        """Copy to page-locked memory, for asynchronous copies to a GPU."""
         return RawBatch(*(t.pin_memory() for t in (self.stems, self.gains, self.curves)))
 
 
@@ -124,21 +123,22 @@ def draw_example(
         dataset: Where excerpts come from.
         sources: Order of the source axis.
         config: How to draw.
-        seed: Of the run, 0 or more.
-        step: Number of the step, 0 or more.
-        example: Number within the step, over all processes and micro-batches.
-        batch_size: Examples of the step, over all of these.
+        seed: Seed of the run, 0 or more.
+        step: Index of the step, 0 or more.
+        example: Index within the step, over all processes and micro-batches.
+        batch_size: Number of examples of the step, over all of these.
 
     Returns:
-        The example, as long as the step's speed needs. A muted stem is not read: it is silent.
+        The example, with the length that the step's speed requires. A muted stem is not read, but
+        zero.
 
     Raises:
         AudioFileError: A file cannot be read.
-        DatasetError: A file is shorter than the manifest says.
+        DatasetError: A file is shorter than stated in the manifest.
     """
     speed = draw_step(config, seed=seed, step=step).speed
     seconds = config.excerpt_seconds * play_rate(dataset.sample_rate, speed)
-    frames = math.ceil(seconds - 1e-6)  # what is above a whole number may be rounding
+    frames = math.ceil(seconds - 1e-6)  # tolerates rounding errors above a whole number
     givers = draw_givers(
         config,
         num_sources=len(sources),
@@ -164,20 +164,20 @@ def draw_example(
 
 @torch.no_grad()
 def mix_batch(raw: RawBatch, draw: StepDraw, config: MixingConfig, *, stored_rate: int) -> Tensor:
-    """Make the stems of a step from what has been read, on the device where that is.
+    """Compute the stems of a step from the raw examples, on their device.
 
-    Nothing waits for the device, but for the first time that a pair of rates is drawn. Call it
-    outside of autocast, which would resample in 16 bits.
+    It does not synchronise with the device, except when a pair of rates is drawn for the first
+    time. Call it without autocast, which would resample in 16 bits.
 
     Args:
         raw: Examples of one step.
         draw: The draw of that step.
-        config: The settings that they were drawn with.
+        config: The settings with which they were drawn.
         stored_rate: The data set's rate in Hz.
 
     Returns:
         Stems, shape (batch, source, channel, time), whose sum is the mixture, at the rate of the
-        step: round(excerpt_seconds * sample_rate) samples. Of the type of `raw`. With
+        step: round(excerpt_seconds * sample_rate) samples. The dtype is that of `raw`. With
         `dynamic_levels` the highest peak of an example's stems and mixture is 0.9.
     """
     sample_rate = draw.sample_rate
@@ -200,7 +200,7 @@ def mix_batch(raw: RawBatch, draw: StepDraw, config: MixingConfig, *, stored_rat
 
 
 def _divided(signals: Tensor, levels: Tensor) -> Tensor:
-    """Divide by levels; silence, which has none, stays silent."""
+    """Divide by levels; silent signals stay silent."""
     return signals / torch.where(levels > _SILENT_LEVEL, levels, 1.0)
 
 
@@ -211,14 +211,14 @@ def _draw_places(
     numbers: tuple[int, int, int],
     frames: int,
 ) -> list[Place]:
-    """Draw where the stems of an example come from; `numbers` are seed, step and example."""
+    """Draw the places of the stems of an example; `numbers` are seed, step and example."""
     seed, step, example = numbers
     rng = np.random.default_rng([seed, step, _PURPOSE, example])
-    # Other numbers than those above, which then do not depend on whether a stem is replaced.
+    # A separate generator, so that the draws above do not depend on replacements.
     replacing = np.random.default_rng([seed, step, _REPLACE, example])
     replaced = replacing.random(len(sources)) < config.replace_probability
     remix = rng.random() < config.remix_probability
-    # Without remixing all stems come from one place, drawn where one of them plays.
+    # Without remixing all stems come from one place, where one of them is active.
     common = dataset.draw_place(rng, frames=frames, stem=str(rng.choice(sources)))
     places = []
     for source, replace in zip(sources, replaced, strict=True):

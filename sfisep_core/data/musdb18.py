@@ -23,7 +23,7 @@ from sfisep_core.foundation.exit_signals import raise_received
 
 SUFFIX = ".stem.mp4"
 STREAMS = ("mixture", "drums", "bass", "other", "vocals")
-"""What the audio streams of a `.stem.mp4` hold, in their order."""
+"""Content of the audio streams of a `.stem.mp4`, in order."""
 
 VALIDATION_TRACKS = frozenset(
     {
@@ -43,9 +43,9 @@ VALIDATION_TRACKS = frozenset(
         "Young Griffo - Pennies",
     }
 )
-"""Names of the training tracks that everybody validates on."""
+"""Names of the training tracks that are the standard validation split."""
 
-# Encoders pad the last AAC frame and announce lengths in milliseconds: two frames cover both.
+# Encoders pad the last AAC frame and store lengths in milliseconds: two frames cover both.
 _LENGTH_TOLERANCE = 2048
 
 
@@ -70,10 +70,10 @@ def read_stem_info(path: Path) -> AudioInfo:
     """Read the header of a `.stem.mp4` file.
 
     Returns:
-        Format and length of its streams, which are alike; the length is what the header announces.
+        Format and length of its streams, which are equal; the length is that of the header.
 
     Raises:
-        AudioFileError: It cannot be read, or does not hold five audio streams of one format.
+        AudioFileError: It cannot be read, or does not contain five audio streams of one format.
     """
     with _errors_of(path):
         return _info(path, _open(path))
@@ -96,7 +96,7 @@ def read_stem(path: Path, stream: str) -> npt.NDArray[np.float32]:
         track = _open(path)
         info = _info(path, track)
         samples = track.load_audio(str(path.absolute()), STREAMS.index(stream))
-        # A single channel comes without its axis.
+        # For a single channel the axis is missing.
         audio = samples.reshape(-1, info.channels).T.astype(np.float32)
     if audio.shape[1] < max(1, info.frames - _LENGTH_TOLERANCE):
         msg = (
@@ -110,9 +110,9 @@ def read_stem(path: Path, stream: str) -> npt.NDArray[np.float32]:
 def _open(path: Path) -> Any:
     check_ffmpeg()
     with warnings.catch_warnings():
-        # What its dependencies deprecate is not the user's business.
+        # Deprecation warnings of its dependencies do not concern the user.
         warnings.simplefilter("ignore", DeprecationWarning)
-        import musdb  # only here: it cannot be imported without ffmpeg
+        import musdb  # imported here, because the import fails without ffmpeg
 
     return musdb.MultiTrack(path=str(path.absolute()), name=path.name, stem_id=0)
 
@@ -125,14 +125,14 @@ def _info(path: Path, track: Any) -> AudioInfo:
     }
     count = len(STREAMS)
     if info.audio_stream_idx()[:count] != list(range(count)) or len(formats) != 1:
-        found = ", ".join(
+        streams = ", ".join(
             f"{stream['index']}: {stream['codec_name']} {stream['sample_rate']} Hz "
             f"{stream['channels']} channels"
             for stream in info.audio_streams
         )
         msg = (
             f"cannot read {str(path)!r}: expected {count} audio streams of one format "
-            f"({', '.join(STREAMS)}), found {found or 'none'}; copy or download it again"
+            f"({', '.join(STREAMS)}), found {streams or 'none'}; copy or download it again"
         )
         raise AudioFileError(msg)
     ((sample_rate, channels, codec),) = formats
@@ -142,7 +142,7 @@ def _info(path: Path, track: Any) -> AudioInfo:
 
 @contextlib.contextmanager
 def _errors_of(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong inside musdb, stempeg and ffmpeg into an error with the file."""
+    """Convert any error in musdb, stempeg and ffmpeg to an error that names the file."""
     try:
         yield
     except (AudioFileError, DatasetError):
@@ -160,7 +160,7 @@ def _errors_of(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_input() -> Iterator[None]:
-    """Keep the ffmpeg that stempeg starts from reading the terminal or a shell's list of files."""
+    """Prevent stempeg's ffmpeg from reading standard input."""
     if sys.stdin is None:
         yield
         return

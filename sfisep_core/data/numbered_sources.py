@@ -1,6 +1,6 @@
-"""Find mixtures of sources without names: folders s1, s2, ... that hold files of equal names.
+"""Find mixtures of unnamed sources: folders s1, s2, ... with files of equal names.
 
-WSJ0-2mix and LibriMix are laid out so, `[wav8k/min/]{tr,cv,tt}/{mix,s1,s2}/NAME.wav`. The sum of
+WSJ0-2mix and LibriMix have this layout, `[wav8k/min/]{tr,cv,tt}/{mix,s1,s2}/NAME.wav`. The sum of
 the sources is the mixture, so that the given ones (`mix`, `mix_both`, ...) are not read.
 """
 
@@ -23,7 +23,7 @@ _SPLITS = {
     "test": re.compile(r"tt|test"),
 }
 _SOURCE = re.compile(r"s[1-9]\d*")
-# Libri2Mix/wav8k/min/train-100: so many folders may be above those of the splits.
+# Maximum number of folders above those of the splits: Libri2Mix/wav8k/min/train-100.
 _LEVELS = 3
 
 
@@ -32,27 +32,26 @@ def find_numbered(source: Path) -> list[SourceTrack]:
 
     Args:
         source: Folder of the data set, or one with `s1`, `s2`, ... itself, which then count as
-            training material. Up to three folders may be above the splits, as `wav8k/min`.
+            training material. Up to three folders may be above the splits, such as `wav8k/min`.
 
     Returns:
-        The mixtures in order of split and name, any with a file in one of the folders among them;
-        none where nothing is laid out so.
+        The mixtures in order of split and name, including incomplete ones; empty for other layouts.
 
     Raises:
-        DatasetError: Several folders hold splits, numbers are left out, or the splits have
-            different sources.
+        DatasetError: Several folders contain splits, numbers are not consecutive, or the splits
+            have different sources.
         OSError: A folder cannot be read.
     """
-    found = next(filter(None, (_find_at(source, level) for level in range(_LEVELS + 1))), {})
-    if not found:
+    splits_of = next(filter(None, (_find_at(source, level) for level in range(_LEVELS + 1))), {})
+    if not splits_of:
         return []
-    if len(found) > 1:
-        places = ", ".join(str(root.relative_to(source)) for root in found)
+    if len(splits_of) > 1:
+        places = ", ".join(str(root.relative_to(source)) for root in splits_of)
         msg = (
             f"data set {source}: expected one set of mixtures, found {places}: prepare one of these"
         )
         raise DatasetError(msg)
-    (splits,) = found.values()
+    (splits,) = splits_of.values()
     names_of = {folder: _source_names(folder) for _, folder in splits}
     sources = max(names_of.values(), key=len)
     expected = tuple(f"s{number + 1}" for number in range(len(sources)))
@@ -68,16 +67,16 @@ def find_numbered(source: Path) -> list[SourceTrack]:
 
 
 def _find_at(source: Path, level: int) -> dict[Path, list[tuple[str, Path]]]:
-    """Give the folders some levels below that hold splits, each with these."""
+    """Return the folders `level` levels below that contain splits, with their splits."""
     if level == 0 and len(_source_names(source)) > 1:
         return {source: [("train", source)]}
     roots = [source]
     for _ in range(level):
         roots = [path for root in roots for path in _folders(root)]
-    found = {root: _split_folders(root) for root in roots}
+    splits_of = {root: _split_folders(root) for root in roots}
     return {
         root: splits
-        for root, splits in found.items()
+        for root, splits in splits_of.items()
         if any(len(_source_names(folder)) > 1 for _, folder in splits)
     }
 
@@ -94,7 +93,7 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
 def _folders(folder: Path) -> list[Path]:
     try:
         return [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-    except OSError:  # of a data set of another layout, perhaps: its reader will tell
+    except OSError:  # perhaps another layout, whose reader reports the error
         return []
 
 
@@ -104,10 +103,10 @@ def _source_names(folder: Path) -> tuple[str, ...]:
 
 
 def _read_split(split: str, folder: Path, sources: tuple[str, ...]) -> list[SourceTrack]:
-    found: dict[str, dict[str, list[Path]]] = {}
+    files_of: dict[str, dict[str, list[Path]]] = {}
     for source in sources:
         for path in audio_files(folder / source):
-            found.setdefault(path.stem, {}).setdefault(source, []).append(path)
+            files_of.setdefault(path.stem, {}).setdefault(source, []).append(path)
     return [
         SourceTrack(
             name=name,
@@ -117,5 +116,5 @@ def _read_split(split: str, folder: Path, sources: tuple[str, ...]) -> list[Sour
             problem=name_twice(files.values()),
             expected=sources,
         )
-        for name, files in found.items()
+        for name, files in files_of.items()
     ]

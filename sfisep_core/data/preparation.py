@@ -1,4 +1,4 @@
-"""What a run of `prepare_dataset` is asked for, and what comes out of it."""
+"""Request and result of `prepare_dataset`."""
 
 import os
 from collections.abc import Sequence
@@ -16,24 +16,24 @@ from sfisep_core.foundation.jobs import Execution
 
 @dataclass(frozen=True, kw_only=True)
 class PreparationRequest(Execution):
-    """What `prepare_dataset` is asked for; see `Execution` for jobs, engine and shard.
+    """Request of `prepare_dataset`; see `Execution` for jobs, engine and shard.
 
     Attributes:
-        source: Folder laid out as `find_tracks` knows it. Without tracks for validation, some of
-            the training ones are held out: those of MUSDB18, or see `hold_out_tracks`.
+        source: Folder in a layout of `find_tracks`. Without validation tracks, some of the training
+            tracks are held out: those of MUSDB18, or see `hold_out_tracks`.
         out: Folder to write.
-        layout: How `source` is laid out; "auto" finds out.
-        stem_map: Stems whose files have other names, as `parse_stem_map` reads them.
+        layout: Layout of `source`; "auto" detects it.
+        stem_map: Stems whose files have other names, see `parse_stem_map`.
         sample_rate: Rate to resample to in Hz, 4000 to 384000; None keeps each track's own.
         container: File format.
         encoding: Sample format; the integers clip at full scale, with a warning.
-        exclude: Time ranges `TRACK:START-END` in seconds to leave out; what is before and after
-            becomes tracks of their own.
+        exclude: Time ranges `TRACK:START-END` in seconds to leave out; the parts before and after
+            become separate tracks.
         strict: Whether the first fault ends the work.
-        verify: Whether to compare the content of files that are there with their digests.
+        verify: Whether to compare the content of existing files with their digests.
 
     Raises:
-        ConfigError: A setting out of range or of another form.
+        ConfigError: A setting is out of range or has another form.
     """
 
     source: Path
@@ -48,7 +48,7 @@ class PreparationRequest(Execution):
     verify: bool = False
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check values."""
         super().__post_init__()
         rate = self.sample_rate
         if rate is not None and not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE:
@@ -68,13 +68,13 @@ class PreparationRequest(Execution):
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """What `prepare_dataset` did.
+    """Result of `prepare_dataset`.
 
     Attributes:
         folder: The prepared data set.
         tracks: All tracks of its manifest.
-        skipped: Name and reason of those of the source that could not be prepared.
-        written: How many tracks of the source were prepared by this call.
+        skipped: Name and reason of tracks of the source that could not be prepared.
+        written: Number of tracks prepared by this call.
     """
 
     folder: Path
@@ -85,7 +85,7 @@ class PreparedDataset:
 
 @dataclass(frozen=True)
 class PrepareProgress:
-    """How far the preparation is: `track` is done, `done` of `total`."""
+    """Progress of the preparation: `track` is done, `done` of `total`."""
 
     track: str
     done: int

@@ -26,48 +26,49 @@ from sfisep_core.foundation.jobs import run_jobs
 
 _logger = logging.getLogger(__name__)
 
-# What a given mixture and the sum of the stems differ by is audible above this level.
+# A difference between the given mixture and the sum of the stems is audible above this level.
 _AUDIBLE_DB = -40.0
 
 
 def prepare_dataset(
     request: PreparationRequest, *, progress: Callable[[PrepareProgress], None] | None = None
 ) -> PreparedDataset:
-    """Prepare every track of a data set; repeated calls do only what is missing.
+    """Prepare every track of a data set; repeated calls prepare only what is missing.
 
     Stems become files `<out>/<split>/<track>/<stem>.wav`. Training sums them; a given mixture is
-    kept for the other splits. Tracks that are already in the manifest of `out`, from this source
-    or another, stay; other settings, another split or edited files prepare a track anew. All
-    shards, at the same time or not, make what a single call makes.
+    kept for the other splits. Tracks that are already in the manifest of `out`, from this source or
+    another, are kept; changed settings, splits or files cause a track to be prepared again. All
+    shards together, in parallel or not, give the result of a single call.
 
     Args:
         request: What to prepare, and how.
         progress: Called after every track.
 
     Returns:
-        All tracks of the manifest, and those of the source that were skipped, with the reason.
+        All tracks of the manifest, and the skipped tracks of the source, with the reasons.
 
     Raises:
-        ConfigError: A setting out of range or of another form.
-        DatasetError: No tracks, an unreadable manifest, an `out` that cannot be made, no ffmpeg
-            for MUSDB18's `.stem.mp4`; or, if `strict`, a track that cannot be prepared.
+        ConfigError: A setting is out of range or has another form.
+        DatasetError: There are no tracks, the manifest is unreadable, `out` cannot be created, or
+            ffmpeg is missing for MUSDB18's `.stem.mp4`; or, if `strict`, a track cannot be
+            prepared.
         DeviceError: There is no Ray cluster.
-        WorkerError: A process was killed; what is done is not done again.
+        WorkerError: A process was killed; finished tracks are kept.
     """
     source, out, strict = request.source, request.out, request.strict
     exclusions = parse_exclusions(request.exclude)
-    found = _find(source, request.layout, request.stem_map, exclusions)
-    _check_places(found, out)
+    all_tracks = _find(source, request.layout, request.stem_map, exclusions)
+    _check_places(all_tracks, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         msg = f"data set {out}: cannot be made: {error.strerror}; choose another --out"
         raise DatasetError(msg) from error
     manifest, sources = read_existing(out), read_sources(out)
-    _warn_of_gone(source, out, {source_key(track) for track in found}, sources)
-    own = request.share(found)
+    _warn_of_gone(source, out, {source_key(track) for track in all_tracks}, sources)
+    own = request.share(all_tracks)
     splits: dict[str, set[str]] = {}
-    for track in found:
+    for track in all_tracks:
         splits.setdefault(track.name, set()).add(track.split)
     faults = {track.path: track.fault for track in own if track.fault}
     _refuse_faults(strict, own, faults)
@@ -104,7 +105,7 @@ def prepare_dataset(
                 done += 1
                 if progress is not None:
                     progress(PrepareProgress(job.track.name, done, len(own)))
-    finally:  # whatever ends the work, what is done is entered
+    finally:  # record finished tracks, however the work ends
         _finish(out)
     if levels:
         _warn_of_mixtures(levels)
@@ -120,8 +121,8 @@ def prepare_dataset(
 
 
 def _check_places(tracks: Sequence[SourceTrack], out: Path) -> None:
-    """Refuse to write where files are that this program has not written."""
-    # os.path answers "no" where pathlib raises: a name too long.
+    """Check that no source file would be overwritten."""
+    # os.path returns False where pathlib raises: a name too long.
     places = [os.path.join(os.path.realpath(out), split, "") for split in SPLITS]
     inside = [t for t in tracks if os.path.realpath(t.path).startswith(tuple(places))]
     if inside:
@@ -145,7 +146,7 @@ def _check_places(tracks: Sequence[SourceTrack], out: Path) -> None:
 def _warn_of_gone(
     source: Path, out: Path, present: Set[str], sources: Mapping[str, object]
 ) -> None:
-    """Tell of tracks that were prepared from this source and are there no longer."""
+    """Warn of tracks that were prepared from this source and no longer exist in it."""
     root = source.resolve()
     gone = sorted(
         Path(key).name for key in sources.keys() - present if Path(key).is_relative_to(root)
@@ -184,7 +185,7 @@ def _find(
 def _mark_doubles(
     tracks: Sequence[SourceTrack], exclusions: Sequence[Exclusion]
 ) -> list[SourceTrack]:
-    """Make it a fault of the later of two tracks that would be prepared under one name."""
+    """Mark the later of two tracks with the same prepared name as faulty."""
     taken: dict[tuple[str, str], Path] = {}
     marked = []
     for track in tracks:
@@ -202,9 +203,9 @@ def _mark_doubles(
 
 
 def _finish(out: Path) -> None:
-    """Write the files that say what has been prepared: while it goes on, they have journals."""
+    """Write the manifest and the record of sources, which have journals during the work."""
     finish_manifest(out)
-    with contextlib.suppress(OSError):  # what is known of the sources only saves work
+    with contextlib.suppress(OSError):  # the record of sources is only a cache
         finish_sources(out)
 
 

@@ -1,8 +1,8 @@
-"""Files of many small records: one file with all of them, and a journal of what has changed since.
+"""Files of many small records: one file with all of them, and a journal of later changes.
 
-Writing the whole file after each change would write the square of what it holds: 1.1 GB for a data
-set of 2,000 tracks. A change is appended to the journal as one line instead, and the file is
-written anew once, at the end of a run.
+Writing the whole file after each change would be quadratic in the number of records: 1.1 GB for a
+data set of 2,000 tracks. Instead a change is appended to the journal as one line, and the file is
+written once, at the end of a run.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ _State = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Content(Generic[Key, Record]):
-    """What was read last: the state of both files, and how far the journal was read (bytes)."""
+    """Cached content: the state of both files, and the position in the journal (bytes)."""
 
     path: Path
     state: _State | None
@@ -36,18 +36,17 @@ class RecordFile(Generic[Key, Record]):
     """Read and write files of one kind, each with its journal.
 
     `NAME.json` has the journal `.NAME.jsonl`. Each of its lines is `[key, record]`, or
-    `[key, null]` where a record was removed; later lines count more. A last line without its end
-    is of a process that was killed, and is as none. What was read last is not parsed again, so
-    that a data set of 20,000 tracks can be prepared in 20,000 changes; what others have changed is
-    seen.
+    `[key, null]` where a record was removed; later lines take precedence. An incomplete last line,
+    of a process that was killed, is ignored. Unchanged content is not parsed again, so that a data
+    set of 20,000 tracks can be prepared with 20,000 changes; changes by other processes are read.
 
     Args:
         parse: Reads a whole file.
-        line: Makes the text of one record in the whole file.
-        join: Makes a whole file of the texts.
-        order: By what records are sorted.
-        encode: Turns a record into JSON values for the journal.
-        decode: Turns the JSON values of a journal's line into key and record (None: removed).
+        line: Formats one record in the whole file.
+        join: Joins these texts to a whole file.
+        order: Sort key of records.
+        encode: Converts a record to JSON values for the journal.
+        decode: Converts the JSON values of a journal's line to key and record (None: removed).
     """
 
     def __init__(
@@ -68,25 +67,25 @@ class RecordFile(Generic[Key, Record]):
         """Read the records of a file and its journal.
 
         Args:
-            path: The file; there may be its journal alone.
-            again: Whether to parse everything, even what seems to be unchanged.
+            path: The file; there may be only its journal.
+            again: Whether to parse everything, even if it seems unchanged.
 
         Returns:
             The records, in their order.
 
         Raises:
-            FileNotFoundError: There is neither file nor journal.
+            FileNotFoundError: Neither file nor journal exists.
             OSError: They cannot be read.
-            ValueError: A line of the journal is none of `append`.
-            Exception: Whatever `parse` raises.
+            ValueError: A line of the journal is invalid.
+            Exception: Any exception of `parse`.
         """
         last = self._last
         if again or (last is not None and last.path != path):
             last = None
         with contextlib.ExitStack() as stack:
-            # The journal is opened before the file is read. Where another process writes the whole
-            # file in between, it holds these lines already, and applying them again does no harm.
-            # The other way round, lines could be in neither.
+            # The journal is opened before the file is read. If another process writes the whole
+            # file in between, it already contains these lines, and applying them again has no
+            # effect. In the opposite order lines could be missing from both.
             journal: BinaryIO | None = None
             with contextlib.suppress(FileNotFoundError):
                 journal = stack.enter_context(journal_path(path).open("rb"))
@@ -124,7 +123,7 @@ class RecordFile(Generic[Key, Record]):
         return _Content(last.path, last.state, inode, offset + len(new), records)
 
     def append(self, path: Path, changes: Mapping[Key, Record | None]) -> None:
-        """Append changes to the journal. Nobody else may write meanwhile.
+        """Append changes to the journal. No other process may write meanwhile.
 
         Args:
             path: The file.
@@ -142,10 +141,10 @@ class RecordFile(Generic[Key, Record]):
             journal.write("".join(lines).encode())
 
     def write(self, path: Path, records: Mapping[Key, Record]) -> None:
-        """Write the whole file, and remove its journal. Nobody else may write meanwhile.
+        """Write the whole file, and remove its journal. No other process may write meanwhile.
 
         Raises:
-            OSError: It cannot be written; the journal is still there then.
+            OSError: It cannot be written; the journal is then kept.
         """
         ordered = {key: records[key] for key in sorted(records, key=self._order)}
         write_text(path, self._join([self._line(key, ordered[key]) for key in ordered]))
@@ -154,12 +153,12 @@ class RecordFile(Generic[Key, Record]):
 
 
 def journal_path(path: Path) -> Path:
-    """Name the journal of a file: hidden, beside it."""
+    """Return the path of a file's journal, a hidden file in the same folder."""
     return path.with_name(f".{path.name.removeprefix('.')}l")
 
 
 def _cut_torn_line(journal: BinaryIO) -> None:
-    """Remove what a killed process has written of a line."""
+    """Remove an incomplete line of a killed process."""
     size = journal.seek(0, os.SEEK_END)
     if size == 0:
         return
@@ -170,7 +169,7 @@ def _cut_torn_line(journal: BinaryIO) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that has its name only when it is complete.
+    """Write a file atomically: it gets its name only when it is complete.
 
     Raises:
         OSError: It cannot be written.
@@ -180,7 +179,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file as `write_text` does, indented for people.
+    """Write an indented JSON file like `write_text`.
 
     Raises:
         OSError: It cannot be written.
@@ -189,7 +188,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _state(path: Path) -> _State | None:
-    """Give what differs after a file was replaced or written again; None without a file."""
+    """Return a state that changes when a file is replaced or written; None without a file."""
     try:
         stat = os.stat(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Remember which data set was prepared last, so that it need not be named again."""
+"""Remember the data set that was prepared last, as the default."""
 
 import os
 from pathlib import Path
@@ -37,17 +37,18 @@ def remember_dataset(folder: Path) -> None:
 
 
 def find_dataset(folder: Path | None) -> Path:
-    """Find the prepared data set to use.
+    """Return the prepared data set to use.
 
     Args:
-        folder: The one that the user names; None takes the one that the environment variable
-            SFISEP_DATA names, or else the one that was prepared last.
+        folder: The data set named by the user; None = that of the environment variable SFISEP_DATA,
+            or else the one prepared last.
 
     Returns:
         Its folder.
 
     Raises:
-        DatasetError: None is named and none was prepared, or it is none, or gone.
+        DatasetError: None is named and none was prepared, or the folder is missing or not a data
+            set.
     """
     if folder is not None:
         return _checked(folder, "which --data names")
@@ -68,8 +69,8 @@ def find_dataset(folder: Path | None) -> Path:
 
 def _checked(folder: Path, which: str) -> Path:
     if not (folder / MANIFEST_NAME).is_file():
-        found = "a folder without one" if folder.is_dir() else "no such folder"
-        msg = f"data set {folder}, {which}: expected {MANIFEST_NAME}, found {found}: {_HELP}"
+        actual = "a folder without one" if folder.is_dir() else "no such folder"
+        msg = f"data set {folder}, {which}: expected {MANIFEST_NAME}, found {actual}: {_HELP}"
         raise DatasetError(msg)
     return folder
 

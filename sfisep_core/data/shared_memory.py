@@ -1,4 +1,4 @@
-"""The memory through which loader workers hand over batches: whether it suffices."""
+"""Check the shared memory through which loader workers pass batches."""
 
 import os
 import shutil
@@ -7,8 +7,8 @@ from typing import Any
 from sfisep_core.data.mixing import RawBatch
 from sfisep_core.errors import ConfigError, SfisepError, TrainingError
 
-# Where Linux has it. Containers have 64 MB of it by default.
-SHARED_MEMORY = "/dev/shm"  # noqa: S108  # nothing is opened there by name
+# Its path on Linux. Containers have 64 MB by default.
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # no file is created there by name
 SHARED_MEMORY_ADVICE = (
     "give a container more (`docker run --shm-size 2g`), or pass --loader-workers 0, which reads "
     "between the steps"
@@ -17,21 +17,21 @@ _MIB = 2**20
 
 
 def check_shared_memory(batch_bytes: int, *, batches: int, workers: int) -> None:
-    """Refuse workers whose batches have no room in shared memory.
+    """Check that the batches of workers fit into shared memory.
 
     Args:
-        batch_bytes: Of one batch.
-        batches: How many of them a training process has in there at most.
+        batch_bytes: Size of one batch in bytes.
+        batches: Maximum number of batches of a training process in shared memory.
         workers: Their number, for the message.
 
     Raises:
-        ConfigError: There is too little.
+        ConfigError: There is too little shared memory.
     """
     try:
         free = shutil.disk_usage(SHARED_MEMORY).free
     except OSError:  # not Linux
         return
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # that train on this machine
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # training processes on this machine
     needed = batches * batch_bytes * processes
     if free < needed:
         msg = (
@@ -45,14 +45,14 @@ def check_shared_memory(batch_bytes: int, *, batches: int, workers: int) -> None
 def share_batch(batch: Any) -> RawBatch | SfisepError:
     """Put a batch into shared memory.
 
-    DataLoader's queue would do so in a thread of its own, which loses a batch for which there is
-    no room, and the training process would wait for it for ever.
+    DataLoader's queue does this in a separate thread, which loses a batch that does not fit, and
+    the training process would wait forever.
 
     Args:
-        batch: The `RawBatch` that a worker has read, or the `SfisepError` that it met.
+        batch: The `RawBatch` of a worker, or its `SfisepError`.
 
     Returns:
-        The same, or the error that there is no room.
+        The same object, or the error that memory is insufficient.
     """
     if isinstance(batch, SfisepError):
         return batch

@@ -1,4 +1,4 @@
-"""The tracks of a data set as the user has them, and the files that they are made of."""
+"""The tracks of the user's data set, and their files."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceTrack:
-    """One track of a data set as the user has it.
+    """One track of the user's data set.
 
     Attributes:
-        name: Of its folder, `.stem.mp4`, or files in numbered folders.
+        name: Name of its folder, `.stem.mp4`, or files in numbered folders.
         split: "train", "valid" or "test".
         path: The folder, `.stem.mp4`, or first of these files.
-        stems: The files that sum to each stem; a stem without a file is not there.
+        stems: The files that sum to each stem; stems without a file are left out.
         mixture: The given mixture, if there is one.
-        problem: Why it cannot be prepared, besides missing stems; empty = no reason.
-        expected: Names of the stems that it has to have, in order.
+        problem: Why it cannot be prepared, apart from missing stems; empty = no problem.
+        expected: Names of the required stems, in order.
     """
 
     name: str
@@ -42,7 +42,7 @@ class SourceTrack:
 
     @property
     def fault(self) -> str:
-        """Why it cannot be prepared, as far as file names tell; empty = it may be."""
+        """Why it cannot be prepared, judged by file names; empty = no known reason."""
         missing = [stem for stem in self.expected if stem not in self.stems]
         if not self.problem and missing:
             return f"expected stems {', '.join(self.expected)}; missing {', '.join(missing)}"
@@ -50,7 +50,7 @@ class SourceTrack:
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """List the audio files of a folder; those that begin with a dot are some system's own."""
+    """List the audio files of a folder, without hidden files."""
     return [
         path
         for path in sorted(folder.iterdir())
@@ -59,7 +59,7 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def holds_audio(folder: Path) -> bool:
-    """Tell whether a folder holds audio files itself."""
+    """Tell whether a folder directly contains audio files."""
     try:
         return any(path.is_file() for path in audio_files(folder))
     except OSError:
@@ -67,7 +67,7 @@ def holds_audio(folder: Path) -> bool:
 
 
 def name_twice(files: Iterable[Sequence[Path]]) -> str:
-    """Say which files have one name and different suffixes; empty = none."""
+    """Describe files with the same name and different suffixes; empty = none."""
     there = next((", ".join(path.name for path in same) for same in files if len(same) > 1), "")
     if not there:
         return ""

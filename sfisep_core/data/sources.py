@@ -1,4 +1,4 @@
-"""The files that tracks are made from: what is in them, and whether they have changed."""
+"""Source files of tracks: their content, and whether they have changed."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ SOURCES_NAME = ".sources.json"
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of a source track without decoding it again.
+    """Stored properties of a source track, so that it need not be decoded again.
 
     Attributes:
         origin: Digest of its name and of the content of its files.
@@ -42,14 +42,14 @@ class Inspection:
 
 
 def read_sources(folder: Path) -> dict[str, Inspection]:
-    """Read what earlier runs have learnt of source tracks.
+    """Read the inspections of source tracks by earlier runs.
 
     Args:
         folder: Prepared data set.
 
     Returns:
-        Inspections by `source_key`. An unreadable file is as none: tracks are then read again, and
-        one that was edited meanwhile is taken for another of its name.
+        Inspections by `source_key`. An unreadable file is ignored: tracks are then read again, and
+        one that was edited in between counts as another track of the same name.
     """
     try:
         return _file.read(folder / SOURCES_NAME)
@@ -60,12 +60,12 @@ def read_sources(folder: Path) -> dict[str, Inspection]:
 def _parse(path: Path) -> dict[str, Inspection]:
     try:
         return {key: _inspection(values) for key, values in read_json_object(path).items()}
-    except ValueError:  # it only saves work: what is damaged is forgotten
+    except ValueError:  # it is only a cache: damaged content is ignored
         return {}
 
 
 def _inspection(values: object) -> Inspection:
-    """Build an inspection of JSON values.
+    """Build an inspection from JSON values.
 
     Raises:
         ValueError: A field is missing, of another type or out of range.
@@ -99,7 +99,7 @@ _file = RecordFile(
 
 
 def remember_source(folder: Path, track: SourceTrack, inspection: Inspection) -> None:
-    """Keep what is known of a source track for later runs.
+    """Store the inspection of a source track for later runs.
 
     It is appended to a journal; `finish_sources` writes the file itself.
 
@@ -112,7 +112,7 @@ def remember_source(folder: Path, track: SourceTrack, inspection: Inspection) ->
 
 
 def finish_sources(folder: Path) -> None:
-    """Write the file of sources with all that its journal says.
+    """Write the file of sources with all changes of its journal.
 
     Raises:
         OSError: It cannot be written.
@@ -124,15 +124,15 @@ def finish_sources(folder: Path) -> None:
 
 
 def source_key(track: SourceTrack) -> str:
-    """Name the place that a track comes from."""
+    """Return a key for the location of a source track."""
     return str(track.path.resolve())
 
 
 def file_state(track: SourceTrack) -> str:
-    """Give a digest that changes where a file of the track is written again, without reading it.
+    """Compute a digest of the files' names, sizes and times, without reading their content.
 
     Raises:
-        OSError: A file is not there.
+        OSError: A file is missing.
     """
     state = []
     for role, file in _files(track):
@@ -146,21 +146,21 @@ def inspect(track: SourceTrack) -> Inspection:
 
     Raises:
         AudioFileError: A file cannot be read.
-        DatasetError: The files do not go together, or hold nothing.
+        DatasetError: The files are inconsistent or empty.
         OSError: A file cannot be read.
     """
-    state = file_state(track)  # before reading: what changes meanwhile is noticed the next time
+    state = file_state(track)  # before reading, so that later changes are detected by the next run
     infos = {file.path: _info(file) for _, file in _files(track)}
     shapes = {(info.sample_rate, info.channels, info.frames) for info in infos.values()}
     if len(shapes) > 1:
-        found = "; ".join(
+        described = "; ".join(
             f"{_label(role, file)} {info.sample_rate} Hz, {info.channels} channels, "
             f"{info.frames} frames"
             for role, file in _files(track)
             for info in (infos[file.path],)
         )
         msg = (
-            f"expected stems of one rate, channel count and length, got {found}: export "
+            f"expected stems of one rate, channel count and length, got {described}: export "
             "them again, all alike"
         )
         raise DatasetError(msg)
@@ -174,27 +174,27 @@ def inspect(track: SourceTrack) -> Inspection:
 
 
 def read_track(track: SourceTrack, inspection: Inspection) -> dict[str, npt.NDArray[np.float32]]:
-    """Read the stems of a track, and its mixture where one is given.
+    """Read the stems of a track, and its mixture if there is one.
 
     Returns:
         Audio by stem, and of "mixture", each of shape (channel, time).
 
     Raises:
         AudioFileError: A file cannot be read.
-        DatasetError: It holds less than its header says, or the streams differ in length.
+        DatasetError: It is shorter than its header states, or the streams differ in length.
     """
     audio: dict[str, npt.NDArray[np.float32]] = {}
     for role, file in _files(track):
         samples = _read(file, inspection)
         if role in audio:
-            audio[role] += samples  # of one length: checked by `_read`
+            audio[role] += samples  # equal lengths are checked by `_read`
         else:
             audio[role] = samples
     lengths = {role: samples.shape[1] for role, samples in audio.items()}
     if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{role} {length} frames" for role, length in lengths.items())
+        described = ", ".join(f"{role} {length} frames" for role, length in lengths.items())
         msg = (
-            f"{track.path} is damaged: expected streams of one length, got {found}: copy or "
+            f"{track.path} is damaged: expected streams of one length, got {described}: copy or "
             "download it again"
         )
         raise DatasetError(msg)
@@ -202,7 +202,7 @@ def read_track(track: SourceTrack, inspection: Inspection) -> dict[str, npt.NDAr
 
 
 def _files(track: SourceTrack) -> list[tuple[str, SourceFile]]:
-    """Give all files with the stem they belong to, in an order that depends on names alone."""
+    """Return all files with their stem, in an order that depends only on names."""
     given = [(stem, file) for stem, files in sorted(track.stems.items()) for file in files]
     return [*given, (MIXTURE, track.mixture)] if track.mixture else given
 

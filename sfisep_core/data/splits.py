@@ -8,12 +8,12 @@ from dataclasses import replace
 from sfisep_core.data.layouts import SPLITS, SourceTrack
 from sfisep_core.data.musdb18 import VALIDATION_TRACKS
 
-# Share of the training tracks that are held out where a data set has none for validation.
+# Percentage of training tracks to hold out if a data set has no validation tracks.
 _HELD_OUT_PERCENT = 10
 
 
 def split_as_musdb18(tracks: Sequence[SourceTrack]) -> list[SourceTrack]:
-    """Move the training tracks that MUSDB18 is validated on to the split "valid".
+    """Move the standard validation tracks of MUSDB18 to the split "valid".
 
     Args:
         tracks: Tracks of MUSDB18 or MUSDB18-HQ, or some of them.
@@ -30,14 +30,13 @@ def hold_out_tracks(
     """Move some training tracks to the split "valid", unless there are tracks for validation.
 
     A tenth is held out: those whose name has a SHA-256 digest below 10 modulo 100. The choice
-    hence depends on the name alone, not on the other tracks. Where no digest is, and there are at
-    least two tracks, the one with the smallest (modulo 100) is held out; so it is where every
-    digest is.
+    depends only on the name, not on other tracks. If this selects no track or all tracks, and there
+    are at least two, the one with the smallest digest (modulo 100) is held out.
 
     Args:
-        tracks: Tracks as `find_tracks` gives them. One with a fault is not held out, and does not
-            count as a track to validate on.
-        cut: Names of tracks of which a part is left out; they are not held out either.
+        tracks: Tracks of `find_tracks`. Those with a fault are not held out, and do not count as
+            validation tracks.
+        cut: Names of tracks with excluded ranges; they are not held out either.
 
     Returns:
         The same tracks, in order of split and name.
@@ -61,5 +60,5 @@ def _move(tracks: Sequence[SourceTrack], names: Collection[str]) -> list[SourceT
 
 
 def _draw(name: str) -> int:
-    """Give a number of 0 to 99 that depends on the name alone."""
+    """Compute a number from 0 to 99 that depends only on the name."""
     return int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 100

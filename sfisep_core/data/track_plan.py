@@ -1,4 +1,4 @@
-"""Decide what is to be made of a track, and whether it is there already."""
+"""Plan the files of a track, and check whether they exist already."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Container = Literal["wav", "flac"]
 
 @dataclass(frozen=True)
 class TrackJob:
-    """What is to be made of a source track.
+    """Job to prepare a source track.
 
     Attributes:
         track: The source track.
@@ -31,8 +31,8 @@ class TrackJob:
         encoding: Sample format.
         exclusions: Time ranges of this track to leave out.
         splits: All splits in which the data set has a track of this name.
-        known: What an earlier run learnt of the source track.
-        verify: Whether to read what is prepared to the end, not its headers only.
+        known: Inspection of the source track by an earlier run.
+        verify: Whether to read existing files completely, not only their headers.
     """
 
     track: SourceTrack
@@ -48,14 +48,14 @@ class TrackJob:
 
 @dataclass(frozen=True)
 class TrackPlan:
-    """What is to be made.
+    """Planned files of a track.
 
     Attributes:
-        job: What is wanted.
-        origin: Of the source, as `Inspection` has it.
+        job: The job.
+        origin: Digest of the source, see `Inspection`.
         source_rate: Hz.
-        sample_rate: Of what is made, in Hz.
-        channels: Of every file.
+        sample_rate: Rate of the prepared files in Hz.
+        channels: Number of channels of every file.
         spans: First sample at `sample_rate`, and sample after the last, by the part's name.
     """
 
@@ -68,13 +68,13 @@ class TrackPlan:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The files of a part. Training sums the stems, so that it needs no mixture."""
+        """Roles of the files of a part. Training sums the stems, so it needs no mixture."""
         track = self.job.track
         given = track.mixture and track.split != "train"
         return (*track.expected, MIXTURE) if given else track.expected
 
     def file(self, part: str, role: str) -> str:
-        """Name a file, relative to the prepared data set.
+        """Return the path of a file, relative to the prepared data set.
 
         Raises:
             DatasetError: The part's name leads out of it.
@@ -88,8 +88,8 @@ def make_plan(job: TrackJob, known: Inspection) -> TrackPlan:
     """Plan the parts of a track.
 
     Args:
-        job: What is wanted.
-        known: What the source track is like.
+        job: The job.
+        known: Inspection of the source track.
     """
     name, sample_rate = job.track.name, job.sample_rate or known.sample_rate
     length = resampled_length(known.frames, orig_rate=known.sample_rate, target_rate=sample_rate)
@@ -106,20 +106,20 @@ def make_plan(job: TrackJob, known: Inspection) -> TrackPlan:
 
 
 def earlier_tracks(plan: TrackPlan, tracks: Sequence[PreparedTrack]) -> list[PreparedTrack]:
-    """Give what was made of this source before, and refuse to replace another's track.
+    """Return tracks prepared from this source before, and refuse to replace another's track.
 
-    Where the source has changed its split, what was made of it for the other split counts: a track
-    held out must not be trained on.
+    If the split of the source has changed, they include those of the old split: a validation track
+    must not be used for training.
 
     Args:
         plan: The track.
-        tracks: What the manifest says.
+        tracks: Tracks of the manifest.
 
     Raises:
-        DatasetError: A track of this name was made of another source.
+        DatasetError: A track of this name was prepared from another source.
     """
     job, split = plan.job, plan.job.track.split
-    # An edited source file makes another origin; what was made of the same place before is known.
+    # An edited source file changes the origin; the earlier inspection has the old one.
     own = {plan.origin} | ({job.known.origin} if job.known else set())
     earlier = []
     for track in tracks:
@@ -137,16 +137,16 @@ def earlier_tracks(plan: TrackPlan, tracks: Sequence[PreparedTrack]) -> list[Pre
 
 
 def is_done(plan: TrackPlan, earlier: Sequence[PreparedTrack]) -> bool:
-    """Tell whether what was made before is what is planned, and still there."""
+    """Tell whether the earlier tracks match the plan and still exist."""
     job = plan.job
     expected = {
         name: (job.track.split, plan.origin, plan.sample_rate, last - first, job.encoding)
         for name, (first, last) in plan.spans.items()
     }
-    found = {t.name: (t.split, t.origin, t.sample_rate, t.frames, t.encoding) for t in earlier}
+    prepared = {t.name: (t.split, t.origin, t.sample_rate, t.frames, t.encoding) for t in earlier}
     return (
-        len(earlier) == len(found)
-        and found == expected
+        len(earlier) == len(prepared)
+        and prepared == expected
         and all(
             t.files == {role: plan.file(t.name, role) for role in plan.roles}
             and all(_holds(job, t, role) for role in t.files)
@@ -156,7 +156,7 @@ def is_done(plan: TrackPlan, earlier: Sequence[PreparedTrack]) -> bool:
 
 
 def _holds(job: TrackJob, track: PreparedTrack, role: str) -> bool:
-    """Tell whether a prepared file is there and of the size that the manifest says."""
+    """Tell whether a prepared file exists with the size stated in the manifest."""
     path = job.out / track.files[role]
     try:
         info = read_info(path)

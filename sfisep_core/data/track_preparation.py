@@ -1,4 +1,4 @@
-"""Prepare one track: read what it is made from, write its files, and enter it in the manifest."""
+"""Prepare one track: read its sources, write its files, and add it to the manifest."""
 
 import contextlib
 import hashlib
@@ -42,13 +42,13 @@ _BLOCK_FRAMES = 2**16
 
 @dataclass(frozen=True)
 class TrackOutcome:
-    """What became of a track.
+    """Outcome of a track's preparation.
 
     Attributes:
-        fault: Why it could not be prepared; empty where it could.
+        fault: Why it could not be prepared; empty on success.
         written: Whether files were written.
-        mixture_error_db: Level of what the given mixture and the sum of the stems differ by,
-            relative to the mixture; -inf without a mixture, or where nothing was read.
+        mixture_error_db: Level of the difference between the given mixture and the sum of the
+            stems, relative to the mixture; -inf without a mixture, or if nothing was read.
     """
 
     fault: str = ""
@@ -57,7 +57,7 @@ class TrackOutcome:
 
 
 def prepare_track(job: TrackJob) -> TrackOutcome:
-    """Do what is missing of a track; a fault is part of the outcome."""
+    """Prepare a track if necessary; a fault is part of the outcome."""
     try:
         return _prepare(job)
     except (AudioFileError, ConfigError, DatasetError, OSError) as error:
@@ -65,11 +65,11 @@ def prepare_track(job: TrackJob) -> TrackOutcome:
 
 
 def is_prepared(job: TrackJob, manifest: Sequence[PreparedTrack]) -> bool:
-    """Tell, without reading the source files, whether nothing is to be done.
+    """Tell, without reading the source files, whether a track is prepared already.
 
     Args:
         job: The track.
-        manifest: What the manifest says.
+        manifest: Tracks of the manifest.
     """
     try:
         if job.known is None or job.known.state != file_state(job.track):
@@ -86,14 +86,14 @@ def _prepare(job: TrackJob) -> TrackOutcome:
         known = inspect(job.track)
     plan = make_plan(job, known)
     with _only_run(job.out, {job.track.name, *plan.spans}):
-        # Read only now: another run may have prepared the track meanwhile.
+        # Read only now, because another run may have prepared the track in the meantime.
         earlier = earlier_tracks(plan, read_existing(job.out))
         if is_done(plan, earlier):
             remember_source(job.out, job.track, known)
             return TrackOutcome()
         audio = read_track(job.track, known)
         frames = audio[job.track.expected[0]].shape[1]
-        if frames != known.frames:  # what a .stem.mp4 announces is not exact
+        if frames != known.frames:  # the length in a .stem.mp4's header is not exact
             known = replace(known, frames=frames)
             plan = make_plan(job, known)
         error_db = _mixture_error_db(audio)
@@ -104,8 +104,8 @@ def _prepare(job: TrackJob) -> TrackOutcome:
                 audio[role] = resample(
                     audio[role], orig_rate=plan.source_rate, target_rate=plan.sample_rate
                 )
-        # While its files are replaced, a track is in no manifest: an interruption leaves one that
-        # is to be prepared, not one of mixed rates.
+        # A track is not in the manifest while its files are replaced, so that an interruption
+        # cannot leave a track of mixed rates.
         _remove_files(plan, earlier)
         update_manifest(job.out, remove=earlier)
         remember_source(job.out, job.track, known)
@@ -115,12 +115,12 @@ def _prepare(job: TrackJob) -> TrackOutcome:
 
 @contextlib.contextmanager
 def _only_run(out: Path, names: set[str]) -> Iterator[None]:
-    """Keep other runs from preparing tracks of these names while the block runs."""
+    """Lock tracks of these names against other runs within the block."""
     folder = out / LOCKS_NAME
     folder.mkdir(exist_ok=True)
     digests = sorted(hashlib.sha256(os.fsencode(name)).hexdigest()[:16] for name in names)
     with contextlib.ExitStack() as stack:
-        for digest in digests:  # in one order everywhere: nobody waits in a circle
+        for digest in digests:  # in a fixed order, which avoids deadlocks
             stack.enter_context(locked(folder / f"{digest}.lock"))
         yield
 
@@ -143,17 +143,18 @@ def _mixture_error_db(audio: dict[str, npt.NDArray[np.float32]]) -> float:
 
 
 def _remove_files(plan: TrackPlan, earlier: Sequence[PreparedTrack]) -> None:
-    """Remove the files of earlier tracks that are not made again.
+    """Remove the files of earlier tracks that are not written again.
 
-    It comes before the manifest forgets them: whatever is interrupted, none is left for good.
+    This is done before they are removed from the manifest, so that an interruption leaves no
+    orphaned files.
     """
     out = plan.job.out
     made = {plan.file(name, role) for name in plan.spans for role in plan.roles}
     for file in {file for track in earlier for file in track.files.values()} - made:
         path = out / file
-        if path.resolve().is_relative_to(out.resolve()):  # the manifest is only a text file
+        if path.resolve().is_relative_to(out.resolve()):  # the manifest may have been edited
             path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # other files are in it
+            with contextlib.suppress(OSError):  # the folder is not empty
                 path.parent.rmdir()
 
 

@@ -38,7 +38,8 @@ class TrainingProgress:
     """Progress of a run.
 
     Attributes:
-        step: Number of steps done. steps: Steps in all.
+        step: Number of steps done.
+        steps: Total number of steps.
         loss: Mean over the steps since the last line of the log; None before the first value.
         learning_rate: Learning rate of the last step; None before the first.
         message: A further message.
