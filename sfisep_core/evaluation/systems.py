@@ -217,8 +217,8 @@ def find_estimates(folder: Path, split: str, track: str, sources: Sequence[str])
     """Find the files of a track's estimates, by source.
 
     Raises:
-        ConfigError: A source has several files. DatasetError: The folder cannot be read, or a name
-            leads out of it.
+        ConfigError: A source has several files.
+        DatasetError: The folder cannot be read, or a name leads out of it.
     """
     file_of: dict[str, Path] = {}
     for place in (path_below(folder, track), path_below(folder, split, track)):

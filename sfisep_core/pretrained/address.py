@@ -12,15 +12,15 @@ from sfisep_core.pretrained.transfer import Progress
 
 
 def is_address(name: str) -> bool:
-    """Tell whether a model's name is an address of whatever kind: SCHEME://..."""
+    """Tell whether a model's name is an address of any kind: SCHEME://..."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
 
 
 def address_key(url: str) -> str:
-    """Return an address's name for files: the end of its path, and a digest of all but its user.
+    """Return the file name of an address: the end of its path, and a digest without its user.
 
     Raises:
-        CheckpointError: Not an address of the web.
+        CheckpointError: Not an http:// or https:// address.
     """
     try:
         parts = urlsplit(url)
@@ -40,18 +40,18 @@ def address_key(url: str) -> str:
 
 
 def shown_name(name: str) -> str:
-    """Return a model's name as it may be shown and stored: an address without its secrets."""
+    """Return a model's name for display and storage: an address without its secrets."""
     return transfer.public_address(name) if is_address(name) else name
 
 
 def folder_name(name: str) -> str:
-    """Return the name of the folder below which stems of a model are written.
+    """Return the name of the folder for stems of a model.
 
     Args:
-        name: As `model_path` takes it.
+        name: See `model_path`.
 
     Returns:
-        One part of a path: never empty, nor one that leads elsewhere.
+        One component of a path, not empty and not "." or "..".
 
     Raises:
         CheckpointError: An address of another kind than http:// and https://.
@@ -67,9 +67,9 @@ def fetch_address(url: str, sha256: str | None, path: Path, progress: Progress) 
 
     Args:
         url: Its address.
-        sha256: The digest that it must have, in lower case; None takes any.
+        sha256: The expected digest in lower case; None accepts any.
         path: File to write.
-        progress: Called with bytes done, bytes in all, and a label.
+        progress: Called with bytes done, total bytes, and a label.
 
     Returns:
         Its sha256.

@@ -1,7 +1,7 @@
 """The user's folder of downloaded models.
 
-Every model is two files: the weights, and a small record that is written last. Weights without
-their record do not count, and weights that differ from it are not loaded.
+Every model has two files: the weights, and a small record that is written last. Weights without a
+record are ignored, and weights that differ from it are not loaded.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Record:
-    """What is known about a cached model.
+    """Properties of a cached model.
 
     Attributes:
-        name: Name or address that the user asks for it by.
-        source: File that it was made from: its address, or repository and path.
+        name: Name or address by which the user requests it.
+        source: Original file: its address, or repository and path.
         revision: Commit of the repository; None for an address.
-        source_sha256: Digest of that file.
+        source_sha256: Digest of the original file.
         sha256: Digest of the cached safetensors file.
         size: Bytes of the cached file.
     """
@@ -56,10 +56,10 @@ _FIELDS = frozenset(field.name for field in dataclasses.fields(Record))
 
 @dataclass(frozen=True)
 class CachedModel:
-    """Where the files of one model are, whether they exist or not.
+    """Paths of the files of one model, which need not exist.
 
     Attributes:
-        name: Name or address that the user asks for it by.
+        name: Name or address by which the user requests it.
         path: The safetensors file.
     """
 
@@ -72,7 +72,7 @@ class CachedModel:
         return self.path.with_suffix(".json")
 
     def record(self) -> Record | None:
-        """Read the record; None where there is none that can be used."""
+        """Read the record; None if it is missing or invalid."""
         try:
             fields = Fields(read_json_object(self.record_path), "record")
             fields.check_names(_FIELDS)
@@ -96,14 +96,14 @@ class CachedModel:
         """Compare the file with its record: about 0.1 s for 70 MB.
 
         Raises:
-            CheckpointError: The file is gone, or not what was downloaded.
+            CheckpointError: The file is missing, or differs from the download.
         """
         record = self.record()
         if record is None:
-            found = "found no record of what was downloaded"
+            problem = "found no record of what was downloaded"
         elif (size := _size(self.path)) != record.size:
             is_there = "found no file" if size is None else f"found {size}"
-            found = f"expected {record.size} bytes, {is_there}"
+            problem = f"expected {record.size} bytes, {is_there}"
         else:
             try:
                 digest = file_sha256(self.path)
@@ -111,56 +111,56 @@ class CachedModel:
                 digest = f"nothing: {error.strerror}"
             if digest == record.sha256:
                 return
-            found = f"expected sha256 {record.sha256}, found {digest}"
+            problem = f"expected sha256 {record.sha256}, found {digest}"
         msg = (
-            f"model {self.name}: its file in the cache, {self.path}, is damaged: {found}: run "
+            f"model {self.name}: its file in the cache, {self.path}, is damaged: {problem}: run "
             f"`sfisep models download {self.name}` to replace it"
         )
         raise CheckpointError(msg)
 
 
 def cache_folder() -> Path:
-    """Give the folder of downloaded models; it need not exist."""
+    """Return the folder of downloaded models; it need not exist."""
     root = os.environ.get(VARIABLE)
     return Path(root or platformdirs.user_cache_dir("sfisep")).absolute() / "models"
 
 
 def cached_model(name: str, key: str) -> CachedModel:
-    """Give the place of a model.
+    """Return the paths of a model.
 
     Args:
-        name: Name or address that the user asks for it by.
-        key: Its name for files, without a dot.
+        name: Name or address by which the user requests it.
+        key: Its file name, without suffix.
     """
     return CachedModel(name, cache_folder() / f"{key}.safetensors")
 
 
 def cached_models() -> list[CachedModel]:
     """List the models in the cache that have a record, sorted by the names of their files."""
-    found = []
+    models = []
     for path in sorted(cache_folder().glob("*.json"), key=lambda path: path.stem):
         model = CachedModel("", path.with_suffix(".safetensors"))
         record = model.record()
         if record is not None:
-            # Earlier versions kept addresses with all that was in them.
+            # Earlier versions stored complete addresses.
             name = public_address(record.name) if "://" in record.name else record.name
-            found.append(CachedModel(name, model.path))
-    return found
+            models.append(CachedModel(name, model.path))
+    return models
 
 
 @contextmanager
 def locked(model: CachedModel) -> Iterator[Path]:
-    """Keep other processes from the model's files, and give a folder for what is not yet complete.
+    """Lock the model's files against other processes, and yield a folder for incomplete files.
 
     Args:
         model: The model to fetch or to remove.
 
     Yields:
-        An empty folder beside the model's files; it is gone afterwards.
+        An empty folder next to the model's files; it is removed afterwards.
 
     Raises:
-        CheckpointError: The cache cannot be written, or another process holds the lock and does
-            not come on.
+        CheckpointError: The cache cannot be written, or another process holds the lock and makes no
+            progress.
     """
     folder = model.path.parent
     prefix = f".{model.path.stem}."
@@ -172,7 +172,7 @@ def locked(model: CachedModel) -> Iterator[Path]:
             written=lambda: _bytes_of_parts(folder, prefix),
             purpose=f"fetches {model.name}",
         ):
-            for left in folder.glob(f"{prefix}*.part"):  # of a process that was killed
+            for left in folder.glob(f"{prefix}*.part"):  # left by a killed process
                 shutil.rmtree(left, ignore_errors=True)
             with TemporaryDirectory(prefix=prefix, suffix=".part", dir=folder) as temporary:
                 yield Path(temporary)
@@ -188,9 +188,9 @@ def locked(model: CachedModel) -> Iterator[Path]:
 
 
 def _bytes_of_parts(folder: Path, prefix: str) -> int:
-    """Count what the holder of a lock has written so far."""
+    """Count the bytes that the holder of a lock has written so far."""
     total = 0
-    with contextlib.suppress(OSError):  # it may remove files meanwhile
+    with contextlib.suppress(OSError):  # files may be removed in the meantime
         for part in folder.glob(f"{prefix}*.part"):
             total += sum(_size(file) or 0 for file in part.rglob("*"))
     return total
@@ -199,7 +199,7 @@ def _bytes_of_parts(folder: Path, prefix: str) -> int:
 def keep(
     model: CachedModel, weights: Path, *, source: str, revision: str | None, source_sha256: str
 ) -> None:
-    """Move weights into the cache; to be called under the model's lock.
+    """Move weights into the cache; call this while holding the model's lock.
 
     Raises:
         OSError: The files cannot be written.
@@ -212,7 +212,7 @@ def keep(
         sha256=file_sha256(weights),
         size=weights.stat().st_size,
     )
-    # In this order, whatever happens in between: weights never lie beside another file's record.
+    # This order ensures that weights never have another file's record.
     model.record_path.unlink(missing_ok=True)
     put_in_place(weights, model.path)
     with written_whole(model.record_path) as temporary:

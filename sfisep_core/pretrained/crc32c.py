@@ -1,11 +1,11 @@
-"""CRC-32C (Castagnoli) of large arrays, at the speed of NumPy.
+"""CRC-32C (Castagnoli) of large arrays, vectorised with NumPy.
 
-A CRC register is linear over bits: with A_n, what n zero bytes do to a register,
+A CRC register is linear over bits: with A_n the map of n zero bytes on a register,
 
     crc(left right) = A_n crc(left) + crc(right)        (n bytes in `right`, + is XOR).
 
-So the four-byte words of the data are combined in pairs, the pairs in pairs, and so on. A level of
-this tree applies one linear map to half of its values, which is two lookups a value.
+So the four-byte words of the data are combined in pairs, these again in pairs, and so on. Each
+level of this tree applies one linear map to half of its values, with two table lookups per value.
 
 Source: RFC 3720, appendix B.4 (polynomial and test values).
 """
@@ -21,13 +21,13 @@ _MASK_DELTA = 0xA282EAD8
 
 
 def crc32c(data: bytes | memoryview) -> int:
-    """Compute the CRC-32C of bytes: about 8 ns a byte.
+    """Compute the CRC-32C of bytes, in about 8 ns per byte.
 
     >>> hex(crc32c(b"123456789"))
     '0xe3069283'
     """
-    # A register of zeros stays so over zero bytes: they fill up the first word. The initial value
-    # of ones counts as four bytes of ones that are added to the first four of the data.
+    # A zero register is not changed by zero bytes, so they pad the first word. The initial value of
+    # ones is equivalent to XORing ones onto the first four bytes of the data.
     length = len(data)
     padding = -length % 4
     padded = np.zeros(length + padding, dtype=np.uint8)
@@ -39,7 +39,7 @@ def crc32c(data: bytes | memoryview) -> int:
         return register ^ _ONES
     padded[padding : padding + 4] ^= np.uint8(0xFF)
     values = padded.view("<u4").astype(np.uint32, copy=False)
-    # What four zero bytes do to each bit of a register.
+    # The map of four zero bytes on each bit of a register.
     columns = np.array([_shift_bits(1 << bit, 32) for bit in range(32)], dtype=np.uint32)
     four_bytes = columns
     while len(values) > 1:
@@ -51,13 +51,13 @@ def crc32c(data: bytes | memoryview) -> int:
 
 
 def masked_crc32c(data: bytes | memoryview) -> int:
-    """Compute a CRC-32C as LevelDB and TensorFlow store it: turned by 15 bits, plus a constant."""
+    """Compute a CRC-32C as LevelDB and TensorFlow store it: rotated by 15 bits, plus a constant."""
     crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & _ONES
 
 
 def _shift_bits(register: int, count: int) -> int:
-    """Compute what `count` zero bits do to a register."""
+    """Compute the effect of `count` zero bits on a register."""
     for _ in range(count):
         register = (register >> 1) ^ (_POLYNOMIAL if register & 1 else 0)
     return register
@@ -65,7 +65,7 @@ def _shift_bits(register: int, count: int) -> int:
 
 def _apply(columns: Words, values: Words) -> Words:
     """Apply the linear map whose value for bit i is columns[i]."""
-    if len(values) <= 2048:  # tables would cost more than they save
+    if len(values) <= 2048:  # tables would be slower
         bits = (values[:, None] >> np.arange(32, dtype=np.uint32)) & np.uint32(1)
         result: Words = np.bitwise_xor.reduce(bits * columns, axis=1)
         return result

@@ -1,4 +1,4 @@
-"""Compare what a model file says of itself with the weights that are in it."""
+"""Compare a model file's description with the weights in it."""
 
 import math
 import threading
@@ -18,26 +18,25 @@ from sfisep_core.models.registry import build_model
 def build_declared(
     family: str, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]], *, where: str
 ) -> SeparationModel:
-    """Build the model that a file describes, if its weights are those that lie in the file.
+    """Build the model that a file describes, if its weights match those in the file.
 
-    The build is given up as soon as the model has more weights than the file: settings that ask for
-    many layers cost no more than the file is worth. Layers register a weight before they fill it,
-    and memory that was never filled costs nothing. (PyTorch's "meta" device would need no memory at
-    all, but its first use imports SymPy and much else, which takes longer than all the rest of a
-    short separation.)
+    The build is aborted as soon as the model has more weights than the file, so that settings with
+    many layers cannot exhaust memory. Layers register a weight before they fill it, and unfilled
+    memory is not committed. (PyTorch's "meta" device would need no memory at all, but its first use
+    imports SymPy and more, which takes longer than the rest of a short separation.)
 
     Args:
         family: Name of the family.
         config: Its settings.
         shapes: Shape of each weight in the file, by name.
-        where: What is wrong otherwise, for the message.
+        where: Start of the error message.
 
     Returns:
-        The model with fresh weights, in training mode.
+        The model with initial weights, in training mode.
 
     Raises:
-        CheckpointError: The settings make other weights, by name or shape.
-        ConfigError: The settings are none of the family.
+        CheckpointError: The settings result in other weights, by name or shape.
+        ConfigError: The settings are invalid for the family.
     """
     with _no_more_than(shapes, where):
         model = build_model(family, config)
@@ -48,9 +47,9 @@ def build_declared(
 
 @contextmanager
 def _no_more_than(shapes: Mapping[str, Sequence[int]], where: str) -> Iterator[None]:
-    """Refuse to build, in this thread, a module that is much larger than weights so shaped."""
+    """Prevent, in this thread, building a module much larger than weights of these shapes."""
     tensors, values = len(shapes), sum(map(math.prod, shapes.values()))
-    most = 4 * tensors + 100  # what is registered twice, and modules without weights
+    most = 4 * tensors + 100  # tolerance for shared weights and modules without weights
     left = {"modules": most, "weights": most, "values": 4 * values + 10_000}
     limits = dict(left)
     thread = threading.get_ident()
@@ -83,16 +82,16 @@ def _no_more_than(shapes: Mapping[str, Sequence[int]], where: str) -> Iterator[N
 
 
 def check_fit(expected: Mapping[str, Tensor], found: object, *, where: str) -> None:
-    """Refuse weights that are not those of a model.
+    """Check that weights match those of a model.
 
     Args:
         expected: The model's own weights by name.
-        found: What is to be loaded in their place.
-        where: What is wrong otherwise, for the message.
+        found: The weights to load.
+        where: Start of the error message.
 
     Raises:
-        CheckpointError: `found` is no mapping, or a weight is missing, unknown, no tensor or of
-            another shape; the message names the first and counts the others.
+        CheckpointError: `found` is not a mapping, or a weight is missing, unknown, not a tensor or
+            of another shape; the message names the first and counts the others.
     """
     if not isinstance(found, Mapping):
         msg = f"{where}: expected weights by name, found {type(found).__name__}"

@@ -1,4 +1,4 @@
-"""What a model file says about itself, read without its weights, and without PyTorch."""
+"""The description in a model file, read without its weights and without PyTorch."""
 
 import json
 import re
@@ -17,22 +17,22 @@ METADATA_KEY = "sfisep"
 
 _LONGEST_HEADER = 100_000_000  # bytes; the format allows no more
 _MOST_PARTS = 64
-# A plain name: a part lies in the folder of the file that names it, and nowhere else.
+# A plain name: a part is always in the folder of the file that refers to it.
 _PART_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Part:
-    """Weights of a model that lie in another model file, in the same folder.
+    """Weights of a model that are in another model file, in the same folder.
 
     Attributes:
-        prefix: What stands before the names of these weights in the whole model.
+        prefix: Prefix of the names of these weights in the whole model.
         file: Name of the file.
-        sha256: Of the file, in hexadecimal digits.
+        sha256: Digest of the file, in hexadecimal digits.
 
     Raises:
-        ValueError: The name is no plain name of a safetensors file, or the digest is none.
+        ValueError: The name is not a plain name of a safetensors file, or the digest is invalid.
     """
 
     prefix: str
@@ -40,7 +40,7 @@ class Part:
     sha256: str
 
     def __post_init__(self) -> None:
-        """Check what could lead out of the folder."""
+        """Check name and digest."""
         if not _PART_NAME.fullmatch(self.file) or not _SHA256.fullmatch(self.sha256):
             msg = f"part {self.file!r} with SHA-256 {self.sha256!r}: expected a name and a digest"
             raise ValueError(msg)
@@ -48,14 +48,14 @@ class Part:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a model file says about itself.
+    """The description in a model file.
 
     Attributes:
         family: Name of the family.
-        config: Settings that build the model.
+        config: Settings from which the model is built.
         training: How it was trained: data, steps, scores; free text and numbers.
         licence: Licence of the weights.
-        parts: Weights that lie in other files.
+        parts: Weights in other files.
     """
 
     family: str
@@ -66,7 +66,7 @@ class ModelDescription:
 
 
 def read_description(path: Path) -> ModelDescription:
-    """Read what a model file says about itself, without its weights.
+    """Read the description in a model file, without its weights.
 
     Args:
         path: A native model file.
@@ -115,14 +115,14 @@ def read_description(path: Path) -> ModelDescription:
 
 
 def check_parts(path: Path, description: ModelDescription) -> None:
-    """Compare the parts of a model with the digests that the model's file says.
+    """Compare the parts of a model with the digests in the model's file.
 
     Args:
         path: The model's file.
-        description: What it says about itself.
+        description: Its description.
 
     Raises:
-        CheckpointError: A part is missing, or is another file.
+        CheckpointError: A part is missing, or has another digest.
     """
     for part in description.parts:
         file = path.parent / part.file
@@ -144,10 +144,10 @@ def check_parts(path: Path, description: ModelDescription) -> None:
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
-    """Read what the header holds besides the places of the tensors.
+    """Read the metadata in the header.
 
-    The library's own reader loads NumPy or PyTorch first, which takes longer than all else that a
-    command does before it can refuse its options.
+    The library's own reader loads NumPy or PyTorch, which takes longer than all other checks of a
+    command's options.
 
     Source: the format is 8 bytes with the length of the header, little-endian, then a header in
     JSON; https://huggingface.co/docs/safetensors/index#format.

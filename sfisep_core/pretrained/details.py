@@ -1,4 +1,4 @@
-"""All that is known about a model of `sfisep models list`."""
+"""Details of a model of `sfisep models list`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +17,19 @@ from sfisep_core.pretrained.registry import (
 
 @dataclass(frozen=True)
 class ModelDetails:
-    """All that is known about a model; empty where it is not.
+    """Details of a model; unknown fields are empty.
 
     Attributes:
-        entry: Its line of `sfisep models list`.
-        address: Where its file is published.
-        download_size: Bytes of that file; None where they are not known.
-        sha256: Of that file; of a bundled model, of the file that is bundled.
-        code_licence: Of the program that it was published with.
-        weights_licence: Of the weights, and where that is stated.
-        training_data: What it was trained on.
-        score: Published, with its definition.
-        cost: On a CPU.
-        stages: Of a cascade: what each model keeps, and its family, in the order in which they run.
+        entry: Its entry of `sfisep models list`.
+        address: Address of the published file.
+        download_size: Size of that file in bytes; None if unknown.
+        sha256: Digest of that file, or of the bundled file of a bundled model.
+        code_licence: Licence of the program with which it was published.
+        weights_licence: Licence of the weights, and where it is stated.
+        training_data: Its training data.
+        score: Published score, with its definition.
+        cost: Cost on a CPU.
+        stages: Stages of a cascade, in order: what each model keeps, and its family.
     """
 
     entry: ModelEntry
@@ -45,10 +45,10 @@ class ModelDetails:
 
 
 def show_model(name: str) -> ModelDetails:
-    """Tell all that is known about a model that `list_models` lists.
+    """Return the details of a model of `list_models`.
 
     Raises:
-        CheckpointError: It lists no such model, or a bundled file is damaged.
+        CheckpointError: The model is not listed, or a bundled file is damaged.
     """
     entry = next((entry for entry in list_models() if entry.name == name), None)
     if entry is None:

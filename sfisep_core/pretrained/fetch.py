@@ -1,4 +1,4 @@
-"""From a model's name or address to its file, which is downloaded once."""
+"""Resolve a model's name or address to its file, which is downloaded once."""
 
 import logging
 import re
@@ -25,19 +25,19 @@ _logger = logging.getLogger(__name__)
 
 
 def find_downloadable(name: str) -> CachedModel:
-    """Give the place of a model that can be downloaded, whether it is there or not.
+    """Return the paths of a downloadable model, which need not exist.
 
     Args:
         name: Name of a released model, or an address.
 
     Raises:
-        CheckpointError: Neither of the two.
+        CheckpointError: The name is neither of the two.
     """
     if name in RELEASED or name in ARCHIVES:
         return cached_model(name, name)
     if is_address(name):
         model = cached_model(public_address(name), address_key(name))
-        if model.record() is None:  # perhaps as `sfisep models list` shows it, without secrets
+        if model.record() is None:  # perhaps an address as listed, without secrets
             model = next((known for known in cached_models() if known.name == name), model)
         return model
     if name in BUNDLED:
@@ -56,7 +56,7 @@ def local_models() -> list[str]:
 
 
 def local_file(name: str) -> Path:
-    """Give the file of a bundled or downloaded model, without any request.
+    """Return the file of a bundled or downloaded model, without any request.
 
     Raises:
         CheckpointError: Unknown, or not downloaded.
@@ -74,7 +74,8 @@ def check_model(name: str) -> None:
     """Compare the file of a bundled or downloaded model with its known digest.
 
     Raises:
-        CheckpointError: Unknown, not downloaded, or damaged; the message says what to do.
+        CheckpointError: The model is unknown, not downloaded, or damaged; the message says what to
+            do.
     """
     path = local_file(name)
     if name not in BUNDLED:
@@ -99,24 +100,24 @@ def _digest_or_reason(path: Path) -> str:
 def fetch_model(
     name: str, *, sha256: str | None = None, progress: Progress | None = None, mend: bool = False
 ) -> Path:
-    """Give the file of a released model or of an address, and download it where it is not cached.
+    """Return the file of a released model or an address, and download it if it is not cached.
 
-    No request is made for a model that is cached. Two processes that want one model download it
+    No request is made for a cached model. If two processes need the same model it is downloaded
     once.
 
     Args:
         name: Name of a released model, or an address.
-        sha256: Of an address: the digest that the file there must have, 64 hexadecimal digits.
-            None takes the digest of the first download.
-        progress: Called with bytes done, bytes in all, and a label; None logs instead.
-        mend: Replace a damaged file instead of refusing it.
+        sha256: For an address: the expected digest, 64 hexadecimal digits. None = the digest of the
+            first download.
+        progress: Called with bytes done, total bytes, and a label; None logs instead.
+        mend: Replace a damaged file instead of raising an error.
 
     Returns:
-        The safetensors file in the cache, its digest checked.
+        The safetensors file in the cache, with verified digest.
 
     Raises:
-        CheckpointError: The model is unknown, cannot be downloaded or kept, or is damaged.
-        ConfigError: `sha256` is no digest, or the model is not an address.
+        CheckpointError: The model is unknown, cannot be downloaded or stored, or is damaged.
+        ConfigError: `sha256` is not a digest, or the model is not an address.
     """
     model = find_downloadable(name)
     if sha256 is not None:
@@ -124,7 +125,7 @@ def fetch_model(
     if _is_ready(model, sha256, mend=mend):
         return model.path
     with locked(model) as folder:
-        if _is_ready(model, sha256, mend=mend):  # another process was faster
+        if _is_ready(model, sha256, mend=mend):  # another process has downloaded it
             return model.path
         progress = progress or LoggedProgress()
         if name in RELEASED:
@@ -236,7 +237,7 @@ def _fetch_address(
 
     record = model.record()
     if sha256 is None and record is not None:
-        sha256 = record.source_sha256  # what the address gave at first
+        sha256 = record.source_sha256  # digest of the first download
     known = sha256 is not None
     _logger.info("downloading %s", model.name)
     downloaded = folder / "download"

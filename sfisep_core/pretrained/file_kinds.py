@@ -1,4 +1,4 @@
-"""Recognise what was saved in place of a model: pointers, web pages, cut and packed files."""
+"""Detect the format of model files, and of other, truncated or packed files in their place."""
 
 import gzip
 import re
@@ -13,10 +13,10 @@ Kind = Literal["safetensors", "torch", "tensorflow"]
 """The native format, the zip format of `torch.save`, and checkpoints of TensorFlow, also packed."""
 
 INDEX_SUFFIX = ".index"
-"""Of the index file of a TensorFlow checkpoint."""
+"""Suffix of the index file of a TensorFlow checkpoint."""
 
 _HEAD_BYTES = 512
-# safetensors itself allows 100 MB; headers of this program's models have under 200 kB.
+# safetensors allows 100 MB; headers of this program's models have less than 200 kB.
 _MAX_HEADER = 16 * 2**20
 # The first pickle in files that torch.save wrote before torch 1.6, after its protocol number.
 _LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
@@ -27,7 +27,7 @@ _NAMES = {
     "tensorflow": "a TensorFlow checkpoint",
 }
 _GZIP_MAGIC = b"\x1f\x8b"
-# What else a file is, by its first bytes, and what to do.
+# Other kinds of files: first bytes, name, and advice.
 _OTHERS: tuple[tuple[str, str, str], ...] = (
     (
         r"version https://git-lfs\.github\.com/spec/",
@@ -62,7 +62,7 @@ _OTHERS: tuple[tuple[str, str, str], ...] = (
 
 
 def check_kind(path: Path, expected: Kind) -> None:
-    """Refuse a file of another kind, or an incomplete one.
+    """Check that a file is complete and of the expected kind.
 
     Args:
         path: A file.
@@ -77,13 +77,13 @@ def check_kind(path: Path, expected: Kind) -> None:
 
 
 def model_file_kind(path: Path) -> Kind:
-    """Tell the formats of model files apart by their first bytes.
+    """Detect the format of a model file from its first bytes.
 
     Args:
         path: A file.
 
     Returns:
-        Its format. A zip file has its directory, a safetensors file all of its header.
+        Its format. The directory of a zip file and the header of a safetensors file are complete.
 
     Raises:
         CheckpointError: The file cannot be read, is incomplete, or is of another kind; the message
@@ -116,11 +116,11 @@ def model_file_kind(path: Path) -> Kind:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Tell whether a path could be a TensorFlow checkpoint, by a look at its beginning.
+    """Tell whether a path could be a TensorFlow checkpoint, from its first bytes.
 
     Args:
-        path: A folder, an index file, a .tar.gz archive, or a wheel, which is told from other zip
-            files by what is in it.
+        path: A folder, an index file, a .tar.gz archive, or a wheel, which is distinguished from
+            other zip files by its content.
     """
     try:
         if path.is_dir():
@@ -144,13 +144,13 @@ def is_checkpoint(path: Path) -> bool:
 
 def checkpoint_indices(folder: Path) -> list[Path]:
     """List the index files of TensorFlow checkpoints in a folder."""
-    # Names that begin with a dot are what macOS leaves beside files that it unpacks.
+    # Names that start with a dot are metadata files of macOS.
     return sorted(p for p in folder.glob(f"*{INDEX_SUFFIX}") if not p.name.startswith("."))
 
 
 def _read_head(path: Path) -> tuple[bytes, int]:
     try:
-        # A FIFO would wait for ever, and a device has no size.
+        # Reading a FIFO would block forever, and a device has no size.
         if path.exists() and not path.is_file():
             _refuse(path, "is not a regular file", "pass the path of the model file itself")
         with path.open("rb") as file:

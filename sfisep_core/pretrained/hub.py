@@ -1,7 +1,7 @@
 """Fetch one checkpoint of a published repository from the Hugging Face hub.
 
-Two requests of the hub's public interface are all that is needed: the list of a repository's files
-with their digests, and one of the files. No token is sent.
+Two requests of the hub's public interface are needed: the list of a repository's files with their
+digests, and one of the files. No token is sent.
 """
 
 import json
@@ -32,9 +32,9 @@ class RemoteFile:
     """A file in a repository.
 
     Attributes:
-        path: Inside the repository.
+        path: Path in the repository.
         size: Bytes.
-        sha256: Digest that the hub's listing gives.
+        sha256: Digest in the hub's listing.
     """
 
     path: str
@@ -51,48 +51,48 @@ def fetch_checkpoint(
         repository: OWNER/NAME on the hub.
         revision: Commit.
         seed: Seed of the run.
-        folder: Where to write; nothing else may use it.
-        progress: Called with bytes done, bytes in all, and a label.
+        folder: Folder to write to; nothing else may use it.
+        progress: Called with bytes done, total bytes, and a label.
 
     Returns:
-        The file, its size and digest checked, and what the listing says about it.
+        The file, with verified size and digest, and its entry in the listing.
 
     Raises:
-        CheckpointError: The server cannot be reached or does not answer as expected, the
-            repository does not hold the file, or its bytes are not those that it lists.
+        CheckpointError: The server cannot be reached or does not answer as expected, the repository
+            does not contain the file, or its content differs from the listing.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         msg = "no request was made: HF_HUB_OFFLINE is set"
         raise CheckpointError(msg)
     endpoint = _endpoint()
     where = f"{repository} at revision {revision}"
-    found = choose(_list_files(repository, revision, endpoint, folder), seed, where)
-    if found.size > transfer.MAX_BYTES:
-        msg = f"{where}: {found.path} has {found.size} bytes, expected at most {transfer.MAX_BYTES}"
+    entry = choose(_list_files(repository, revision, endpoint, folder), seed, where)
+    if entry.size > transfer.MAX_BYTES:
+        msg = f"{where}: {entry.path} has {entry.size} bytes, expected at most {transfer.MAX_BYTES}"
         raise CheckpointError(msg)
     path = folder / _FILE
     transfer.download(
-        f"{endpoint}/{quote(repository)}/resolve/{revision}/{quote(found.path)}",
+        f"{endpoint}/{quote(repository)}/resolve/{revision}/{quote(entry.path)}",
         path,
         progress,
         label=PurePosixPath(repository).name,
-        most_bytes=found.size,
+        most_bytes=entry.size,
         resumable=True,
     )
-    # The listing says what the bytes must be. What the server says with the file is not asked.
+    # Verify against the listing, not against the headers of the download.
     size, digest = path.stat().st_size, file_sha256(path)
-    if (size, digest) != (found.size, found.sha256):
+    if (size, digest) != (entry.size, entry.sha256):
         msg = (
-            f"{found.path} of {repository}: the bytes are not those that the listing promises: "
-            f"expected {found.size} bytes with sha256 {found.sha256}, found {size} with {digest}: "
+            f"{entry.path} of {repository}: the bytes are not those that the listing promises: "
+            f"expected {entry.size} bytes with sha256 {entry.sha256}, found {size} with {digest}: "
             "try again; if that does not help, the server or a proxy gives wrong files"
         )
         raise CheckpointError(msg)
-    return path, found
+    return path, entry
 
 
 def choose(files: list[RemoteFile], seed: int, where: str) -> RemoteFile:
-    """Choose the checkpoint of a seed by the name of its run's folder, which lists settings.
+    """Choose the checkpoint of a seed by the name of its run's folder, which contains settings.
 
     Args:
         files: All files of the repository.
@@ -100,7 +100,7 @@ def choose(files: list[RemoteFile], seed: int, where: str) -> RemoteFile:
         where: Repository and revision, for the message.
 
     Raises:
-        CheckpointError: None, or several, can be meant.
+        CheckpointError: No file or several files match.
     """
     runs = [file for file in files if PurePosixPath(file.path).name == _FILE]
     folders = {file.path: str(PurePosixPath(file.path).parent).lower() for file in runs}
@@ -130,7 +130,7 @@ def _endpoint() -> str:
 
 
 def _list_files(repository: str, revision: str, endpoint: str, folder: Path) -> list[RemoteFile]:
-    """Read the list of a repository's files, which comes in pages."""
+    """Read the list of a repository's files, page by page."""
     url = f"{endpoint}/api/models/{quote(repository)}/tree/{revision}?recursive=True"
     page = folder / "listing"
     files: list[RemoteFile] = []
@@ -151,7 +151,7 @@ def _list_files(repository: str, revision: str, endpoint: str, folder: Path) -> 
         if following is None:
             return files
         parts, own = urlsplit(urljoin(url, following[1])), urlsplit(endpoint)
-        if parts.hostname == own.hostname:  # with user and password, where the mirror needs them
+        if parts.hostname == own.hostname:  # with user and password, if the mirror needs them
             parts = parts._replace(netloc=own.netloc)
         url = parts.geturl()
     msg = f"list of its files: has more than {_MAX_PAGES} pages"
@@ -167,6 +167,6 @@ def _files_of(entries: Any) -> list[RemoteFile]:
         if entry["type"] != "file":
             continue
         lfs = entry.get("lfs") or {}
-        # The digest of large files stands with the pointer that the repository holds.
+        # The digest of large files is in their LFS pointer.
         files.append(RemoteFile(str(entry["path"]), int(entry["size"]), str(lfs.get("oid", ""))))
     return files

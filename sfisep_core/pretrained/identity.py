@@ -1,4 +1,4 @@
-"""Which model a name stands for: digest, family, sources and native rate, without its weights."""
+"""Identity of a model: digest, family, sources and native rate, without its weights."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -22,12 +22,12 @@ _Stamp = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """A model as it can be known before its weights are loaded.
+    """Properties of a model that are known before its weights are loaded.
 
-    It is a small value: processes that work on one run pass it on, and load the weights themselves.
+    It is a small value that is sent to other processes, which load the weights themselves.
 
     Attributes:
-        name: Name, path or address, as `resolve_model` takes it.
+        name: Name, path or address, see `resolve_model`.
         sha256: Digest of the model file in hexadecimal digits.
         family: Name of the family in `models.registry`.
         sources: Names in the order of the source axis.
@@ -47,24 +47,24 @@ class ModelIdentity:
 
     @property
     def shown(self) -> str:
-        """Name as it may be shown and stored: an address without its secrets."""
+        """Name for display and storage: an address without its secrets."""
         return shown_name(self.name)
 
 
 def identify_model(name: str) -> ModelIdentity:
-    """Read which model a name stands for; weights are not loaded.
+    """Read the identity of a model; weights are not loaded.
 
-    A file is read once and remembered as long as it stays as it is on disk.
+    The result is cached as long as the file on disk is unchanged.
 
     Args:
-        name: As `model_path` takes it; a model that is not there yet is downloaded.
+        name: See `model_path`; a model that is not available locally is downloaded.
 
     Returns:
         The identity.
 
     Raises:
-        CheckpointError: Unknown name, missing file, a file that is no model, or a failed download.
-            Damaged weights are found only when they are loaded.
+        CheckpointError: The name is unknown, the file is missing or not a model, or a download
+            failed. Damaged weights are detected only when they are loaded.
     """
     path = model_path(name)
     try:
@@ -86,18 +86,18 @@ def load_identified(identity: ModelIdentity) -> SeparationModel:
         The model in evaluation mode, on the CPU.
 
     Raises:
-        CheckpointError: The model cannot be loaded, or its file is no longer the same.
+        CheckpointError: The model cannot be loaded, or its file has changed.
     """
     model = resolve_model(identity.name)
-    check_unchanged(identity)  # after loading: the file may be replaced at any time
+    check_unchanged(identity)  # after loading, because the file may be replaced at any time
     return model
 
 
 def check_unchanged(identity: ModelIdentity) -> None:
-    """Refuse a model whose file was replaced since it was identified.
+    """Check that a model's file was not replaced since it was identified.
 
     Raises:
-        CheckpointError: The file is another one now, or is gone.
+        CheckpointError: The file has changed or is missing.
     """
     if identify_model(identity.name) != identity:
         msg = (
@@ -109,7 +109,7 @@ def check_unchanged(identity: ModelIdentity) -> None:
 
 @lru_cache(maxsize=16)
 def _read_identity(path: Path, stamp: _Stamp) -> ModelIdentity:
-    del stamp  # part of the cache's key: a file that was changed is read again
+    del stamp  # only part of the cache's key, so that a changed file is read again
     kind = model_file_kind(path)
     if kind == "torch":
         config = read_official_config(path)

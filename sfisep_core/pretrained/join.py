@@ -25,23 +25,23 @@ def join_models(
     linked: bool = False,
     description: str = "",
 ) -> None:
-    """Make a model whose second stage separates what the first leaves of the mixture.
+    """Build a model whose second stage separates the residual of the first one.
 
-    The second stage's sources become stems, but those that the first has kept. Weights are taken
-    over as they lie in the files.
+    The second stage's sources become stems, except those that the first keeps. Weights are copied
+    in their stored form.
 
     Args:
         first: A native model file; it may be a cascade itself.
-        second: Another.
+        second: Another model file.
         out: Model file to write (.safetensors).
-        keep: Sources of the first that become stems; none = all but the one for the rest.
-        linked: Leave the weights in the two files, which must lie in the folder of `out`.
-        description: One line; none = one that names the files.
+        keep: Sources of the first that become stems; none = all but the residual source.
+        linked: Keep the weights in the two files, which must be in the folder of `out`.
+        description: Description in one line; none = one with the names of the files.
 
     Raises:
         CheckpointError: A file cannot be read or written.
-        ConfigError: The stems do not fit, the models work at no common sampling frequency, or the
-            files do not lie where links could lead.
+        ConfigError: The stems are incompatible, the models have no common sampling frequency, or
+            linked files are not in the folder of `out`.
     """
     models = [load_model(path) for path in (first, second)]
     kept = tuple(keep) or _all_but_the_rest(models[0], first)
@@ -105,7 +105,7 @@ def _all_but_the_rest(model: SeparationModel, path: Path) -> tuple[str, ...]:
 
 
 def _common_rate(models: Sequence[SeparationModel], out: Path) -> int:
-    """Give the highest native rate at which all models work."""
+    """Return the highest native rate at which all models work."""
     rates = sorted({model.native_rate for model in models}, reverse=True)
     for rate in rates:
         try:

@@ -1,4 +1,4 @@
-"""The native model format: one safetensors file whose metadata say how to build the model."""
+"""The native model format: one safetensors file with a description of the model as metadata."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from sfisep_core.pretrained.quantization import dequantize, quantize
 from sfisep_core.pretrained.tensor_files import read_tensors, write_tensors
 
 Storage = Literal["float32", "float16", "int8", "int6"]
-"""How the large weights of a model lie in its file."""
+"""Storage format of the large weights in a model file."""
 
 
 def save_model(
@@ -27,32 +27,31 @@ def save_model(
     licence: str = "",
     storage: Storage = "float32",
 ) -> None:
-    """Write a model; the file appears under its name only when complete.
+    """Write a model file atomically.
 
     Args:
         model: The model.
         path: File to write, `.safetensors`.
         training: How it was trained.
         licence: Licence of the weights.
-        storage: "float16": matrices in 16-bit floats. "int8": large ones in integers with one scale
-            for each output channel, a quarter of the size. "int6": the same with integers of 6
-            bits, which a packed file takes less room for (see `quantization`). The analog
-            filters' parameters always keep 32 bits: a centre of 1e5 rad/s in 16 bits would be off
-            by 10 Hz, or infinite.
+        storage: "float16": matrices in 16-bit floats. "int8": large ones as integers with one scale
+            per output channel, a quarter of the size. "int6": the same with integers of 6 bits,
+            which compress better (see `quantization`). The analog filters' parameters always have
+            32 bits: a centre of 1e5 rad/s in 16 bits would be wrong by 10 Hz, or infinite.
 
     Raises:
-        CheckpointError: The file cannot be written, or a weight is not finite; a file that was
-            there before is still there.
+        CheckpointError: The file cannot be written, or a weight is not finite; an existing file is
+            kept.
     """
     check_finite(model.state_dict(), path)
     tensors = _stored(model, storage)
-    check_finite(tensors, path)  # in 16 bits, too
+    check_finite(tensors, path)  # also after conversion to 16 bits
     description = ModelDescription(model.family, model.config_dict(), dict(training or {}), licence)
     write_tensors(path, tensors, description)
 
 
 def _stored(model: SeparationModel, storage: Storage) -> dict[str, Tensor]:
-    """Give the tensors that a file holds."""
+    """Return the tensors to store in a file."""
     if storage == "int8":
         return quantize(model)
     if storage == "int6":
@@ -66,10 +65,10 @@ def _stored(model: SeparationModel, storage: Storage) -> dict[str, Tensor]:
 
 
 def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that would make every output NaN.
+    """Check that all weights are finite.
 
     Raises:
-        CheckpointError: A weight holds NaN or infinite values.
+        CheckpointError: A weight contains NaN or infinite values.
     """
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -81,7 +80,7 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of an error that others raised: torch's messages have many."""
+    """Return the first line of an error message, since torch's messages have many lines."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -96,7 +95,7 @@ def load_model(path: Path) -> SeparationModel:
 
     Raises:
         CheckpointError: The file is damaged, of another kind or a later format, or its weights do
-            not fit its own description.
+            not match its description.
     """
     description = read_description(path)
     misfit = f"model file {path}: weights and description do not fit"

@@ -28,7 +28,7 @@ _FILTERS = {
     "TDModulatedGaussianFilters": "modulated-gaussian",
     "MultiPhaseGammaToneFilters": "multi-phase-gammatone",
 }
-# What values of a wrong kind or size lead to below.
+# Exceptions caused by values of a wrong type or size.
 _MISFITS = (
     ConfigError,
     KeyError,
@@ -69,7 +69,7 @@ def load_official_model(path: Path) -> SFIConvTasNet:
         The model in evaluation mode, in release alignment, on the CPU.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or holds another kind of model.
+        CheckpointError: The file is missing, damaged, or contains another kind of model.
     """
     checkpoint = read_official_checkpoint(path)
     weights = _rename(checkpoint.state_dict)
@@ -90,7 +90,7 @@ def read_official_config(path: Path) -> SFIConvTasNetConfig:
     """Read the settings of a published checkpoint; no model is built.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or holds another kind of model.
+        CheckpointError: The file is missing, damaged, or contains another kind of model.
     """
     try:
         return _config(read_official_checkpoint(path).settings)
@@ -112,10 +112,10 @@ def convert_official_checkpoint(path: Path, out: Path, *, storage: Storage = "fl
     Args:
         path: The published file.
         out: Native model file to write (.safetensors).
-        storage: How the weights lie in it, see `save_model`.
+        storage: Storage format of the weights, see `save_model`.
 
     Raises:
-        CheckpointError: The file cannot be read, or `out` not written.
+        CheckpointError: The file cannot be read, or `out` cannot be written.
         ConfigError: `out` is the published file itself.
     """
     if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):

@@ -9,15 +9,15 @@ import torch
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained.torch_files import Placeholder, describe, read_torch_file
 
-# The settings are objects of OmegaConf, which is not needed to read them, or plain ones.
+# The settings are OmegaConf objects, which are read without OmegaConf, or plain ones.
 _SETTINGS_MODULES = ("omegaconf", "argparse", "typing", "builtins")
-# The released settings have about 100 values; shared references could fan out without end.
+# The released settings have about 100 values; the limit stops endlessly shared references.
 _MAX_SETTINGS = 10_000
 
 
 @dataclass(frozen=True)
 class OfficialCheckpoint:
-    """What a checkpoint of the released SFI Conv-TasNet says.
+    """Content of a checkpoint of the released SFI Conv-TasNet.
 
     Attributes:
         state_dict: Weights by parameter name, on the CPU, without gradient.
@@ -101,7 +101,7 @@ def _plain_settings(settings: object) -> object:
             case list() | tuple():
                 return [plain(value) for value in node]
             case Placeholder(module=module, state=dict() as state):
-                # OmegaConf 1.4 keeps a value under the plain name, OmegaConf 2 under the other.
+                # OmegaConf 1.4 stores a value under the plain name, OmegaConf 2 under the other.
                 if module.partition(".")[0] == "omegaconf":
                     for key in ("content", "_content", "val", "_val"):
                         if key in state:

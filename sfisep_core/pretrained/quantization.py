@@ -1,8 +1,8 @@
-"""Weights as 8-bit integers with one scale for each output channel.
+"""Weights as 8-bit integers with one scale per output channel.
 
 In a model file such a weight is two tensors: NAME of int8, and NAME.int8_scale of float32, with the
-axes of the weight, of which all but that of the output channels have one value. The weight is their
-product. It is computed when the file is loaded: the network works with 32-bit floats as before.
+axes of the weight, where all but that of the output channels have length 1. The weight is their
+product, computed when the file is loaded: the network uses 32-bit floats as before.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ from sfisep_core.errors import CheckpointError
 SCALE_SUFFIX = ".int8_scale"
 
 Bits = Literal[6, 8]
-"""Of the integers. What needs 6 bits lies in 8 as well, and is smaller in a packed file."""
+"""Bits of the integers. Those of 6 bits are stored in 8, but compress better."""
 
-# Smaller weights stay as they are: they take no room, and the first and last layers of a network
-# suffer most from rounding.
+# Smaller weights are not quantised: they need little space, and the first and last layers of a
+# network are the most sensitive to rounding.
 _FEWEST_VALUES = 4096
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -28,14 +28,14 @@ def quantize(model: nn.Module, *, bits: Bits = 8) -> dict[str, Tensor]:
     """Round the large matrices and kernels of a model to integers.
 
     The largest value of each output channel becomes the largest integer, 127 with 8 bits. Biases,
-    norms, weights of fewer than 4,096 values and the parameters of analog filters stay as they are.
+    norms, weights of fewer than 4,096 values and the parameters of analog filters are not changed.
 
     Args:
-        model: Any model; it is left as it is.
-        bits: Of an integer.
+        model: Any model; it is not changed.
+        bits: Bits of an integer.
 
     Returns:
-        Tensors by name, on the CPU: what a file holds, and `dequantize` takes.
+        Tensors by name, on the CPU, for a file and `dequantize`.
     """
     highest = 2 ** (bits - 1) - 1
     output_axes = {
@@ -60,15 +60,15 @@ def dequantize(stored: Mapping[str, Tensor], *, where: str) -> dict[str, Tensor]
     """Multiply integers by their scales.
 
     Args:
-        stored: Tensors by name, as `quantize` gives them; other files have no scales.
-        where: What is wrong otherwise, for the message.
+        stored: Tensors by name, as from `quantize`; other files have no scales.
+        where: Start of the error message.
 
     Returns:
         Weights by name, without scales.
 
     Raises:
-        CheckpointError: A weight of integers has no scale, a scale no weight of integers, or a
-            scale is no finite 32-bit float from 0 on for each channel of one axis.
+        CheckpointError: An integer weight has no scale, a scale has no integer weight, or a scale
+            is not one finite, non-negative 32-bit float for each channel of one axis.
     """
     weights = {name: value for name, value in stored.items() if not name.endswith(SCALE_SUFFIX)}
     for name in stored.keys() - weights.keys():
@@ -88,7 +88,7 @@ def dequantize(stored: Mapping[str, Tensor], *, where: str) -> dict[str, Tensor]
 
 
 def _check_scale(scale: Tensor, weight: Tensor, what: str) -> None:
-    """Refuse what is not one finite number for each output channel."""
+    """Check that a scale has one finite number per output channel."""
     shapes = [
         tuple(size if place == axis else 1 for place, size in enumerate(weight.shape))
         for axis in range(weight.dim())

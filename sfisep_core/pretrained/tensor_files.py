@@ -1,4 +1,4 @@
-"""The tensors of a model file, those included that lie in other files beside it."""
+"""The tensors of a model file, including those in other files in its folder."""
 
 import json
 from dataclasses import asdict
@@ -24,17 +24,17 @@ from sfisep_core.pretrained.quantization import SCALE_SUFFIX
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], description: ModelDescription) -> None:
-    """Write a model file; it appears under its name only when complete.
+    """Write a model file atomically.
 
     Args:
         path: File to write.
-        tensors: By name, as they are to lie in it.
-        description: What the file says about itself.
+        tensors: Tensors by name, in their stored form.
+        description: Description of the model.
 
     Raises:
-        CheckpointError: The file cannot be written; one that was there before is still there.
+        CheckpointError: The file cannot be written; an existing file is kept.
     """
-    # Programs that know neither scales nor parts say that they need a newer one.
+    # Older versions, without scales and parts, then report that a newer one is needed.
     is_plain = not description.parts and not any(name.endswith(SCALE_SUFFIX) for name in tensors)
     said = {"format_version": 1 if is_plain else FORMAT_VERSION, **asdict(description)}
     if not description.parts:
@@ -42,7 +42,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], description: ModelDesc
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as temporary:
-            # safetensors' own `save_file` makes files that only their owner may read
+            # safetensors' `save_file` creates files that only their owner can read
             temporary.write_bytes(save(tensors, {METADATA_KEY: json.dumps(said)}))
     except (OSError, SafetensorError) as error:
         msg = f"model file {path}: cannot be written: {error}: choose another place"
@@ -54,14 +54,14 @@ def read_tensors(path: Path, description: ModelDescription) -> dict[str, Tensor]
 
     Args:
         path: Its file.
-        description: What the file says about itself.
+        description: Description of the model.
 
     Returns:
-        Tensors by their names in the model, as they lie in the files.
+        Tensors by their names in the model, in their stored form.
 
     Raises:
-        CheckpointError: A file cannot be read, or a part is missing, is another file than the one
-            that was meant, or has parts itself.
+        CheckpointError: A file cannot be read, or a part is missing, has another digest, or has
+            parts itself.
     """
     check_parts(path, description)
     tensors = _read_file(path)

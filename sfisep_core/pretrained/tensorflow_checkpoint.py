@@ -1,10 +1,9 @@
 """Read TensorFlow checkpoints as data, without TensorFlow.
 
-A checkpoint is two files. PREFIX.data-00000-of-00001 holds the tensors, little-endian, one after
-the other. PREFIX.index is a table in the format of LevelDB: blocks of sorted keys, whose values
-are small protocol buffers with dtype, shape, place and checksum of each tensor. It comes from
-elsewhere, so every length is compared with what is there before memory is taken, and every
-checksum is computed.
+A checkpoint is two files. PREFIX.data-00000-of-00001 contains the tensors, little-endian, one after
+the other. PREFIX.index is a table in the format of LevelDB: blocks of sorted keys, whose values are
+small protocol buffers with dtype, shape, offset and checksum of each tensor. The files are
+untrusted, so every length is checked before memory is allocated, and every checksum is verified.
 
 Source: tensorflow/core/protobuf/tensor_bundle.proto and tensorflow/core/lib/io/format.h (the
 formats; this reader is written from the description).
@@ -32,16 +31,16 @@ _MOST_AXES = 8
 
 
 class DamagedCheckpointError(ValueError):
-    """The bytes are not those of a checkpoint that this reader knows."""
+    """The content is not a valid or supported checkpoint."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where a tensor lies in the data file.
+    """Location of a tensor in the data file.
 
     Attributes:
-        dtype: Of its values.
-        shape: Of the tensor.
+        dtype: Type of its values.
+        shape: Shape of the tensor.
         offset: First byte.
         size: Number of bytes.
         checksum: Masked CRC-32C of these bytes.
@@ -62,12 +61,12 @@ def read_tensors(index: bytes, data: bytes) -> Tensors:
         data: Content of PREFIX.data-00000-of-00001.
 
     Returns:
-        By name: arrays of 32-bit floats, or 32- or 64-bit integers, which share the memory of
+        Arrays by name, of 32-bit floats or 32- or 64-bit integers, which share the memory of
         `data`.
 
     Raises:
-        DamagedCheckpointError: A checksum differs, something lies out of bounds, tensors overlap or
-            leave bytes of the data over, or there are several shards or unknown dtypes.
+        DamagedCheckpointError: A checksum differs, an offset is out of bounds, tensors overlap or
+            do not cover the data, or there are several shards or unknown dtypes.
     """
     entries = read_index(index)
     end = 0
@@ -93,13 +92,13 @@ def read_tensors(index: bytes, data: bytes) -> Tensors:
 
 
 def read_index(index: bytes) -> dict[str, TensorEntry]:
-    """Read where the tensors are.
+    """Read the locations of the tensors.
 
     Args:
         index: Content of PREFIX.index.
 
     Returns:
-        By name.
+        Entries by name.
 
     Raises:
         DamagedCheckpointError: As `read_tensors`.
@@ -152,7 +151,7 @@ def _tensor_entry(name: str, fields: _Fields) -> TensorEntry:
 
 
 def _table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give keys and values of a table, in order."""
+    """Yield keys and values of a table, in order."""
     if len(table) < _FOOTER_BYTES or table[-8:] != _MAGIC.to_bytes(8, "little"):
         msg = "expected the index of a TensorFlow checkpoint, which ends in the number of a table"
         raise DamagedCheckpointError(msg)
@@ -171,7 +170,7 @@ def _table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
         offset, position = _varint(value, 0)
         size, position = _varint(value, position)
         blocks.append((offset, size))
-    # Data blocks, a block of other tables, and the index of blocks tile the file, in this order.
+    # The file consists of data blocks, the metaindex block and the index block, in this order.
     start = 0
     for offset, size in (*blocks, meta, index):
         if offset != start:
@@ -195,7 +194,7 @@ def _table_entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(table: bytes, place: tuple[int, int], end: int) -> bytes:
-    """Read a block and compare its checksum; give its content."""
+    """Read a block and verify its checksum; return its content."""
     offset, size = place
     if offset + size + _TRAILER_BYTES > end:
         msg = f"a block of the index ends at byte {offset + size}, behind the last, {end}"
@@ -212,7 +211,7 @@ def _block(table: bytes, place: tuple[int, int], end: int) -> bytes:
 
 
 def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give keys and values of a block; a key shares its first bytes with the one before."""
+    """Yield keys and values of a block; keys are prefix-compressed."""
     if len(block) < 4:
         msg = "a block of the index is too short"
         raise DamagedCheckpointError(msg)
@@ -236,7 +235,7 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _message(data: bytes) -> _Fields:
-    """Read a protocol buffer; give its values by number of the field."""
+    """Read a protocol buffer; return its values by field number."""
     fields: _Fields = {}
     position = 0
     while position < len(data):
@@ -264,7 +263,7 @@ def _message(data: bytes) -> _Fields:
 
 
 def _number(fields: _Fields, number: int) -> int:
-    """Give a number of a protocol buffer, 0 where it is not stored."""
+    """Return a number of a protocol buffer, 0 if it is not stored."""
     value = fields.get(number, [0])[-1]
     if not isinstance(value, int) or value >= 2**63:
         msg = f"expected a number of 0 or more in field {number} of a description in the index"
@@ -281,7 +280,7 @@ def _bytes(fields: _Fields, number: int) -> bytes:
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Read a number of 7 bits a byte; give it and the place behind it."""
+    """Read a variable-length integer; return it and the position after it."""
     number = 0
     for shift in range(0, 64, 7):
         if position >= len(data):
@@ -289,7 +288,7 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
         byte = data[position]
         position += 1
         number |= (byte & 0x7F) << shift
-        if byte == 0 and shift > 0:  # a longer way to write the same number
+        if byte == 0 and shift > 0:  # not the shortest encoding of the number
             break
         if byte < 0x80:
             return number, position

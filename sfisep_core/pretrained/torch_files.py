@@ -1,10 +1,10 @@
-"""Read what `torch.save` wrote without running code from it, and within limits.
+"""Read files of `torch.save` without running code from them, and within limits.
 
-torch's own reader (`weights_only=True`) runs a small part of the pickle language and calls listed
-functions alone. A hostile file can still do harm there: compressed records unpack to any size,
-torch's own list holds functions that allocate what they are asked for, and hashing a deeply nested
-tuple overflows the C stack of the process. So the directory of the zip file and the opcodes of its
-pickle are read first, as data, and only what an honest file holds is given to torch.
+torch's own reader (`weights_only=True`) runs a subset of the pickle language and only calls listed
+functions. A malicious file can still do harm: compressed records unpack to any size, functions on
+torch's list allocate any requested size, and hashing a deeply nested tuple overflows the C stack of
+the process. So the directory of the zip file and the opcodes of its pickle are checked first, as
+data, and only files that pass are given to torch.
 """
 
 import io
@@ -23,13 +23,13 @@ from sfisep_core.errors import CheckpointError
 from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.pretrained.file_kinds import check_kind
 
-# Tensor bytes lie beside the pickle, which takes about 250 bytes for each tensor. One byte of it
-# can ask for an object of 64 bytes or more.
+# Tensor data are outside the pickle, which takes about 250 bytes per tensor. One byte of it can
+# create an object of 64 bytes or more.
 _MAX_PICKLE_BYTES = 4 * 2**20
-# Honest files nest about 10 levels deep.
+# Regular files are nested about 10 levels deep.
 _MAX_DEPTH = 64
-# How often each byte of a file may be part of a tensor, on average: tied weights share storages,
-# but endless views of one would fill the memory when they are copied.
+# Maximum average number of tensors that share a byte: tied weights share storages, but many views
+# of one storage would exhaust memory when they are copied.
 _MAX_SHARING = 4
 
 _STORAGES = (
@@ -37,7 +37,7 @@ _STORAGES = (
     *("LongStorage", "IntStorage", "ShortStorage", "CharStorage", "ByteStorage", "BoolStorage"),
     *("ComplexDoubleStorage", "ComplexFloatStorage"),
 )
-# What torch's reader builds itself: never more than the file's own bytes.
+# Names that torch's reader builds itself, never larger than the file.
 _BUILT_BY_TORCH = frozenset(
     {
         "collections.OrderedDict",
@@ -46,19 +46,19 @@ _BUILT_BY_TORCH = frozenset(
         *(f"torch.{name}" for name in _STORAGES),
     }
 )
-# What pickles of protocol 2 call the types of Python 3.
+# Names of Python 3 types in pickles of protocol 2.
 _OLD_NAMES = {"__builtin__.long": "builtins.int", "__builtin__.unicode": "builtins.str"}
-# torch's list of what may be built is one for the whole process.
+# torch's list of allowed names is global to the process.
 _lock = threading.Lock()
 
 
 class Placeholder:
-    """Stand for an object whose class is not imported; keep what the file says about it.
+    """Placeholder of an object whose class is not imported, with its data from the file.
 
-    Every name in a file gets a subclass of its own.
+    Every name in a file gets its own subclass.
 
     Attributes:
-        module: Module of the name as the file gives it.
+        module: Module of the name in the file.
         name: Name in that module.
         args: Positional arguments of the call that would have built the object.
         state: What the file would have given to `__setstate__`; None when nothing.
@@ -69,20 +69,20 @@ class Placeholder:
     state: Any = None
 
     def __init__(self, *args: Any) -> None:
-        """Keep the arguments and do nothing with them."""
+        """Store the arguments without using them."""
         self.args = args
 
     def __setstate__(self, state: Any) -> None:
-        """Keep the state and do nothing with it."""
+        """Store the state without using it."""
         self.state = state
 
 
 def read_torch_file(path: Path, *, placeholders: Collection[str] = ()) -> object:
-    """Read the object that `torch.save` wrote, without running code from the file.
+    """Read the object in a file of `torch.save`, without running code from the file.
 
-    Threads that call this function wait for each other: torch's list of allowed names is one for
-    the whole process. Another thread that calls `torch.load` meanwhile is given placeholders for
-    the same names. Names that the program has itself put on that list are built by torch.
+    Concurrent calls are serialised, because torch's list of allowed names is global to the process.
+    Another thread that calls `torch.load` meanwhile gets placeholders for the same names. Names
+    that the program itself has added to that list are built by torch.
 
     Args:
         path: A file in the zip format of torch 1.6 and later, little-endian, uncompressed.
@@ -90,11 +90,11 @@ def read_torch_file(path: Path, *, placeholders: Collection[str] = ()) -> object
 
     Returns:
         A tree of dict, list, tuple, scalars, CPU tensors and placeholders. A defaultdict becomes a
-        dict. No tensor reaches beyond the bytes of its storage in the file.
+        dict. No tensor extends beyond its storage in the file.
 
     Raises:
-        CheckpointError: The file is missing, damaged, of another format, names what is not
-            allowed, or asks for more than its own bytes hold.
+        CheckpointError: The file is missing, damaged, of another format, uses a name that is not
+            allowed, or requests more memory than the file's size justifies.
     """
     check_kind(path, "torch")
     try:
@@ -118,7 +118,7 @@ def read_torch_file(path: Path, *, placeholders: Collection[str] = ()) -> object
 
 
 def _reason(error: Exception) -> str:
-    # torch puts advice to load the file without protection around what is wrong with it.
+    # Remove torch's advice to load the file without protection.
     text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
     return (text.splitlines() or ["no detail"])[0][:300]
 
@@ -133,15 +133,15 @@ def _read_pickle(archive: zipfile.ZipFile, file: BinaryIO, size: int) -> bytes:
         msg = f"expected one record <folder>/data.pkl in the zip file, got {len(pickles)}"
         raise ValueError(msg)
     folder = pickles[0].removesuffix("data.pkl")
-    # torch.save stores records uncompressed, so that honest records never add up to more than
-    # the file; compressed or overlapping ones could unpack a small file to any size.
+    # torch.save stores records uncompressed, so their sizes never add up to more than the file;
+    # compressed or overlapping records could unpack a small file to any size.
     total = sum(record.file_size for record in records)
     if total > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
         msg = f"its records unpack to {total} bytes, expected uncompressed ones in {size} bytes"
         raise ValueError(msg)
     for record in records:
-        # torch looks names up regardless of case: with other names than numbers one record could
-        # be read many times over.
+        # torch ignores case in names: with names other than numbers one record could be read many
+        # times.
         is_storage = re.fullmatch(re.escape(folder) + r"data/[0-9]+", record.filename)
         if not is_storage and record.file_size > _MAX_PICKLE_BYTES:
             msg = (
@@ -150,17 +150,17 @@ def _read_pickle(archive: zipfile.ZipFile, file: BinaryIO, size: int) -> bytes:
             )
             raise ValueError(msg)
     order = folder + "byteorder"
-    if order in names and (found := archive.read(order)) != b"little":
-        msg = f"its byte order is {found[:16]!r}, expected b'little'"
+    if order in names and (byte_order := archive.read(order)) != b"little":
+        msg = f"its byte order is {byte_order[:16]!r}, expected b'little'"
         raise ValueError(msg)
-    if (damaged := archive.testzip()) is not None:  # torch's reader does not look at checksums
+    if (damaged := archive.testzip()) is not None:  # torch's reader does not verify checksums
         msg = f"its record {damaged[:80]!r} is damaged: the checksum differs"
         raise ValueError(msg)
     return archive.read(pickles[0])
 
 
 def _check_end(archive: zipfile.ZipFile, file: BinaryIO, size: int) -> None:
-    """Refuse files in which another zip reader could find another directory."""
+    """Check that another zip reader could not find another directory."""
     file.seek(max(0, size - 98))
     tail = file.read()
     end64, locator, end = tail[:-42], tail[-42:-22], tail[-22:]
@@ -177,7 +177,7 @@ def _check_end(archive: zipfile.ZipFile, file: BinaryIO, size: int) -> None:
 
 
 def _check_pickle(data: bytes) -> set[str]:
-    """Follow the stack of a pickle without building anything.
+    """Simulate the stack of a pickle without building objects.
 
     Args:
         data: The pickle.
@@ -186,8 +186,8 @@ def _check_pickle(data: bytes) -> set[str]:
         The names that it looks up, as "module.name".
 
     Raises:
-        ValueError: It nests too deeply, or is not of the kind that torch.save writes.
-        Exception: Of other types, where it is damaged.
+        ValueError: It is nested too deeply, or is not a pickle of torch.save.
+        Exception: Other types, if it is damaged.
     """
     names = set()
     depths: list[int | None] = []  # of the values on the stack; None for a mark
@@ -213,12 +213,12 @@ def _check_pickle(data: bytes) -> set[str]:
     return names
 
 
-# They change the object below their other operands, instead of making one of all operands.
+# These opcodes modify the object below their operands, instead of building a new one.
 _CHANGING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")
 
 
 def _step(opcode: pickletools.OpcodeInfo, depths: list[int | None]) -> None:
-    """Apply what an opcode does to the stack to the depths of the values on it."""
+    """Apply the stack effect of an opcode to the nesting depths of the values."""
     before = opcode.stack_before
     operands = []
     if pickletools.markobject in before:
@@ -243,7 +243,7 @@ def _step(opcode: pickletools.OpcodeInfo, depths: list[int | None]) -> None:
 def _stand_ins(
     names: set[str], placeholders: Collection[str]
 ) -> list[tuple[Callable[..., Any], str]]:
-    """Choose what stands for the names of a file that torch's reader does not build itself."""
+    """Choose replacements for names of a file that torch's reader does not build itself."""
     stand_ins: list[tuple[Callable[..., Any], str]] = []
     for full_name in sorted(names - _BUILT_BY_TORCH):
         full_name = _OLD_NAMES.get(full_name, re.sub(r"^__builtin__\.", "builtins.", full_name))
@@ -263,7 +263,7 @@ def _stand_ins(
 
 
 def _plain_dict(*_: Any) -> dict[Any, Any]:
-    return {}  # its items follow; the factory is of no use to plain data
+    return {}  # its items follow; plain data need no factory
 
 
 def _load(path: Path, stand_ins: list[tuple[Callable[..., Any], str]]) -> object:
@@ -272,7 +272,7 @@ def _load(path: Path, stand_ins: list[tuple[Callable[..., Any], str]]) -> object
 
 
 def _check_tensors(content: object, most_bytes: int) -> None:
-    """Refuse tensors that become larger when they are copied than what the file holds."""
+    """Check that copies of the tensors are not much larger than the file."""
     for tensor in _tensors(content):
         sizes = zip(tensor.shape, tensor.stride(), strict=True)
         last = tensor.storage_offset() + sum((n - 1) * step for n, step in sizes)
@@ -288,7 +288,7 @@ def _check_tensors(content: object, most_bytes: int) -> None:
 
 
 def _tensors(content: object) -> Iterator[torch.Tensor]:
-    """Walk over a tree that may contain itself, without recursion."""
+    """Yield the tensors of a tree that may contain itself, without recursion."""
     seen: set[int] = set()
     left = [content]
     while left:
@@ -308,7 +308,7 @@ def _tensors(content: object) -> Iterator[torch.Tensor]:
 
 
 def describe(value: object) -> str:
-    """Name the type of a value from a file, or what a placeholder stands for.
+    """Return the type name of a value from a file, or the name of a placeholder.
 
     Args:
         value: Any value.

@@ -1,4 +1,4 @@
-"""Download a file over HTTP within limits of size and time, and say what went wrong."""
+"""Download a file over HTTP with limits of size and time, and explain errors."""
 
 import errno
 import logging
@@ -12,16 +12,16 @@ from sfisep_core.errors import CheckpointError
 from sfisep_core.foundation.exit_signals import raise_received
 
 Progress = Callable[[float, float, str], None]
-"""Called with bytes done, bytes in all, and a label."""
+"""Called with bytes done, total bytes, and a label."""
 
 TIMEOUT = 15.0
 """Seconds without a byte after which a server counts as stalled."""
 
 LONGEST = 3600.0
-"""Seconds that a download may take in all."""
+"""Maximum duration of a download in seconds."""
 
 MAX_BYTES = 2 * 2**30
-"""Bytes that a model file may have."""
+"""Maximum size of a model file in bytes."""
 
 ATTEMPTS = 4
 _CHUNK = 2**18
@@ -32,13 +32,13 @@ _Result = TypeVar("_Result")
 
 
 class LoggedProgress:
-    """Log how far a download is, for callers that show no progress of their own."""
+    """Logs the progress of a download, for callers that do not show it."""
 
     def __init__(self) -> None:
         self._next = 0
 
     def __call__(self, done: float, total: float, label: str) -> None:
-        """Log the first call, and then every fifth of the whole."""
+        """Log the first call, and then every fifth of the total."""
         fifths = int(5 * done / total) if total else 0
         if fifths >= self._next:
             _logger.info("%s: %.1f of %.1f MB", label, done / 1e6, total / 1e6)
@@ -46,7 +46,7 @@ class LoggedProgress:
 
 
 def public_address(url: str) -> str:
-    """Return an address as it may be shown and stored: without user, password and tokens.
+    """Return an address for display and storage: without user, password and tokens.
 
     Args:
         url: An address; what cannot be parsed as one is returned without its query.
@@ -72,23 +72,23 @@ def download(
     most_bytes: int = MAX_BYTES,
     resumable: bool = False,
 ) -> Mapping[str, str]:
-    """Download a file; try again what fails for a moment.
+    """Download a file; retry after temporary errors.
 
     Args:
         url: Its address.
         path: File to write.
-        progress: Called with bytes done, bytes in all, and `label`.
+        progress: Called with bytes done, total bytes, and `label`.
         label: Name to show.
-        most_bytes: More than this is refused, announced or real.
-        resumable: Whether an attempt goes on where the last one was cut. Only for content whose
-            digest is compared afterwards: the file on the server may have changed.
+        most_bytes: Maximum size, announced or actual.
+        resumable: Whether an attempt resumes where the last one ended. Only for content whose
+            digest is verified afterwards, since the file on the server may have changed.
 
     Returns:
         The headers of the last response.
 
     Raises:
-        CheckpointError: The server cannot be reached or refuses, the file is too large or takes
-            too long, or `path` cannot be written.
+        CheckpointError: The server cannot be reached or refuses, the file is too large, the
+            download takes too long, or `path` cannot be written.
     """
     try:
         with path.open("wb") as file:
@@ -104,7 +104,7 @@ def download(
         explained = (
             describe_connection(error, shown) if status is None else describe_status(status, shown)
         )
-        # Not chained: the errors of the libraries quote the address with all that is in it.
+        # Not chained: the errors of the libraries contain the complete address.
         raise CheckpointError(explained) from None
 
 
@@ -112,7 +112,7 @@ def _attempt(url: str, target: "_Target", *, resumable: bool) -> None:
     from pooch import HTTPDownloader
 
     target.start(keep=resumable)
-    # What is unpacked on the way could have any size.
+    # Compressed content could unpack to any size.
     headers = {"Accept-Encoding": "identity"}
     if target.size:
         headers["Range"] = f"bytes={target.size}-"
@@ -126,7 +126,7 @@ def _attempt(url: str, target: "_Target", *, resumable: bool) -> None:
 
 
 class _Target:
-    """A file that takes what comes, as long as it is neither too large nor too slow."""
+    """A file to download to, with limits of size and time."""
 
     def __init__(
         self, file: BinaryIO, url: str, progress: Progress, label: str, most_bytes: int
@@ -137,18 +137,18 @@ class _Target:
         self._label = label
         self._most = most_bytes
         self._end = time.monotonic() + LONGEST
-        self._responses: list[Any] = []  # the library leaves them open after errors
+        self._responses: list[Any] = []  # the library does not close them after errors
         self._total = 0
         self.size = 0
         self.headers: Mapping[str, str] = {}
 
     def start(self, *, keep: bool) -> None:
-        """Begin an attempt; `keep` what is there already."""
+        """Start an attempt; `keep` existing content."""
         if not keep:
             self._empty()
 
     def answered(self, response: Any, *_: object, **__: object) -> None:
-        """Look at the headers of a response before its body is read."""
+        """Check the headers of a response before its body is read."""
         self._responses.append(response)
         if response.status_code not in (200, 206):
             return
@@ -167,14 +167,14 @@ class _Target:
         self._check(self._total)
 
     def write(self, block: bytes) -> None:
-        """Take a block."""
+        """Write a block."""
         self.size += len(block)
         self._check(self.size)
         self._file.write(block)
         self._progress(self.size, max(self._total, self.size), self._label)
 
     def flush(self) -> None:
-        """Leave what is buffered to the file."""
+        """Flush buffers to the file."""
 
     def close_responses(self) -> None:
         """Close the connections of an attempt."""
@@ -196,14 +196,14 @@ class _Target:
 
 
 def persist(action: Callable[[], _Result], *, lasting: Callable[[Exception], bool]) -> _Result:
-    """Try again, after 1, 2 and 4 s, what fails for a moment.
+    """Retry an action after temporary errors, after 1, 2 and 4 s.
 
     Args:
-        action: What to do.
-        lasting: Whether trying again is of no use after this error.
+        action: The action.
+        lasting: Tells whether an error is permanent.
 
     Raises:
-        Exception: What `action` raised last.
+        Exception: The last exception of `action`.
     """
     for attempt in range(1, ATTEMPTS):
         try:
@@ -227,25 +227,25 @@ def _is_lasting(error: Exception) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """Give the HTTP status that an error of the libraries stands for; None for other errors."""
+    """Return the HTTP status of a library's error; None for other errors."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 
 
 def is_of_disk(error: BaseException) -> bool:
-    """Tell whether an error is that of a file, and not of a connection."""
+    """Tell whether an error is one of a file, not of a connection."""
     return isinstance(error, OSError) and (
         error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT)
     )
 
 
 def is_status_lasting(status: int) -> bool:
-    """Tell whether an HTTP status will be the same in a few seconds."""
+    """Tell whether an HTTP status is permanent."""
     return status < 500 and status not in (408, 429)
 
 
 def describe_status(status: int, address: str) -> str:
-    """Say in words what an HTTP error means."""
+    """Explain an HTTP error in words."""
     if status in (401, 403):
         meaning = "it denies access, or a firewall or proxy does in its place"
     elif status == 404:
@@ -261,11 +261,11 @@ def describe_status(status: int, address: str) -> str:
 
 
 def describe_connection(error: BaseException, address: str) -> str:
-    """Say in words why there was no answer, or half of one.
+    """Explain in words why there was no or only a partial answer.
 
-    The names of errors are read, not their types: the libraries change what they use beneath.
+    Errors are compared by name, not by type, because the libraries change their dependencies.
     """
-    # The text may quote the address with all that is in it.
+    # The text may contain the complete address.
     text = "" if "://" in str(error) or "?" in str(error) else str(error)
     detail = (text.splitlines() or [""])[0][:200] or type(error).__name__
     if any("Timeout" in kind.__name__ for kind in type(error).__mro__) or "timed out" in detail:
