@@ -1,1 +1,1 @@
-"""What everything else stands on: whole files, digests, locks, signals, processes and jobs."""
+"""Foundation of all other packages: atomic files, digests, locks, signals, processes and jobs."""

@@ -1,6 +1,6 @@
-"""Run independent jobs: in this process, in local ones, or on a Ray cluster, by one call.
+"""Run independent jobs with one call: in this process, in local processes, or on a Ray cluster.
 
-A job is a frozen value that can be pickled, and a function of a module makes an outcome of it.
+A job is a frozen value that can be pickled; a module-level function maps it to an outcome.
 """
 
 import re
@@ -20,14 +20,14 @@ _Outcome = TypeVar("_Outcome")
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Where the jobs of a request run, and which of them.
+    """Where the jobs of a request run, and which of them are run.
 
     Attributes:
-        jobs: How many run at the same time, 1 or more. More than one local process starts afresh,
-            so that a script needs its `if __name__ == "__main__":`.
+        jobs: Maximum number of parallel jobs, 1 or more. More than one local process is spawned, so
+            that a script needs `if __name__ == "__main__":`.
         engine: "local": processes of this machine; a single job at a time runs in this process.
-            "ray": workers of the Ray cluster at RAY_ADDRESS, or of one that is started here.
-        shard: "I/N" does every N-th job only, beginning with the I-th; None does all.
+            "ray": workers of the Ray cluster at RAY_ADDRESS, or of a cluster that is started here.
+        shard: "I/N" runs only every N-th job, starting with the I-th; None runs all.
 
     Raises:
         ConfigError: A value is out of range or of another form.
@@ -38,7 +38,7 @@ class Execution:
     shard: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check values."""
         if self.jobs < 1:
             msg = f"jobs: expected 1 or more at the same time, got {self.jobs}"
             raise ConfigError(msg)
@@ -49,7 +49,7 @@ class Execution:
             parse_shard(self.shard)
 
     def share(self, jobs: Sequence[_Job]) -> list[_Job]:
-        """Select the jobs of the shard; all of them without one.
+        """Return the jobs of the shard, or all jobs without a shard.
 
         Args:
             jobs: All jobs, in an order that is the same in every shard.
@@ -58,7 +58,7 @@ class Execution:
         return list(jobs[number - 1 :: count])
 
     def workers(self, num_jobs: int) -> int:
-        """Count the processes for so many jobs; 0: this one does them."""
+        """Return the number of processes for a number of jobs; 0: this process runs them."""
         workers = min(self.jobs, num_jobs)
         return workers if self.engine == "ray" or workers > 1 else 0
 
@@ -73,26 +73,25 @@ def run_jobs(
 ) -> Generator[tuple[_Job, _Outcome], None, None]:
     """Apply a function to every job, in any order.
 
-    Closing the generator, or an exception in it, ends the workers; what they were doing is cleaned
-    up as after an exception. They also end by themselves when this process is gone. What they log
-    is logged here.
+    Closing the generator, or an exception in it, ends the workers, which clean up as after an
+    exception. They also end if this process ends. Their log messages are logged in this process.
 
     Args:
-        function: Of a module, so that other processes find it.
-        jobs: Those of the shard.
+        function: A module-level function, so that other processes can import it.
+        jobs: The jobs of the shard.
         execution: Where they run.
-        on_gpu: Whether each worker of a cluster takes a GPU, which it then sees as its only one.
-        killed: Makes the outcome of a job whose process was killed; the others go on. None raises
-            an error instead.
+        on_gpu: Whether each worker of a cluster uses a GPU, the only one that is visible to it.
+        killed: Builds the outcome of a job whose process was killed; other jobs continue. None
+            raises an error instead.
 
     Yields:
-        A job and its outcome, as soon as there is one.
+        A job and its outcome, as soon as it is available.
 
     Raises:
         ConfigError: Ray is not installed, or too old.
-        DeviceError: There is no such cluster, or none with GPUs.
+        DeviceError: The cluster does not exist, or has no GPUs.
         WorkerError: A process was killed.
-        Exception: Whatever the function raised.
+        Exception: Any exception of the function.
     """
     workers = execution.workers(len(jobs))
     if not jobs:
@@ -107,10 +106,10 @@ def run_jobs(
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Read a share of the work written as `I/N`, the I-th of N.
+    """Parse a shard written as `I/N`, the I-th of N.
 
     Raises:
-        ConfigError: A text of another form, or I outside 1..N.
+        ConfigError: The text has another form, or I is outside 1..N.
     """
     match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):

@@ -12,8 +12,7 @@ from filelock import FileLock, Timeout
 
 _logger = logging.getLogger(__name__)
 
-# Seconds: how long a holder may do nothing (a server may stall for four times 15 s), and how often
-# to look.
+# Seconds that a holder may be idle (a server may stall for four times 15 s), and polling interval.
 _PATIENCE = 120.0
 _LOOK_AGAIN = 1.0
 
@@ -22,7 +21,7 @@ class LockHeldError(Exception):
     """Another process holds the lock.
 
     Attributes:
-        holder: "process N on HOST", or "another process" where it has not left its name.
+        holder: "process N on HOST", or "another process" if unknown.
     """
 
     def __init__(self, message: str, *, holder: str = "another process") -> None:
@@ -32,11 +31,11 @@ class LockHeldError(Exception):
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keep other processes out while the block runs.
+    """Hold a lock between processes within the block.
 
     Args:
-        path: File of the lock, in a folder that exists. It stays.
-        wait: Whether to wait for a process that holds it, however long that takes.
+        path: File of the lock, in an existing folder. It is not removed.
+        wait: Whether to wait without limit for a process that holds it.
 
     Raises:
         LockHeldError: Another process holds it, and `wait` is False.
@@ -58,12 +57,12 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 def locked_while_busy(
     path: Path, *, holder: Path, written: Callable[[], int], purpose: str
 ) -> Iterator[None]:
-    """Keep other processes out while the block runs; wait for another as long as it gets on.
+    """Hold a lock within the block; wait for another holder as long as it makes progress.
 
     Args:
-        path: File of the lock, in a folder that exists. It stays.
-        holder: File in which the process that holds the lock has its name meanwhile.
-        written: Counts the bytes that the holder has written so far.
+        path: File of the lock, in an existing folder. It is not removed.
+        holder: File with the name of the process that holds the lock.
+        written: Returns the number of bytes that the holder has written so far.
         purpose: What the lock is for, for the log: "fetches NAME".
 
     Raises:

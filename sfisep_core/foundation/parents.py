@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that started them."""
+"""Processes that end when their parent ends."""
 
 import multiprocessing
 import os
@@ -11,12 +11,12 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 
 def when_parent_ends(act: Callable[[], None]) -> None:
-    """Call a function, in a thread of its own, once the process that started this one is gone.
+    """Call a function in a separate thread once the process that started this one has ended.
 
     Args:
-        act: What to do then.
+        act: The function.
     """
-    # A process of a fork server is the child of that server; multiprocessing knows for whom.
+    # The parent of a forked worker is the fork server; multiprocessing knows the real parent.
     parent, number = multiprocessing.parent_process(), os.getppid()
 
     def watch() -> None:
@@ -31,11 +31,11 @@ def when_parent_ends(act: Callable[[], None]) -> None:
 
 
 def end_with_parent(*, patience: float | None = None) -> None:
-    """End this process as SIGTERM does once its parent is gone.
+    """End this process, as with SIGTERM, once its parent has ended.
 
     Args:
-        patience: Seconds after which it ends whatever it is in; None waits until SIGTERM is heard.
-            A call into a library is not interrupted by a signal.
+        patience: Seconds after which the process is forced to end; None waits until SIGTERM is
+            handled, which a call into a library delays.
     """
 
     def end() -> None:

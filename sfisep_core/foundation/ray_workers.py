@@ -18,15 +18,15 @@ from sfisep_core.foundation.workers import Reply, Worker, result_of, result_of_k
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-# An item whose worker dies is tried once more: the machine may have gone, or the item may kill it.
+# An item whose worker dies is retried once: the machine may have failed, or the item is the cause.
 _TRIES = 2
 _CONNECT_SECONDS = 10.0
-# How long a signal may have to wait.
+# Maximum delay of a signal.
 _LOOK_AGAIN_SECONDS = 0.2
-# The first version that asks for a token: without one, whoever reaches a port runs programs here.
+# The first version with tokens: without one, anybody who can reach a port can run programs.
 _FIRST_VERSION = (2, 52)
-# On all systems, in spite of its name: with "0" a cluster has this machine only, and listens on the
-# loopback address.
+# Applies to all systems, in spite of its name: with "0" a cluster has only this machine, and
+# listens on the loopback address.
 _CLUSTERS_ALLOWED = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
@@ -40,30 +40,30 @@ def run_on_ray(
 ) -> Generator[tuple[_Item, _Result], None, None]:
     """Apply a function to every item with Ray, see `jobs.run_jobs`.
 
-    Files are read and written by the workers: paths have to mean the same on all machines. The
-    cluster is that of the environment variable RAY_ADDRESS; without it, one is started on this
-    machine that listens to this machine only, and is ended afterwards.
+    Files are read and written by the workers, so paths must be valid on all machines. The cluster
+    is that of the environment variable RAY_ADDRESS. Without it, a cluster that only this machine
+    can reach is started, and ended afterwards.
 
     Args:
-        function: Of a module that the machines have.
+        function: Function of a module that is installed on the machines.
         items: Values that can be pickled.
-        workers: How many work at the same time. A worker takes a CPU, or a GPU as well.
-        on_gpu: Whether each takes a GPU, which is the only one it sees.
-        killed: Makes the result of an item that twice ended its worker; None raises an error.
+        workers: Number of workers. A worker uses one CPU, and optionally one GPU.
+        on_gpu: Whether each uses a GPU, the only one that is visible to it.
+        killed: Builds the result of an item whose worker died twice; None raises an error.
 
     Yields:
         An item and its result.
 
     Raises:
         ConfigError: Ray is not installed, or too old.
-        DeviceError: There is no such cluster, or it has no GPU.
+        DeviceError: The cluster does not exist, or has no GPU.
         WorkerError: A worker was killed, or does not have the working directory.
-        Exception: Whatever the function raised.
+        Exception: Any exception of the function.
     """
     with _cluster(workers) as ray:
         from ray.exceptions import RayActorError
 
-        # Workers that the cluster has no room for would wait for ever for those that are there.
+        # Workers beyond the cluster's capacity would wait forever.
         workers = min(workers, _room(ray, "GPU" if on_gpu else "CPU"))
         actor = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_restarts=0)(_RayWorker)
         waiting = [(item, 1) for item in reversed(items)]
@@ -101,9 +101,9 @@ def run_on_ray(
 
 @contextmanager
 def _cluster(workers: int) -> Iterator[Any]:
-    """Connect to the cluster while the block runs, and yield the module `ray`.
+    """Connect to the cluster within the block, and yield the module `ray`.
 
-    A program that has called `ray.init` itself keeps its cluster, and its connection.
+    A connection that the program itself has opened with `ray.init` is kept.
     """
     _check_version()
     address = os.environ.get("RAY_ADDRESS") or None
@@ -121,7 +121,7 @@ def _cluster(workers: int) -> Iterator[Any]:
             "would listen to other machines: call ray.init() first, or set RAY_ADDRESS"
         )
         raise ConfigError(msg)
-    # Ray sets a handler for SIGTERM that ends the process in its own way.
+    # Ray installs its own handler of SIGTERM, which ends the process.
     with signals_deferred():
         try:
             if address:
@@ -165,9 +165,9 @@ def _check_version() -> None:
 
 
 def _keep_to_this_machine() -> None:
-    """Let a cluster that is started here listen on the loopback address, to those with a token.
+    """Restrict a cluster that is started here to the loopback address, with a token.
 
-    Ray reads these variables once, when it is imported.
+    Ray reads these variables once, on import.
     """
     os.environ[_CLUSTERS_ALLOWED] = "0"
     if "RAY_AUTH_MODE" not in os.environ:
@@ -176,14 +176,14 @@ def _keep_to_this_machine() -> None:
 
 
 def _check_address(address: str) -> None:
-    """Raise an OSError where nothing listens: Ray itself would try for minutes."""
+    """Raise an OSError if nothing listens at an address, since Ray would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 def _room(ray: Any, kind: str) -> int:
-    """Count the workers that the cluster has room for.
+    """Return the number of workers for which the cluster has capacity.
 
     Raises:
         DeviceError: There is none.
@@ -197,13 +197,13 @@ def _room(ray: Any, kind: str) -> int:
 
 
 class _RayWorker:
-    """A worker in a process of Ray's."""
+    """A worker in a Ray process."""
 
     def __init__(self) -> None:
         self._worker = Worker()
 
     def run(self, folder: str, function: Callable[[Any], Any], item: object) -> Reply:
-        """Apply a function to an item in the working directory of who asks."""
+        """Apply a function to an item in the caller's working directory."""
         try:
             os.chdir(folder)
         except OSError as error:

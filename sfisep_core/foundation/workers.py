@@ -20,14 +20,14 @@ _Result = TypeVar("_Result")
 _Record = tuple[str, int, str]  # logger, level, message
 
 Reply = tuple[Any, list[_Record]]
-"""What a function returned, or the exception that it raised, and what was logged meanwhile."""
+"""The result or the exception of a function, and the messages that it logged."""
 
-# Longer than the longest call into a library that a signal has to wait for.
+# Longer than any call into a library, which delays signals.
 _PATIENCE_SECONDS = 10.0
-# The same where the parent is gone: nobody is to find its workers at work long after.
+# The same after the parent has ended.
 _ORPHAN_SECONDS = 3.0
 
-# What the other end of a connection raises when its process is gone.
+# Exceptions of a connection whose other process has ended.
 _ENDED = (EOFError, OSError)
 
 
@@ -41,19 +41,19 @@ def run_in_processes(
     """Apply a function to every item, see `jobs.run_jobs`.
 
     Args:
-        function: Of a module.
+        function: A module-level function.
         items: Values that can be pickled.
-        workers: Processes, 1 or more.
-        killed: Makes the result of an item whose process was killed; None raises an error.
+        workers: Number of processes, 1 or more.
+        killed: Builds the result of an item whose process was killed; None raises an error.
 
     Yields:
         An item and its result.
 
     Raises:
         WorkerError: A process was killed.
-        Exception: Whatever the function raised.
+        Exception: Any exception of the function.
     """
-    # Not forked: a fork copies locks that threads of this process hold.
+    # Not forked, because a fork copies locks held by threads of this process.
     context = multiprocessing.get_context("spawn")
     waiting = iter(items)
     processes: list[SpawnProcess] = []
@@ -67,7 +67,7 @@ def run_in_processes(
                 process = context.Process(target=_serve, args=(function, theirs), daemon=True)
                 process.start()
                 processes.append(process)
-                theirs.close()  # the process holds it: its end is then seen here
+                theirs.close()  # only the process holds it then, so its end is detected here
                 busy[ours] = item
                 started.append(ours)
         for connection in started:
@@ -105,7 +105,7 @@ def run_in_processes(
 
 
 def result_of(reply: Reply) -> Any:
-    """Log what a worker logged, and return its result, or raise what it raised."""
+    """Log a worker's messages, and return its result or raise its exception."""
     result, records = reply
     for name, level, message in records:
         logging.getLogger(name).log(level, "%s", message)
@@ -132,7 +132,7 @@ def result_of_killed(
 
 
 class Worker:
-    """Applies functions in a process of its own, and keeps what they log for who asked."""
+    """Applies functions in a worker process, and collects their log messages."""
 
     def __init__(self) -> None:
         self._log = _Log()
@@ -152,7 +152,7 @@ class Worker:
 
 
 def _send(connection: Connection, item: object) -> None:
-    with suppress(*_ENDED):  # receiving will tell
+    with suppress(*_ENDED):  # receiving reports the error
         connection.send(item)
 
 
@@ -165,11 +165,11 @@ def _serve(function: Callable[[_Item], _Result], connection: Connection) -> None
     with suppress(*_ENDED):
         while True:
             connection.send(worker.work(function, connection.recv()))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out: nothing is to be cut short
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # do not interrupt the clean-up
 
 
 class _Log(logging.Handler):
-    """Keep messages for the process that shows them."""
+    """Collect messages for the process that shows them."""
 
     def __init__(self) -> None:
         super().__init__()
