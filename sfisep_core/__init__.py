@@ -1,7 +1,7 @@
 """Sampling-frequency-independent music source separation: models, training, separation, scores.
 
-The names that programs need first can be imported from here, as in `from sfisep_core import
-Separator`. They are loaded when they are first used, so that importing the package costs nothing.
+The most important names can be imported from here, as in `from sfisep_core import Separator`. They
+are loaded on first use, so that importing the package is fast.
 """
 
 from importlib import import_module
@@ -44,7 +44,7 @@ __all__ = [
     "load_model",
 ]
 
-# Module of each name, and what the module calls it where that differs.
+# Module of each name, and its name in the module if it differs.
 _HOMES = {
     "MethodOptions": "separation.settings",
     "Output": "separation.output",
@@ -58,7 +58,7 @@ _HOMES = {
 }
 _OTHER_NAMES = {"load_model": "resolve_model"}
 
-# Type checkers read the imports above: with this function they would accept any name.
+# Type checkers use the imports above; with this function they would accept any name.
 if not TYPE_CHECKING:
 
     def __getattr__(name):
@@ -72,5 +72,5 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    """List what can be imported."""
+    """List the names that can be imported."""
     return sorted({*globals(), *__all__})

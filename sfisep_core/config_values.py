@@ -1,4 +1,4 @@
-"""Frozen configuration dataclasses: built from plain values (TOML, JSON), and checked by range."""
+"""Frozen configuration dataclasses, built from plain values (TOML, JSON) and range-checked."""
 
 import math
 import types
@@ -23,18 +23,18 @@ from sfisep_core.errors import ConfigError
 
 _Config = TypeVar("_Config")
 
-_SHOWN = 100  # characters of a value in an error message
+_SHOWN = 100  # maximum length of a value in an error message
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may have, declared as `Annotated[int, Range(1, 64)]`.
+    """The valid numbers of a setting, declared as `Annotated[int, Range(1, 64)]`.
 
     Attributes:
         low: Lowest number.
         high: Highest number; infinity for none.
-        above_low: Whether `low` itself is left out.
-        below_high: Whether `high` itself is left out.
+        above_low: Whether `low` itself is excluded.
+        below_high: Whether `high` itself is excluded.
         parity: "odd" or "even" numbers only, or "any".
     """
 
@@ -45,7 +45,7 @@ class Range:
     parity: Literal["any", "odd", "even"] = "any"
 
     def __contains__(self, value: float) -> bool:
-        """Tell whether the setting may have this value; NaN is in no range."""
+        """Tell whether a value is in the range; NaN never is."""
         low = self.low < value if self.above_low else self.low <= value
         high = value < self.high if self.below_high else value <= self.high
         parity = self.parity == "any" or value % 2 == (self.parity == "odd")
@@ -62,7 +62,7 @@ class Range:
         return f"{kind}{self.low} to {self.high}"
 
 
-# Ranges that many settings have. Upper bounds keep memory within what machines have.
+# Ranges of many settings. Upper bounds limit memory.
 Count = Annotated[int, Range(1, 1_000_000_000)]
 CountOrNone = Annotated[int, Range(0, 1_000_000_000)]
 Share = Annotated[float, Range(0, 1)]
@@ -72,13 +72,13 @@ SampleRate = Annotated[int, Range(1, 384_000)]  # Hz
 
 
 class CheckedConfig:
-    """Base of configuration dataclasses: values outside their declared range are refused.
+    """Base of configuration dataclasses, which checks the declared ranges of values.
 
-    Checked are numbers with a `Range`, also within tuples and tables, and fields of `Literal` type.
-    Rules between fields go into a `__post_init__` of the subclass, behind this one.
+    It checks numbers with a `Range`, also in tuples and tables, and fields of `Literal` type. Rules
+    between fields belong in `__post_init__` of the subclass, after this one.
 
     Attributes:
-        section: What stands before the name of a setting in an error message.
+        section: Prefix of the name of a setting in error messages.
 
     Raises:
         ConfigError: A value is out of its range; the message names the setting and its default.
@@ -115,10 +115,10 @@ def _shortened(value: object) -> str:
 
 @cache
 def _checked_hints(kind: type) -> dict[str, Any]:
-    """Find the range, or else the Literal, of each field that has one."""
+    """Return the range or the Literal type of each field that has one."""
     hints = get_type_hints(kind, include_extras=True)
-    found = {field.name: _checked_hint(hints[field.name]) for field in fields(kind)}
-    return {name: hint for name, hint in found.items() if hint is not None}
+    checked = {field.name: _checked_hint(hints[field.name]) for field in fields(kind)}
+    return {name: hint for name, hint in checked.items() if hint is not None}
 
 
 def _checked_hint(hint: Any) -> Any:
@@ -127,7 +127,7 @@ def _checked_hint(hint: Any) -> Any:
         return next((a for a in arguments if isinstance(a, Range)), None)
     if origin is Literal:
         return hint
-    if origin is dict:  # keys are checked where they are read
+    if origin is dict:  # keys are checked elsewhere
         return _checked_hint(arguments[1])
     inner = (_checked_hint(argument) for argument in arguments)
     return next((hint for hint in inner if hint is not None), None)
@@ -150,15 +150,15 @@ def build_config(
     Args:
         kind: The dataclass; its fields are scalars, Literals, tuples, tables with one kind of
             values, or dataclasses.
-        values: Plain values by field name; fields left out keep their defaults, those of a nested
-            dataclass the ones that it has where it is nested.
-        where: What the values belong to, for error messages.
+        values: Plain values by field name; fields left out have their defaults, which for a nested
+            dataclass are those of the field.
+        where: Origin of the values, for error messages.
 
     Returns:
         The dataclass.
 
     Raises:
-        ConfigError: An unknown name, or a value of another type than the field's.
+        ConfigError: A name is unknown, or a value has another type than its field.
     """
     return _build(kind, values, where, "", _defaults(kind))
 
@@ -181,7 +181,7 @@ def _build(
 
 
 def _defaults(kind: Any) -> dict[str, Any]:
-    """Give what a dataclass has for each of its fields, where nothing is said."""
+    """Return the default of each field of a dataclass."""
     given = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
     return given | {
         f.name: f.default_factory() for f in fields(kind) if f.default_factory is not MISSING
@@ -198,7 +198,7 @@ def _refuse_unknown(
     unknown = sorted(set(values) - set(names))
     if not unknown:
         return
-    # Names of nested tables too: what is left out most easily is the table's name.
+    # Names in nested tables too, because the table's name is often forgotten.
     full = {name: f"{prefix}{name}" for name in names}
     for name in names:
         if is_dataclass(hints.get(name)):

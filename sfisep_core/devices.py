@@ -1,4 +1,4 @@
-"""Find the device to compute on."""
+"""Devices of the computation."""
 
 import ctypes
 import logging
@@ -12,11 +12,11 @@ from sfisep_core.wording import counted
 
 _logger = logging.getLogger(__name__)
 
-_M_ARENA_MAX = -8  # of glibc's <malloc.h>
+_M_ARENA_MAX = -8  # from glibc's <malloc.h>
 
 
 def find_device(name: str) -> torch.device:
-    """Find a device by name.
+    """Return a device by name.
 
     Args:
         name: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:1", ...
@@ -25,7 +25,7 @@ def find_device(name: str) -> torch.device:
         The device.
 
     Raises:
-        ConfigError: Unknown, not there, or of a kind that is not supported.
+        ConfigError: The device is unknown, not available, or of an unsupported kind.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,7 +46,7 @@ def find_device(name: str) -> torch.device:
 
 
 def worker_device(device: str, execution: Execution) -> str:
-    """Name the device of a worker: one of a cluster has a GPU of its own, which is its only one.
+    """Return the device of a worker; a worker of a cluster sees only its own GPU.
 
     Args:
         device: "cpu", "cuda" or "cuda:N".
@@ -56,26 +56,26 @@ def worker_device(device: str, execution: Execution) -> str:
 
 
 def threads_of_worker(workers: int) -> int:
-    """Share out the threads that PyTorch has in this process.
+    """Divide PyTorch's threads of this process among workers.
 
     Args:
-        workers: How many compute at the same time, 1 or more.
+        workers: Number of parallel workers, 1 or more.
     """
     return max(1, torch.get_num_threads() // workers)
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Say whether an error means that a device, the CPU included, had too little memory."""
+    """Tell whether an error means that a device, including the CPU, is out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     )
 
 
 def share_one_heap() -> None:
-    """Let all threads of this process that start from now on take memory from one heap.
+    """Make all threads that start later allocate from one heap.
 
-    glibc gives threads heaps of their own, and none reuses what another has freed: channels that
-    are separated side by side then keep a third more memory. Other C libraries are left alone.
+    With glibc each thread has its own heap and cannot reuse memory freed by others: channels that
+    are separated in parallel then need a third more memory. Other C libraries are not changed.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,7 +1,7 @@
-"""The errors that sfisep raises for problems a user can solve.
+"""Errors of sfisep for problems that a user can solve.
 
-Every message says what failed, where, what was expected, what was found, and what to do.
-`assert` is kept for our own mistakes.
+Every message states what failed, where, what was expected, what was found, and what to do. `assert`
+is only used for programming errors.
 """
 
 from sfisep_core.wording import printable
@@ -20,11 +20,11 @@ class SfisepError(Exception):
 
 
 class AudioFileError(SfisepError):
-    """An audio file cannot be read or written as asked."""
+    """An audio file cannot be read or written as requested."""
 
 
 class ConfigError(SfisepError):
-    """A setting, or a combination of settings, cannot be used."""
+    """A setting, or a combination of settings, is invalid."""
 
 
 class DatasetError(SfisepError):
@@ -32,16 +32,16 @@ class DatasetError(SfisepError):
 
 
 class CheckpointError(SfisepError):
-    """A model file is missing, damaged, of another kind, or not to be trusted."""
+    """A model file is missing, damaged, of another kind, or not trustworthy."""
 
 
 class TrainingError(SfisepError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class DeviceError(SfisepError):
-    """A device cannot do what is asked of it."""
+    """A device is not available, or cannot do what is requested."""
 
 
 class WorkerError(SfisepError):
-    """A process that worked for this one was killed, or cannot do its work where it is."""
+    """A worker process was killed, or cannot do its work on its machine."""

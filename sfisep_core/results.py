@@ -1,4 +1,4 @@
-"""What operations return."""
+"""Results of operations."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,17 +6,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class SeparatedFile:
-    """One separated file.
+    """Result of separating a file.
 
     Attributes:
         path: The input.
         stems: Written file of each stem.
-        sample_rate: Of the stems, in Hz.
-        channels: Of every stem.
-        frames: Samples of every stem.
+        sample_rate: Sample rate of the stems in Hz.
+        channels: Number of channels of every stem.
+        frames: Number of samples of every stem.
         seconds: Duration of the music.
-        elapsed: Wall-clock seconds it took, reading and writing included.
-        gain_db: Gain that was applied to all stems alike so that none clips; 0 = none.
+        elapsed: Wall-clock seconds, reading and writing included.
+        gain_db: Gain that was applied to all stems equally to avoid clipping; 0 = none.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class SavedStems:
 
     Attributes:
         stems: Written file of each stem.
-        gain_db: Gain that was applied to all stems alike so that none clips; 0 = none.
+        gain_db: Gain that was applied to all stems equally to avoid clipping; 0 = none.
     """
 
     stems: dict[str, Path]

@@ -12,11 +12,11 @@ _JOINERS = "\u200c\u200d"
 
 
 def counted(number: int, noun: str) -> str:
-    """Name a number of things: `1 track`, `2 tracks`.
+    """Format a number with a noun: `1 track`, `2 tracks`.
 
     Args:
-        number: How many.
-        noun: In the singular; an s makes its plural.
+        number: The number.
+        noun: The noun in the singular; its plural ends in s.
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
