@@ -1,1 +1,1 @@
-"""The command `sfisep`: a terminal around the functions of `sfisep_core`."""
+"""The command `sfisep`: a command-line interface to `sfisep_core`."""

@@ -31,7 +31,7 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",  # "rich" keeps the line breaks of the docstrings
-    # Local variables are tensors and paths of the user's: they have no place in a traceback.
+    # Local variables are tensors and the user's paths, which do not belong in a traceback.
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -75,15 +75,15 @@ _ADVICE = {
     errno.EIO: "check the disk",
     errno.ENOMEM: "free memory, or raise the limit (`ulimit -v`)",
 }
-"""What to do about errors of the system that may come from any file."""
+"""Advice for system errors that any file can cause."""
 
 
 def _system_error(error: BaseException) -> str | None:
-    """Say what the system lacks; None if it is a defect of the program."""
+    """Describe a system error; None if the error is a defect of the program."""
     if isinstance(error, MemoryError):
         return f"memory ran out: {_ADVICE[errno.ENOMEM]}"
     if isinstance(error, ImportError):
-        # The loader of shared libraries says so in text alone.
+        # Errors of the shared-library loader are only recognisable by their text.
         missing = ("failed to map", "cannot allocate memory", "cannot map")
         lacks_memory = any(text in str(error).lower() for text in missing)
         return f"memory ran out: {error}: {_ADVICE[errno.ENOMEM]}" if lacks_memory else None
@@ -98,10 +98,10 @@ def _system_error(error: BaseException) -> str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line, and leave by the one door: `SystemExit` with an `ExitCode`.
+    """Run the command line, and always exit by `SystemExit` with an `ExitCode`.
 
     Args:
-        arguments: What follows the command's name; None takes them from the process.
+        arguments: Arguments after the command's name; None = those of the process.
 
     Raises:
         SystemExit: Always, with one of `ExitCode`.

@@ -1,8 +1,8 @@
-"""What every command changes of Typer's: the types of flags, and messages about values.
+"""Changes to Typer for every command: types of flags, and messages about values.
 
-Typer names the type of every option in the help. Flags take no value (`--quiet`, not `--quiet
-<bool>`), and the column of types is what the explanations lack in narrow terminals. Of a value that
-an option does not take, Typer says neither what was got nor its unit.
+Typer names the type of every option in the help. Flags have no value (`--quiet`, not `--quiet
+<bool>`), and without the column of types there is more room for explanations in narrow terminals.
+Typer's message about an invalid value contains neither the value nor its unit.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from sfisep_core.errors import ConfigError
 
 _MAX_SHOWN = 100
-"""Characters of a wrong value that are quoted."""
+"""Maximum length of an invalid value in a message."""
 
 
 def _without_types_of_flags(params: list[Any]) -> list[Any]:
@@ -24,11 +24,11 @@ def _without_types_of_flags(params: list[Any]) -> list[Any]:
 
 
 def _unusable_value(error: typer.BadParameter) -> ConfigError:
-    """Say which option expected what and got what, in the form of all other messages."""
+    """Build an error with option, expected and actual value, in the form of all other messages."""
     param: Any = error.param
     option = f"{max(param.opts, key=len)} {getattr(param, 'metavar', None) or ''}".rstrip()
     reason = error.message.removeprefix("Value error, ").rstrip(".")
-    cause: Any = error.__cause__  # of pydantic, where it checked the value
+    cause: Any = error.__cause__  # from pydantic, if it checked the value
     value = str(cause.errors()[0]["input"])[:_MAX_SHOWN] if hasattr(cause, "errors") else ""
     if value and value not in reason:
         reason += f", got {value!r}"
@@ -38,19 +38,19 @@ def _unusable_value(error: typer.BadParameter) -> ConfigError:
 
 
 class Command(TyperCommand):
-    """A command; Typer's own options, as --help, are among its flags."""
+    """A command; Typer's own options, such as --help, are among its flags."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Parse the arguments.
 
         Raises:
-            ConfigError: An option does not take its value.
+            ConfigError: An option has an invalid value.
         """
         try:
             return super().make_context(*args, **kwargs)
         except typer.BadParameter as error:
             if error.param is None or type(error) is not typer.BadParameter:
-                raise  # a missing argument: Typer's own message says all
+                raise  # a missing argument: Typer's message is sufficient
             raise _unusable_value(error) from error
 
     def get_params(self, ctx: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The options that several commands share, each defined once."""
+"""Options that several commands share, each defined once."""
 
 import logging
 from collections.abc import Sequence
@@ -208,13 +208,13 @@ Quiet = Annotated[
 
 
 def check_models(*names: str | None) -> None:
-    """Refuse unknown names of models while PyTorch is not yet loaded.
+    """Check names of models before PyTorch is loaded.
 
     Args:
-        names: As --model takes them; None and "" stand for no model.
+        names: Values of --model; None and "" mean no model.
 
     Raises:
-        CheckpointError: A name stands for no model.
+        CheckpointError: A name is unknown.
     """
     from sfisep_core.pretrained.registry import known_sources
 
@@ -224,10 +224,10 @@ def check_models(*names: str | None) -> None:
 
 
 def check_low_rate(methods: Sequence[str], low_rate: int, network: str) -> None:
-    """Refuse options of super-resolution that none of the methods would use.
+    """Check that a method uses the given options of super-resolution.
 
     Raises:
-        ConfigError: One is given without its method.
+        ConfigError: An option is given without its method.
     """
     uses = {
         "--low-rate": (low_rate, {"super-resolve", "super-resolve-share"}),

@@ -1,4 +1,4 @@
-"""Run what `sfisep prepare-data` is asked for, and say what came of it."""
+"""Run a request of `sfisep prepare-data`, and show its result."""
 
 import os
 from collections import Counter
@@ -21,7 +21,7 @@ DEMO_SAMPLE_RATE = 44100
 
 
 class _TrackProgress(Protocol):
-    """What the core reports after every track."""
+    """Progress that the core reports after every track."""
 
     @property
     def track(self) -> str: ...
@@ -32,10 +32,10 @@ class _TrackProgress(Protocol):
 
 
 def run(request: "PreparationRequest", *, quiet: bool) -> None:
-    """Carry out a request with a progress bar, and show what came out of it.
+    """Run a request with a progress bar, and show its result.
 
     Args:
-        request: What to prepare, and how.
+        request: The request.
         quiet: Show errors only.
 
     Raises:
@@ -74,7 +74,7 @@ def generate_demo(
     *,
     quiet: bool,
 ) -> None:
-    """Compose a data set with a progress bar; None takes the defaults above, and the seed 0."""
+    """Compose a data set with a progress bar; None = the defaults above, and seed 0."""
     from sfisep_core.data.demo_corpus import generate_demo_corpus
 
     tracks = DEMO_TRACKS if tracks is None else tracks
@@ -106,7 +106,7 @@ def _remember(out: Path, *, quiet: bool) -> None:
 
     try:
         remember_dataset(out)
-    except DatasetError as error:  # what was asked for is done all the same
+    except DatasetError as error:  # the request itself is done nevertheless
         show_message(f"warning: {error}")
         return
     if not quiet:

@@ -1,4 +1,4 @@
-"""Several training processes on this machine, from the command line's side."""
+"""Start several training processes on this machine from the command line."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from sfisep_core.wording import counted
 
 
 def count_processes(gpus: int | None, workers: int, device: str) -> int:
-    """Count the processes that are asked for: one per GPU, or `workers` on the CPU.
+    """Return the requested number of processes: one per GPU, or `workers` on the CPU.
 
     Raises:
         ConfigError: The options contradict each other, or there are fewer GPUs.
@@ -27,28 +27,28 @@ def count_processes(gpus: int | None, workers: int, device: str) -> int:
     if gpus:
         import torch
 
-        found = torch.cuda.device_count()
-        if gpus > found:
+        count = torch.cuda.device_count()
+        if gpus > count:
             msg = (
-                f"--gpus {gpus}: this machine has {counted(found, 'CUDA GPU')}; pass --gpus {found}"
+                f"--gpus {gpus}: this machine has {counted(count, 'CUDA GPU')}; pass --gpus {count}"
             )
-            msg += "" if found else ", which trains on the CPU"
+            msg += "" if count else ", which trains on the CPU"
             raise ConfigError(msg)
     return gpus or workers
 
 
 def start_processes(arguments: Sequence[str] | None, processes: int, max_restarts: int) -> None:
-    """Run the same command line in several processes, and exit as they do.
+    """Run the same command line in several processes, and exit with their code.
 
-    For one process, and in one of several, this does nothing.
+    This does nothing for one process, or in a launched process.
 
     Args:
-        arguments: What follows the command's name; None takes them from the process.
-        processes: How many.
-        max_restarts: How often to start all again after one has died.
+        arguments: Arguments after the command's name; None = those of the process.
+        processes: Number of processes.
+        max_restarts: Maximum number of restarts after a process died.
 
     Raises:
-        Exit: They have ended.
+        Exit: The processes have ended.
     """
     from sfisep_core.training.distributed import launched
     from sfisep_core.training.launch import LaunchError, launch
@@ -71,7 +71,7 @@ def start_processes(arguments: Sequence[str] | None, processes: int, max_restart
 
 @contextmanager
 def errors_for_the_launcher() -> Iterator[None]:
-    """Leave errors to the launcher, if one of ours started this process: it shows one, not N."""
+    """Report errors to the launcher, if there is one, which shows one error rather than N."""
     from sfisep_core.foundation.parents import end_with_parent
     from sfisep_core.training.distributed import PeerLostError, launched
     from sfisep_core.training.launch import (
@@ -91,7 +91,7 @@ def errors_for_the_launcher() -> Iterator[None]:
     except PeerLostError as error:
         if not has_launcher():
             raise
-        raise typer.Exit(ExitCode.FAILED) from error  # the launcher knows, and starts all again
+        raise typer.Exit(ExitCode.FAILED) from error  # the launcher restarts all processes
     except SfisepError as error:
         code = ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.FAILED
         if not report_failure(str(error), exit_code=code):

@@ -1,4 +1,4 @@
-"""What the commands show in the terminal: progress, tables and errors."""
+"""Terminal output of the commands: progress, tables and errors."""
 
 import logging
 import textwrap
@@ -16,13 +16,13 @@ from rich.text import Text
 from sfisep_core.wording import printable
 
 console = Console(stderr=True, highlight=False, emoji=False)
-"""For what accompanies the work: standard output is kept for what a user may pipe on."""
+"""For messages during the work: standard output is reserved for results that may be piped."""
 
 output = Console(highlight=False, emoji=False)
-"""For what a user asked to see."""
+"""For requested output."""
 
-_BAR_WIDTH = 26  # with the percentage and the time left beside it
-_LONGEST_NAME = 30  # of a first column that is not broken over lines
+_BAR_WIDTH = 26  # beside the percentage and the remaining time
+_LONGEST_NAME = 30  # longest first column that is not wrapped
 
 
 def show_error(message: str) -> None:
@@ -36,7 +36,7 @@ def show_message(message: str) -> None:
 
 
 class _TerminalHandler(logging.Handler):
-    """Show what the core logs, above the progress bar while there is one."""
+    """Shows the log messages of the core, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
@@ -58,13 +58,13 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, target:
 
     Args:
         columns: The headings.
-        rows: One sequence of cells per row; those it lacks at the end stay empty.
-        target: `console` for the summary of some work, `output` for what the user asked to see.
+        rows: One sequence of cells per row; missing cells at the end are empty.
+        target: `console` for a summary of the work, `output` for requested output.
     """
     rows = list(rows)
     table = Table()
     for number, column in enumerate(columns):
-        # What a user is to type again is never cut short, and names are not broken.
+        # Text to copy is never truncated, and names are not wrapped.
         short = number == 0 and all(len(row[0]) <= _LONGEST_NAME for row in rows)
         table.add_column(Text(printable(column)), overflow="fold", no_wrap=short)
     for row in rows:
@@ -73,9 +73,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, target:
 
 
 def show_entries(entries: Iterable[tuple[Sequence[str], str]], columns: Sequence[str]) -> None:
-    """Show a list on standard output: a line of facts for each entry, and below it what it is.
+    """Show a list on standard output: a line of facts per entry, and its description below.
 
-    Facts are never broken, however narrow the terminal is; descriptions are, between words.
+    Facts are never wrapped, even in a narrow terminal; descriptions are, between words.
 
     Args:
         entries: Facts, in the order of the columns, and description of each.
@@ -100,27 +100,27 @@ def show_output(line: str) -> None:
 
 
 class Pace:
-    """Foretell how long some work will still take: the rest goes at the mean pace so far."""
+    """Estimates the remaining time of some work from its mean speed so far."""
 
     def __init__(self) -> None:
         self._total = 0.0
         self._begun = self._last = (0.0, 0.0)
 
     def note(self, done: float, total: float, *, now: float) -> None:
-        """Take in how far the work is.
+        """Update the progress of the work.
 
         Args:
-            done: So much is done; where it is less than before, or the total another, the work is
-                another and begins here.
-            total: So much is to be done, in the same unit.
-            now: Seconds on any clock that only goes forward.
+            done: Amount done; if it is less than before, or the total has changed, new work starts
+                here.
+            total: Total amount, in the same unit.
+            now: Seconds of a monotonic clock.
         """
         if total != self._total or done < self._last[1]:
             self._total, self._begun = total, (now, done)
         self._last = (now, done)
 
     def seconds_left(self, *, now: float) -> float | None:
-        """Give the seconds that the work will still take; None before anything is known."""
+        """Return the estimated remaining seconds; None before there is an estimate."""
         (begun, first), (last, done) = self._begun, self._last
         if done <= first:
             return None
@@ -129,7 +129,7 @@ class Pace:
 
 
 class _TimeLeft(ProgressColumn):
-    """Show how long the work will still take."""
+    """Shows the remaining time."""
 
     max_refresh = 0.5  # seconds
 
@@ -138,7 +138,7 @@ class _TimeLeft(ProgressColumn):
         super().__init__(Column(no_wrap=True))
 
     def render(self, task: Task) -> Text:
-        """Render for the one task that there is."""
+        """Render for the only task."""
         del task
         left = self._pace.seconds_left(now=time.monotonic())
         if left is None:
@@ -151,21 +151,20 @@ ShowProgress = Callable[[float, float, str], None]
 
 
 def has_progress_bar(*, quiet: bool) -> bool:
-    """Tell whether there is a progress bar: none where standard error is no terminal."""
+    """Tell whether there is a progress bar: only if standard error is a terminal."""
     return not quiet and console.is_interactive
 
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[ShowProgress]:
-    """Show a progress bar while the block runs.
+    """Show a progress bar within the block.
 
     Args:
-        quiet: True for no bar. There is none either where standard error is no terminal.
+        quiet: True for no bar. There is none either if standard error is not a terminal.
 
     Yields:
-        A function of (done, total, label), to be called at the beginning and whenever something is
-        done; done and total are in one unit of the caller's choice. A new total starts the bar
-        anew.
+        A function of (done, total, label), to be called at the start and after each progress; done
+        and total have the same unit, chosen by the caller. A new total restarts the bar.
     """
     pace = Pace()
     with Progress(

@@ -1,4 +1,4 @@
-"""The scores as a table for the terminal: a line for each rate and method, all stems in it."""
+"""The scores as a table for the terminal: one line per rate and method, with all stems."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sfisep_core.evaluation.requests import ScoringResult
     from sfisep_core.evaluation.tables import Comparison
 
-# Key and heading of what is shown: of sources without names, and of all others.
+# Key and heading of the scores shown: for unnamed sources, and for all others.
 _SPEECH = {"si_snr_improvement": "SI-SNRi", "sdr_improvement": "SDRi"}
 _MUSIC = {"sdr": "SDR", "si_sdr": "SI-SDR"}
 
@@ -19,7 +19,7 @@ _Row = tuple[int, str]  # rate in Hz, and name of the system
 
 @dataclass(frozen=True)
 class _Stem:
-    """What the table shows of one stem: two lines of headings, and the text of every row."""
+    """The columns of one stem: two lines of headings, and the text of every row."""
 
     headings: tuple[str, str]
     texts: Mapping[_Row, str]
@@ -30,16 +30,16 @@ class _Stem:
 
 
 def score_lines(result: "ScoringResult", *, width: int) -> list[str]:
-    """Write the medians of scores over tracks as lines of text.
+    """Format the medians of scores over tracks as lines of text.
 
-    Stems that do not fit beside each other follow below, in a table with the same rows.
+    Stems that exceed the width follow below, in a table with the same rows.
 
     Args:
-        result: What was scored.
-        width: Characters that a line should have at most.
+        result: The scores.
+        width: Maximum length of a line in characters.
 
     Returns:
-        The lines; none where nothing was scored, and of a shard while scores are missing.
+        The lines; none if nothing was scored, or for a shard while scores are missing.
     """
     comparison = result.comparison
     if not result.scores or comparison is None:
@@ -73,7 +73,7 @@ def _stem(
     rows: Sequence[_Row],
     tracks: int,
 ) -> _Stem:
-    """Make the columns of a stem; its name has a star where not all tracks have a score."""
+    """Build the columns of a stem; its name has a star if not all tracks have a score."""
     from sfisep_core.evaluation.study import ScoreKey
 
     summaries = {
@@ -105,7 +105,7 @@ def _stem(
 
 
 def _blocks(stems: Sequence[_Stem], width: int) -> list[Sequence[_Stem]]:
-    """Share out the stems over as few tables as fit into the width, evenly."""
+    """Distribute the stems evenly over as few tables as the width allows."""
     widest = max(stem.width for stem in stems) + len(_GAP)
     count = math.ceil(len(stems) / max(1, width // widest))
     if sum(stem.width + len(_GAP) for stem in stems) <= width:

@@ -1,4 +1,4 @@
-"""What the commands share that score: settings of methods, running, and showing what came out."""
+"""Common part of the commands that score: settings of methods, running, and showing results."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,11 +28,11 @@ def check_options(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Refuse what can be refused while PyTorch is not yet loaded.
+    """Run the checks that are possible before PyTorch is loaded.
 
     Raises:
-        CheckpointError: There is no such model.
-        ConfigError: Tables and nothing are to be printed, or an option has no effect.
+        CheckpointError: The model does not exist.
+        ConfigError: Output is both requested and suppressed, or an option has no effect.
     """
     if as_json and quiet:
         msg = "--json and --quiet exclude each other: give one of them"
@@ -44,7 +44,7 @@ def check_options(
 def method_options(
     kernel_noise: float | None, post_noise: float | None, low_rate: int, network: str
 ) -> "MethodOptions":
-    """Put the settings of methods together; None leaves a level of noise as it is."""
+    """Build the settings of methods; None = the default level of noise."""
     from sfisep_core.separation.settings import MethodOptions
 
     options = MethodOptions(low_rate=low_rate, network=network)
@@ -60,11 +60,11 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Carry out a request with a progress bar, and show what came out of it.
+    """Run a request with a progress bar, and show its result.
 
     Args:
         score: The core's function for this kind of request.
-        request: What to score, and how.
+        request: The request.
         as_json: Print the tables as JSON.
         quiet: Show errors only.
 
@@ -88,7 +88,7 @@ def run(
 
 
 def _show_places(result: "ScoringResult") -> None:
-    """Say how much was done, and where all of it lies."""
+    """Show how much was done, and where the files are."""
     old = len(result.scores) - result.computed
     new = f"{result.computed} score{'s' if result.computed != 1 else ''} computed"
     show_message(f"{new}, {old} {'was' if old == 1 else 'were'} there already: {result.out}")

@@ -1,4 +1,4 @@
-"""Run a request of `sfisep separate`, and say what came of each file."""
+"""Run a request of `sfisep separate`, and show the outcome of each file."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +17,10 @@ from sfisep_core.wording import counted
 
 
 def run(request: SeparationRequest, *, as_json: bool, quiet: bool) -> None:
-    """Carry out a request with a progress bar, and show what came out of it.
+    """Run a request with a progress bar, and show its result.
 
     Args:
-        request: What to separate; its folder "-" stands for standard output.
+        request: The request; its folder "-" means standard output.
         as_json: Print a description of everything as JSON.
         quiet: Show errors only.
 
@@ -43,7 +43,7 @@ def run(request: SeparationRequest, *, as_json: bool, quiet: bool) -> None:
 
 
 def _separate(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
-    """Separate with a progress bar, and show what is wrong as soon as it is known."""
+    """Separate with a progress bar, and show errors as soon as they occur."""
 
     def show_failure(outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -71,7 +71,7 @@ def _to_stdout(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
 
 
 def _check_stdout(request: SeparationRequest, *, as_json: bool) -> None:
-    """Refuse to mix several things on standard output."""
+    """Check that only one output goes to standard output."""
     inputs, output = request.inputs, request.output
     one_stem = output.two_stems is not None or len(output.stems or ()) == 1
     if len(inputs) != 1 or inputs[0].is_dir() or not one_stem:
@@ -87,10 +87,10 @@ def _check_stdout(request: SeparationRequest, *, as_json: bool) -> None:
 
 
 def _summary_lines(outcomes: Sequence[Outcome], *, to_stdout: bool) -> list[str]:
-    """Describe what came of a whole call: the files that were written, each on a line.
+    """Describe the result of a whole call: the written files, one per line.
 
     Args:
-        outcomes: Of all inputs.
+        outcomes: Outcomes of all inputs.
         to_stdout: Whether the one stem was written to standard output.
     """
     results = [outcome.result for outcome in outcomes if outcome.result is not None]

@@ -1,4 +1,4 @@
-"""Standard output and standard error where they are closed, full, or of another encoding."""
+"""Handling of standard output and standard error that are closed, full, or not UTF-8."""
 
 import os
 import re
@@ -10,18 +10,18 @@ from typing import Any
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_core.errors import AudioFileError
 
-# What stands in Python's text for bytes of a file name that are no UTF-8.
+# Surrogates by which Python represents bytes of file names that are not UTF-8.
 _UNDECODED = re.compile("[\udc80-\udcff]")
 # JSON does not ask for escapes of these, but a terminal does what they say.
 _NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class _OutputError(Exception):
-    """Standard output takes no more. No OSError, so that nothing else is taken for it."""
+    """Standard output cannot be written. Not an OSError, so that it is not confused with others."""
 
 
 class _Output:
-    """Standard output, whose errors are told from those of other files."""
+    """Standard output, whose errors are distinguishable from those of other files."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -31,7 +31,7 @@ class _Output:
         return int(self._call("write", text))
 
     def flush(self) -> None:
-        """Write what is left."""
+        """Flush the buffer."""
         if self._stream is not None:
             self._call("flush")
 
@@ -49,7 +49,7 @@ class _Output:
 
 
 class _Error:
-    """Standard error, which is done without where it takes no more: the work goes on."""
+    """Standard error, which is silently dropped if it cannot be written, so that work continues."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -63,14 +63,14 @@ class _Error:
             return len(text)
 
     def flush(self) -> None:
-        """Write what is left."""
+        """Flush the buffer."""
         try:
             self._stream.flush()
         except OSError:
             self._drop()
 
     def _drop(self) -> None:
-        # What is left in its buffer would fail once more when Python ends, in `sys.stderr`.
+        # The rest of its buffer would fail again at exit, in `sys.stderr`.
         self._stream = open(  # noqa: SIM115  # until the end
             os.devnull, "w", encoding="utf-8", errors="backslashreplace"
         )
@@ -81,9 +81,9 @@ class _Error:
 
 @contextmanager
 def lenient_standard_error() -> Iterator[None]:
-    """Let nothing fail because standard error takes no more while the block runs."""
+    """Ignore errors of writing to standard error within the block."""
     before = sys.stderr
-    if before is None:  # closed: Python and Rich write nothing
+    if before is None:  # closed: Python and Rich do not write to it
         yield
         return
     guard = sys.stderr = _Error(before)
@@ -96,11 +96,12 @@ def lenient_standard_error() -> Iterator[None]:
 
 @contextmanager
 def told_standard_output() -> Iterator[None]:
-    """Turn what a full disk or a closed stream does to standard output into an error message.
+    """Convert errors of standard output, such as a full disk, to an error message.
 
     Raises:
-        AudioFileError: Standard output takes no more.
-        SystemExit: Its reader has seen enough.
+        AudioFileError: Standard output cannot be written.
+        SystemExit: Its reader has closed the
+            pipe.
     """
     before = sys.stdout
     guard = sys.stdout = _Output(before)
@@ -111,9 +112,9 @@ def told_standard_output() -> Iterator[None]:
             guard.flush()
         sys.stdout = before
     except _OutputError as error:
-        # Python would write once more at exit what could not be written.
+        # Python would try again at exit to write the rest.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
-        if isinstance(error.__cause__, BrokenPipeError):  # `| head` has seen enough
+        if isinstance(error.__cause__, BrokenPipeError):  # `| head` has closed the pipe
             raise SystemExit(ExitCode.FAILED) from None
         msg = (
             f"standard output: expected it to take the result, got {error}: make room, or write "
@@ -126,15 +127,15 @@ def told_standard_output() -> Iterator[None]:
 
 
 def show_json(text: str) -> None:
-    r"""Write JSON to standard output: in UTF-8, whatever the terminal's encoding is.
+    r"""Write JSON to standard output in UTF-8, independent of the terminal's encoding.
 
-    Bytes of file names that are no UTF-8 are written as `\xNN`, as Python does with
+    Bytes of file names that are not UTF-8 are written as `\xNN`, as Python does with
     `backslashreplace`.
 
     Args:
         text: One JSON value, which is not escaped to ASCII.
     """
-    # In JSON a backslash is written twice.
+    # JSON escapes a backslash as two.
     valid = _UNDECODED.sub(lambda match: rf"\\x{ord(match[0]) - 0xDC00:02x}", text) + "\n"
     valid = _NOT_FOR_TERMINALS.sub(lambda match: rf"\u{ord(match[0]):04x}", valid)
     stream: Any = sys.stdout

@@ -1,4 +1,4 @@
-"""One stem of one file, on standard output."""
+"""Output of one stem to standard output."""
 
 import errno
 import shutil
@@ -12,7 +12,7 @@ def write_to_stdout(path: Path) -> None:
     """Copy a file to standard output.
 
     Raises:
-        AudioFileError: It takes no more.
+        AudioFileError: Standard output cannot be written.
     """
     try:
         stream = getattr(sys.stdout, "buffer", None)

@@ -1,4 +1,4 @@
-"""Run what `sfisep train` is asked for: show settings, start processes, or train in this one."""
+"""Run a request of `sfisep train`: show settings, start processes, or train in this one."""
 
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def check_settings(request: "TrainingRequest", *, show: bool) -> None:
-    """Check all settings, and end with showing them where that is what is wanted.
+    """Check all settings; show them and exit if requested.
 
     Raises:
-        Exit: They are shown.
+        Exit: The settings are shown.
     """
     from sfisep_core.training.config import show_config
 
@@ -26,14 +26,14 @@ def check_settings(request: "TrainingRequest", *, show: bool) -> None:
 
 
 def run(request: "TrainingRequest", *, quiet: bool) -> None:
-    """Carry out a request with a progress bar, and show what came out of it.
+    """Run a request with a progress bar, and show its result.
 
     Args:
-        request: What to train, and how.
+        request: The request.
         quiet: Show errors only.
 
     Raises:
-        Exit: A signal came.
+        Exit: A signal was received.
     """
     from sfisep_core.foundation.interrupts import StoppedBySignal
     from sfisep_core.training.distributed import rank

@@ -1,4 +1,4 @@
-"""`sfisep compare-resampling`: methods of serving many sampling frequencies, and a report."""
+"""`sfisep compare-resampling`: compare methods for many sampling frequencies, with a report."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`sfisep demo`: a song that is composed, separated and scored, to see that all is installed."""
+"""`sfisep demo`: compose, separate and score a song, as a check of the installation."""
 
 import json
 import math
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sfisep_core.evaluation.demo import DemoResult, StemScore
 
 SCHEMA = "sfisep-demo-1"
-"""Changes whenever a field changes its meaning or is no longer there."""
+"""Changes whenever a field changes its meaning or is removed."""
 
 _DEMO_MODEL = "sfi-conv-tasnet-small"  # `demo.DEMO_MODEL`, which is slow to import
 
@@ -148,7 +148,7 @@ def _json_report(result: "DemoResult") -> str:
 
 
 def _json_scores(score: "StemScore") -> dict[str, Any]:
-    """Give the scores in dB; null stands for one that does not exist or is infinite."""
+    """Return the scores in dB; None for a missing or infinite score."""
     values = {
         "si_sdr": score.si_sdr,
         "si_sdr_improvement": score.si_sdr_improvement,

@@ -1,4 +1,4 @@
-"""`sfisep env`: what it runs on."""
+"""`sfisep env`: describe the environment."""
 
 import json
 from typing import Annotated, Any
@@ -16,18 +16,18 @@ def env(
     """Show versions, devices, ffmpeg and the folder of models: what a report of a problem needs."""
     from sfisep_core.separation.environment import describe_environment
 
-    found = describe_environment()
+    described = describe_environment()
     if as_json:
-        show_json(json.dumps(found, indent=2, ensure_ascii=False))
+        show_json(json.dumps(described, indent=2, ensure_ascii=False))
         return
-    rows = _rows(found)
+    rows = _rows(described)
     width = max(len(what) for what, _ in rows)
     for what, value in rows:
         show_output(f"{what:{width}}  {value}")
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """Name each thing and what it is."""
+    """Return the rows: name and description."""
     cpu, models, ffmpeg = found["cpu"], found["models"], found["ffmpeg"]
     return [
         *((name, version or "not installed") for name, version in found["packages"].items()),

@@ -77,17 +77,17 @@ def list_(
 def _list_families(*, as_json: bool) -> None:
     from sfisep_core.training.config_files import list_families
 
-    found = list_families()
+    known = list_families()
     if as_json:
         show_json(
             json.dumps(
-                [dataclasses.asdict(family) for family in found], indent=2, ensure_ascii=False
+                [dataclasses.asdict(family) for family in known], indent=2, ensure_ascii=False
             )
         )
         return
     rows = (
         ((family.name,), f"{family.description} Presets: {', '.join(family.presets)}")
-        for family in found
+        for family in known
     )
     show_entries(rows, ("family, what it is, and presets for `sfisep train --config`",))
 
@@ -263,7 +263,7 @@ def join(
 
 
 def _for_each(names: list[str], action: Callable[[str], None]) -> None:
-    """Do something for every name, each once; a failure is shown and does not stop the others."""
+    """Apply an action to every distinct name; a failure is shown and does not stop the others."""
     failed = False
     for name in dict.fromkeys(names):
         try:

@@ -170,7 +170,7 @@ def prepare_data(
 
 
 def _places(context: typer.Context, source: Path | None, out: Path | None) -> tuple[Path, Path]:
-    """Refuse options of the demo corpus, and a source or folder that is missing."""
+    """Check that source and folder are given, and no options of the demo corpus."""
     others = {str(option.name) for option in context.command.params} - _ONLY_FOR_DEMO
     _refuse_given(context, but=others, why="for --demo only")
     if source is None or out is None:
@@ -183,11 +183,11 @@ def _places(context: typer.Context, source: Path | None, out: Path | None) -> tu
 
 
 def _refuse_given(context: typer.Context, *, but: set[str], why: str) -> None:
-    """Refuse what was given but would have no effect."""
+    """Check that no given option would have no effect."""
     names = []
     for option in context.command.params:
         where = context.get_parameter_source(str(option.name))
-        # By its name: Typer may bring its own Click.
+        # Compared by name, because Typer may include its own Click.
         if option.name not in but and where is not None and where.name == "COMMANDLINE":
             flags = [flag for flag in option.opts if flag.startswith("--")]
             names.append(flags[0] if flags else str(option.metavar))

@@ -41,7 +41,7 @@ def separate(
         list[Path],
         typer.Argument(
             metavar="INPUT",
-            readable=False,  # one that cannot be read fails when its turn comes, as all others
+            readable=False,  # an unreadable file fails when it is processed, like other errors
             help="Audio files, patterns, or folders: all audio files in them are taken. - reads "
             "standard input.",
         ),
@@ -238,7 +238,7 @@ def separate(
 
 
 def _method(method: MethodName, *, super_resolve: bool) -> MethodName:
-    """Return the method that was asked for, in one way or the other."""
+    """Return the requested method, from either option."""
     if super_resolve and method not in ("native", "super-resolve"):
         msg = f"--super-resolve and --method {method} exclude each other: give one of them"
         raise ConfigError(msg)
@@ -246,7 +246,7 @@ def _method(method: MethodName, *, super_resolve: bool) -> MethodName:
 
 
 def _encoding(container: Container, *, int16: bool, int24: bool, float32: bool) -> _Encoding | None:
-    """Return the one encoding that was asked for, or None for the default."""
+    """Return the requested encoding, or None for the default."""
     flags: dict[_Encoding, bool] = {"int16": int16, "int24": int24, "float32": float32}
     wanted = [encoding for encoding, flag in flags.items() if flag]
     if len(wanted) > 1:

@@ -145,7 +145,7 @@ def train(
     """
     from sfisep_core.data.remembered import find_dataset
 
-    # Before PyTorch is loaded. Whoever looks at settings needs no data, and a run has its own.
+    # Before PyTorch is loaded. Showing settings needs no data, and a resumed run has its own.
     if not show_config and (data is not None or not resume):
         data = find_dataset(data)
     check_models(init)
@@ -173,6 +173,6 @@ def train(
 def _overrides(
     settings: list[str] | None, precision: str | None, *, compiled: bool
 ) -> tuple[str, ...]:
-    """Return the changes of settings, those that have options of their own included."""
+    """Return the changes of settings, including those with separate options."""
     chosen = () if precision is None else (f"precision={precision}",)
     return (*(settings or ()), *chosen, *(("compile=true",) if compiled else ()))
