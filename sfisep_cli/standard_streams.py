@@ -100,8 +100,7 @@ def told_standard_output() -> Iterator[None]:
 
     Raises:
         AudioFileError: Standard output cannot be written.
-        SystemExit: Its reader has closed the
-            pipe.
+        SystemExit: Its reader has closed the pipe.
     """
     before = sys.stdout
     guard = sys.stdout = _Output(before)

@@ -195,8 +195,8 @@ def mix_batch(raw: RawBatch, draw: StepDraw, config: MixingConfig, *, stored_rat
     if not config.dynamic_levels:
         return stems * gains
     stems = _divided(stems, stems.abs().mean(dim=(-2, -1), keepdim=True)) * gains
-    heard = torch.cat([stems, stems.sum(dim=1, keepdim=True)], dim=1)
-    return _PEAK * _divided(stems, heard.abs().amax(dim=(1, 2, 3), keepdim=True))
+    signals = torch.cat([stems, stems.sum(dim=1, keepdim=True)], dim=1)
+    return _PEAK * _divided(stems, signals.abs().amax(dim=(1, 2, 3), keepdim=True))
 
 
 def _divided(signals: Tensor, levels: Tensor) -> Tensor:

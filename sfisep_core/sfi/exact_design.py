@@ -2,9 +2,8 @@
 
 A layer's analog filter h is truncated to T = K0 / F0 seconds, so its response to a tone is that of
 the truncated filter, R(f). Taps that sample the truncated h at F add the images (aliases) of R at
-multiples of F. Truncation widens every filter: its skirt falls only as 1 / |f - centre|. Close to F
-/ 2 the images are therefore not negligible: 3 % of the gain at 8 kHz. Frames would then depend on
-F.
+multiples of F. Truncation widens every filter: its skirt falls only as 1 / |f - centre|. So the
+images are not negligible close to F / 2: 3 % of the gain at 8 kHz. Frames would then depend on F.
 
 So the taps h[p] of a frame, p + d samples from the filter's centre, are those that minimise
 
