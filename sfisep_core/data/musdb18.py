@@ -45,6 +45,8 @@ VALIDATION_TRACKS = frozenset(
 )
 """Names of the training tracks that are the standard validation split."""
 
+# After the four bytes of its length, the first box of an MP4 file.
+_MP4_START = b"ftyp"
 # Encoders pad the last AAC frame and store lengths in milliseconds: two frames cover both.
 _LENGTH_TOLERANCE = 2048
 
@@ -109,6 +111,12 @@ def read_stem(path: Path, stream: str) -> npt.NDArray[np.float32]:
 
 def _open(path: Path) -> Any:
     check_ffmpeg()
+    with path.open("rb") as file:
+        start = file.read(len(_MP4_START) + 4)
+    # The program ffmpeg finds out by itself what a file is: a playlist would have it open others.
+    if start[4:] != _MP4_START:
+        msg = f"cannot read {str(path)!r}: expected an MP4 file; copy or download it again"
+        raise AudioFileError(msg)
     with warnings.catch_warnings():
         # Deprecation warnings of its dependencies do not concern the user.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -148,7 +148,8 @@ def test_unusable_files_are_skipped_by_name(tmp_path: Path) -> None:
     assert list(reasons) == ["train/cut", "train/four", "train/text"]
     for name in ("cut", "text"):
         assert f"cannot read '{folder / name}.stem.mp4'" in reasons[f"train/{name}"]
-        assert "Invalid data found" in reasons[f"train/{name}"]
+    assert "Invalid data found" in reasons["train/cut"]
+    assert "expected an MP4 file" in reasons["train/text"]
     streams = "expected 5 audio streams of one format (mixture, drums, bass, other, vocals), found"
     assert streams in reasons["train/four"]
 
@@ -199,3 +200,12 @@ def test_missing_ffmpeg_is_told_before_any_work(
     with pytest.raises(DatasetError, match=f"not found: {missing}: install ffmpeg"):
         prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("script", ["ffconcat version 1.0\nfile secret.mp4\n", "#EXTM3U\n", ""])
+def test_playlists_are_not_given_to_ffmpeg(script: str, tmp_path: Path) -> None:
+    (tmp_path / "a.stem.mp4").write_text(script)
+    for read in (musdb18.read_stem_info, lambda path: musdb18.read_stem(path, "bass")):
+        with pytest.raises(AudioFileError, match=r"a\.stem\.mp4.*expected an MP4 file"):
+            read(tmp_path / "a.stem.mp4")
