@@ -19,7 +19,7 @@ from sfisep_core.data.musdb18 import check_ffmpeg
 from sfisep_core.data.preparation import PreparationRequest, PreparedDataset, PrepareProgress
 from sfisep_core.data.sources import SOURCES_NAME, finish_sources, read_sources, source_key
 from sfisep_core.data.splits import hold_out_tracks, split_as_musdb18
-from sfisep_core.data.track_plan import TrackJob
+from sfisep_core.data.track_plan import PreparationJob
 from sfisep_core.data.track_preparation import LOCKS_NAME, is_prepared, prepare_track
 from sfisep_core.errors import ConfigError, DatasetError
 from sfisep_core.foundation.jobs import run_jobs
@@ -73,7 +73,7 @@ def prepare_dataset(
     faults = {track.path: track.fault for track in own if track.fault}
     _refuse_faults(strict, own, faults)
     work = [
-        TrackJob(
+        PreparationJob(
             track=track,
             out=out,
             sample_rate=request.sample_rate,

@@ -20,7 +20,7 @@ Container = Literal["wav", "flac"]
 
 
 @dataclass(frozen=True)
-class TrackJob:
+class PreparationJob:
     """Job to prepare a source track.
 
     Attributes:
@@ -59,7 +59,7 @@ class TrackPlan:
         spans: First sample at `sample_rate`, and sample after the last, by the part's name.
     """
 
-    job: TrackJob
+    job: PreparationJob
     origin: str
     source_rate: int
     sample_rate: int
@@ -84,7 +84,7 @@ class TrackPlan:
         ).as_posix()
 
 
-def make_plan(job: TrackJob, known: Inspection) -> TrackPlan:
+def make_plan(job: PreparationJob, known: Inspection) -> TrackPlan:
     """Plan the parts of a track.
 
     Args:
@@ -155,7 +155,7 @@ def is_done(plan: TrackPlan, earlier: Sequence[PreparedTrack]) -> bool:
     )
 
 
-def _holds(job: TrackJob, track: PreparedTrack, role: str) -> bool:
+def _holds(job: PreparationJob, track: PreparedTrack, role: str) -> bool:
     """Tell whether a prepared file exists with the size stated in the manifest."""
     path = job.out / track.files[role]
     try:

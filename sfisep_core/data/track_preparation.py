@@ -23,7 +23,7 @@ from sfisep_core.data.sources import (
     remember_source,
 )
 from sfisep_core.data.track_plan import (
-    TrackJob,
+    PreparationJob,
     TrackPlan,
     earlier_tracks,
     is_done,
@@ -56,7 +56,7 @@ class TrackOutcome:
     mixture_error_db: float = -math.inf
 
 
-def prepare_track(job: TrackJob) -> TrackOutcome:
+def prepare_track(job: PreparationJob) -> TrackOutcome:
     """Prepare a track if necessary; a fault is part of the outcome."""
     try:
         return _prepare(job)
@@ -64,7 +64,7 @@ def prepare_track(job: TrackJob) -> TrackOutcome:
         return TrackOutcome(fault=str(error))
 
 
-def is_prepared(job: TrackJob, manifest: Sequence[PreparedTrack]) -> bool:
+def is_prepared(job: PreparationJob, manifest: Sequence[PreparedTrack]) -> bool:
     """Tell, without reading the source files, whether a track is prepared already.
 
     Args:
@@ -80,7 +80,7 @@ def is_prepared(job: TrackJob, manifest: Sequence[PreparedTrack]) -> bool:
         return False
 
 
-def _prepare(job: TrackJob) -> TrackOutcome:
+def _prepare(job: PreparationJob) -> TrackOutcome:
     known = job.known
     if known is None or known.state != file_state(job.track):
         known = inspect(job.track)

@@ -105,7 +105,7 @@ def make_examples(
         sources: Names of the stems, in order.
         sample_rates: Rates in Hz to separate at.
         device: Device of models.
-        allow_upsampled: See `Settings`.
+        allow_upsampled: See `ScoringSettings`.
 
     Returns:
         An example per excerpt and rate; those that cannot be read or separated are left out, with a

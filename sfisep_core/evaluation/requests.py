@@ -11,9 +11,9 @@ from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.data.remembered import find_dataset
 from sfisep_core.devices import find_device
 from sfisep_core.errors import DatasetError
-from sfisep_core.evaluation.pieces import Failure, Settings
 from sfisep_core.evaluation.plan import scored_sources, select_tracks
 from sfisep_core.evaluation.scoring import Evaluation, Progress, score_systems
+from sfisep_core.evaluation.scoring_jobs import Failure, ScoringSettings
 from sfisep_core.evaluation.systems import System
 from sfisep_core.evaluation.tables import (
     Comparison,
@@ -121,7 +121,7 @@ class Plan:
     systems: Sequence[System]
     sources: tuple[str, ...]
     sample_rates: Sequence[int]
-    settings: Settings
+    settings: ScoringSettings
     device: str
     folder: Path
 
@@ -155,12 +155,12 @@ def plan_run(
     save_estimates: bool = False,
     equivariance: bool = False,
 ) -> Plan:
-    """Build the plan of a run; see `Plan` and `Settings`.
+    """Build the plan of a run; see `Plan` and `ScoringSettings`.
 
     Raises:
         ConfigError: The device is not available, or the model's sources do not match the stems.
     """
-    settings = Settings(
+    settings = ScoringSettings(
         metrics=request.metrics,
         allow_upsampled=request.allow_upsampled,
         save_estimates=save_estimates,

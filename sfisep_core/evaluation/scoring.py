@@ -13,7 +13,12 @@ from pathlib import Path
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.devices import find_device, threads_of_worker, worker_device
-from sfisep_core.evaluation.pieces import Failure, Piece, Settings, score_piece
+from sfisep_core.evaluation.scoring_jobs import (
+    Failure,
+    ScoringJob,
+    ScoringSettings,
+    run_scoring_job,
+)
 from sfisep_core.evaluation.systems import System, check_systems
 from sfisep_core.evaluation.track_scores import TrackScores
 from sfisep_core.foundation.jobs import Execution, run_jobs
@@ -48,7 +53,7 @@ def score_systems(
     sample_rates: Sequence[int],
     sources: tuple[str, ...],
     out: Path,
-    settings: Settings,
+    settings: ScoringSettings,
     execution: Execution = IN_THIS_PROCESS,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -64,7 +69,7 @@ def score_systems(
         sources: Names of the sources, in order.
         out: Folder of the scores; created if missing.
         settings: How to score.
-        execution: Where pieces are scored, and which ones; workers share the processor's cores.
+        execution: Where jobs are scored, and which ones; workers share the processor's cores.
         progress: Called with (done, total, label of the track).
 
     Returns:
@@ -77,13 +82,13 @@ def score_systems(
         WorkerError: A process was killed.
     """
     settings = replace(settings, device=str(find_device(settings.device)))
-    pieces = [
-        Piece(dataset, track, rate, sources, tuple(systems), settings, out)
+    jobs = [
+        ScoringJob(dataset, track, rate, sources, tuple(systems), settings, out)
         for number, track in enumerate(tracks)
         for rate in _rotated(sample_rates, number)
     ]
-    missing = [(piece, piece.missing()) for piece in execution.share(pieces)]
-    unfinished = [piece for piece, systems_left in missing if systems_left]
+    missing = [(job, job.missing()) for job in execution.share(jobs)]
+    unfinished = [job for job, systems_left in missing if systems_left]
     workers = execution.workers(len(unfinished))
     needed = dict.fromkeys(system for _, systems_left in missing for system in systems_left)
     # This loads the models in this process; other processes load them themselves.
@@ -91,26 +96,26 @@ def score_systems(
     if workers:
         threads = threads_of_worker(workers)
         theirs = replace(settings, device=worker_device(settings.device, execution))
-        unfinished = [replace(piece, threads=threads, settings=theirs) for piece in unfinished]
+        unfinished = [replace(job, threads=threads, settings=theirs) for job in unfinished]
     failures: list[Failure] = []
     computed = 0
     on_gpu = settings.device.startswith("cuda")
-    with closing(run_jobs(score_piece, unfinished, execution, on_gpu=on_gpu)) as work:
-        for done, (piece, (written, failed)) in enumerate(work, start=1):
+    with closing(run_jobs(run_scoring_job, unfinished, execution, on_gpu=on_gpu)) as work:
+        for done, (job, (written, failed)) in enumerate(work, start=1):
             computed += written
             failures += failed
             if progress is not None:
-                progress(done, len(unfinished), f"{piece.track.name} at {piece.sample_rate} Hz")
+                progress(done, len(unfinished), f"{job.track.name} at {job.sample_rate} Hz")
     scores = [
         finished
         for rate in sample_rates
         for system in systems
-        for piece in pieces
-        if piece.sample_rate == rate and (finished := piece.finished(system)) is not None
+        for job in jobs
+        if job.sample_rate == rate and (finished := job.finished(system)) is not None
     ]
     names = [track.name for track in tracks]
     failures.sort(key=lambda f: (sample_rates.index(f.sample_rate), names.index(f.track)))
-    return Evaluation(scores, failures, computed, len(pieces) * len(systems) - len(scores))
+    return Evaluation(scores, failures, computed, len(jobs) * len(systems) - len(scores))
 
 
 def _rotated(sample_rates: Sequence[int], number: int) -> list[int]:

@@ -231,7 +231,7 @@ def _fetch_archive(
 def _fetch_address(
     model: CachedModel, url: str, sha256: str | None, folder: Path, progress: Progress
 ) -> None:
-    from sfisep_core.pretrained.native import load_model  # loads PyTorch
+    from sfisep_core.pretrained.model_files import load_model  # loads PyTorch
     from sfisep_core.pretrained.official import convert_official_checkpoint
     from sfisep_core.pretrained.spleeter import convert_spleeter
 

@@ -11,7 +11,7 @@ from sfisep_core.models.registry import describe_model
 from sfisep_core.pretrained.address import folder_name, shown_name
 from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.file_kinds import model_file_kind
-from sfisep_core.pretrained.native import first_line
+from sfisep_core.pretrained.model_files import first_line
 from sfisep_core.pretrained.official import read_official_config
 from sfisep_core.pretrained.resolve import model_path, resolve_model
 from sfisep_core.pretrained.spleeter import read_spleeter_config

@@ -12,7 +12,7 @@ from sfisep_core.models.cascade import Cascade, CascadeConfig, StageConfig
 from sfisep_core.models.contract import SeparationModel, rest_of
 from sfisep_core.models.sources import in_user_order
 from sfisep_core.pretrained.description import ModelDescription, Part, read_description
-from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.tensor_files import read_tensors, write_tensors
 
 

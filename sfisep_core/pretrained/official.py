@@ -16,7 +16,7 @@ from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.pretrained.declared_size import build_declared
-from sfisep_core.pretrained.native import Storage, check_finite, save_model
+from sfisep_core.pretrained.model_files import Storage, check_finite, save_model
 from sfisep_core.pretrained.official_checkpoint import read_official_checkpoint
 
 # The order of the grouped networks in the published weights.

@@ -11,7 +11,7 @@ from sfisep_core.pretrained.checkpoint_files import checkpoint_index
 from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.fetch import fetch_model
 from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
-from sfisep_core.pretrained.native import Storage, load_model, save_model
+from sfisep_core.pretrained.model_files import Storage, load_model, save_model
 from sfisep_core.pretrained.official import convert_official_checkpoint, load_official_model
 from sfisep_core.pretrained.registry import BUNDLED, RELEASED, no_such_model
 from sfisep_core.pretrained.spleeter import convert_spleeter, load_spleeter

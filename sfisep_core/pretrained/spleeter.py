@@ -19,7 +19,7 @@ from sfisep_core.models.spleeter import Spleeter, SpleeterConfig
 from sfisep_core.pretrained.archives import Form
 from sfisep_core.pretrained.checkpoint_files import read_checkpoint
 from sfisep_core.pretrained.declared_size import build_declared
-from sfisep_core.pretrained.native import Storage, check_finite, save_model
+from sfisep_core.pretrained.model_files import Storage, check_finite, save_model
 from sfisep_core.pretrained.tensorflow_checkpoint import Tensors
 
 _LEVELS = 6

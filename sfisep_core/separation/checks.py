@@ -10,7 +10,7 @@ from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.rates import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from sfisep_core.errors import ConfigError
 
-Source = str | os.PathLike[str] | tuple[npt.ArrayLike, int]
+Recording = str | os.PathLike[str] | tuple[npt.ArrayLike, int]
 """A recording: the path of an audio file, or (samples, sampling frequency in Hz)."""
 
 # Floating-point files may contain values up to 3e38, but sums of powers must be finite.
@@ -19,7 +19,7 @@ LARGEST_SAMPLE = 1e12
 MAX_CHANNELS = 64
 
 
-def read_source(source: Source) -> tuple[npt.NDArray[np.float32], int]:
+def read_recording(source: Recording) -> tuple[npt.NDArray[np.float32], int]:
     """Read a file, or check an array.
 
     Returns:

@@ -14,7 +14,7 @@ from sfisep_core.devices import share_one_heap, threads_of_worker, worker_device
 from sfisep_core.errors import SfisepError
 from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.foundation.jobs import Execution
-from sfisep_core.separation.plan import Job, Outcome, SeparatorSetup, check_plan, is_done
+from sfisep_core.separation.plan import Outcome, SeparationJob, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import Progress
 
@@ -33,7 +33,7 @@ def separator_for(setup: SeparatorSetup) -> Separator:
     return Separator(setup.model, setup.settings, device=setup.device, compiled=setup.compiled)
 
 
-def check_jobs(jobs: Sequence[Job], execution: Execution) -> list[Job]:
+def check_jobs(jobs: Sequence[SeparationJob], execution: Execution) -> list[SeparationJob]:
     """Check, before any work is done, that the jobs can run; divide the cores among workers.
 
     Args:
@@ -63,7 +63,7 @@ def check_jobs(jobs: Sequence[Job], execution: Execution) -> list[Job]:
     return [replace(job, setup=setup) for job in jobs]
 
 
-def run_job(job: Job, progress: Progress | None = None) -> Outcome:
+def run_job(job: SeparationJob, progress: Progress | None = None) -> Outcome:
     """Separate a file; errors are part of the outcome, so that later files still run."""
     result, error, device = None, None, job.setup.device
     with _warnings() as warnings:
@@ -97,7 +97,7 @@ def _unexpected(path: Path, error: Exception) -> str:
     )
 
 
-def killed(job: Job) -> Outcome:
+def killed(job: SeparationJob) -> Outcome:
     """Build the outcome of a file whose process was killed."""
     error = (
         f"{job.path}: the process that separated it was killed, as happens where memory runs out: "

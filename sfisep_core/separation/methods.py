@@ -6,7 +6,7 @@ from sfisep_core.audio.stores import MemoryStore, Signal, Store, Stores, read_al
 from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
-from sfisep_core.separation.native import separate_in_windows
+from sfisep_core.separation.overlap_add import separate_in_windows
 from sfisep_core.separation.rate_changes import (
     RateChange,
     change_with_noisy_kernel,

@@ -35,7 +35,7 @@ class SeparatorSetup:
 
 
 @dataclass(frozen=True)
-class Job:
+class SeparationJob:
     """Separation of one file.
 
     Attributes:
@@ -82,7 +82,7 @@ class Outcome:
         return self.result is None and self.error is None
 
 
-def check_plan(jobs: Sequence[Job], sources: Sequence[str]) -> None:
+def check_plan(jobs: Sequence[SeparationJob], sources: Sequence[str]) -> None:
     """Check, before any work is done, that the jobs are valid.
 
     Args:
@@ -108,7 +108,7 @@ def check_plan(jobs: Sequence[Job], sources: Sequence[str]) -> None:
                 raise ConfigError(msg)
 
 
-def is_done(job: Job, sources: Sequence[str]) -> bool:
+def is_done(job: SeparationJob, sources: Sequence[str]) -> bool:
     """Tell whether a job is to be skipped, because all its outputs exist."""
     files = job.output.files(job.track, job.out_dir, sources).values()
     return job.skip_existing and all(map(_is_written, files))

@@ -20,7 +20,7 @@ from sfisep_core.separation.inputs import (
 )
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.overall_progress import ShowProgress, overall_progress
-from sfisep_core.separation.plan import Job, Outcome, SeparatorSetup, check_plan, is_done
+from sfisep_core.separation.plan import Outcome, SeparationJob, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
 
 SCHEMA = "sfisep-separation-1"
@@ -143,7 +143,7 @@ def separate_files(
     return SeparationResult(request, [*(outcomes[job.path] for job in jobs), *failures])
 
 
-def _plan(request: SeparationRequest) -> tuple[list[Job], list[Outcome]]:
+def _plan(request: SeparationRequest) -> tuple[list[SeparationJob], list[Outcome]]:
     """Turn inputs into jobs, and inputs that match no file into failures."""
     if os.path.exists(request.out) and not os.path.isdir(request.out):
         msg = f"--out {request.out}: expected a folder, got a file: choose another"
@@ -155,13 +155,13 @@ def _plan(request: SeparationRequest) -> tuple[list[Job], list[Outcome]]:
     setup = SeparatorSetup(request.model, request.device, request.compiled, request.settings)
     rate, skip = request.sample_rate, request.skip_existing
     jobs = [
-        Job(path, setup, folder, track_name(path), rate, output, skip)
+        SeparationJob(path, setup, folder, track_name(path), rate, output, skip)
         for path in request.share(paths)
     ]
     return jobs, [Outcome(path, None, message) for path, message in failures.items()]
 
 
-def _check_early(request: SeparationRequest, jobs: Sequence[Job]) -> Sequence[str] | None:
+def _check_early(request: SeparationRequest, jobs: Sequence[SeparationJob]) -> Sequence[str] | None:
     """Run the checks that need no model; return its stems, or None if only the model has them."""
     from sfisep_core.pretrained.registry import known_sources
 
@@ -176,7 +176,7 @@ def _check_early(request: SeparationRequest, jobs: Sequence[Job]) -> Sequence[st
 
 
 def _run(
-    jobs: Sequence[Job], request: SeparationRequest, progress: ShowProgress | None
+    jobs: Sequence[SeparationJob], request: SeparationRequest, progress: ShowProgress | None
 ) -> Generator[Outcome, None, None]:
     """Separate files, and yield the outcome of each as soon as it is known."""
     from sfisep_core.separation.jobs import check_jobs, killed, run_job
@@ -184,7 +184,7 @@ def _run(
     jobs = check_jobs(jobs, request)
     bar = overall_progress([job.path for job in jobs], progress)
 
-    def run_here(job: Job) -> Outcome:
+    def run_here(job: SeparationJob) -> Outcome:
         bar.begin(job.path)
         with on_disk(job.path) as path:
             outcome = run_job(replace(job, path=path), bar.report)

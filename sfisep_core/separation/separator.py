@@ -15,11 +15,11 @@ from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.sources import in_user_order
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
-from sfisep_core.separation.checks import Source, check_block, check_rate, read_source
+from sfisep_core.separation.checks import Recording, check_block, check_rate, read_recording
 from sfisep_core.separation.file_separation import separate_file
 from sfisep_core.separation.methods import check_method, separate_signal
-from sfisep_core.separation.native import compile_model
 from sfisep_core.separation.output import DEFAULT_OUTPUT, Output
+from sfisep_core.separation.overlap_add import compile_model
 from sfisep_core.separation.result import Separation
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
 from sfisep_core.separation.streaming import separate_stream, stream_latency
@@ -82,7 +82,7 @@ class Separator:
 
     def separate(
         self,
-        source: Source,
+        source: Recording,
         *,
         sample_rate: int | None = None,
         progress: Progress | None = None,
@@ -105,7 +105,7 @@ class Separator:
             AudioFileError: The file cannot be read.
             ConfigError: Samples or rate are invalid, or an array came without its rate.
         """
-        audio, input_rate = read_source(source)
+        audio, input_rate = read_recording(source)
         target_rate = input_rate if sample_rate is None else check_rate(sample_rate)
         mixture = resample(np.atleast_2d(audio), orig_rate=input_rate, target_rate=target_rate)
         estimates = read_all(
@@ -235,7 +235,7 @@ class Separator:
         )
 
 
-def _own(mixture: npt.NDArray[np.float32], source: Source) -> npt.NDArray[np.float32]:
+def _own(mixture: npt.NDArray[np.float32], source: Recording) -> npt.NDArray[np.float32]:
     """Return the mixture, copied if it is the caller's array, which may be overwritten."""
     shared = isinstance(source, tuple) and np.may_share_memory(mixture, np.asarray(source[0]))
     return mixture.copy() if shared else mixture

@@ -10,7 +10,7 @@ from sfisep_core.audio.chunks import Chunk, ChunkGrid, OverlapAdd
 from sfisep_core.audio.stores import Samples
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.separation.native import FADE_SECONDS
+from sfisep_core.separation.overlap_add import FADE_SECONDS
 from sfisep_core.separation.settings import LONGEST_SEGMENT
 
 

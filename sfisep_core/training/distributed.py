@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sfisep_core.devices import find_device
 from sfisep_core.errors import ConfigError, TrainingError
-from sfisep_core.pretrained.native import first_line
+from sfisep_core.pretrained.model_files import first_line
 from sfisep_core.wording import counted
 
 # Groups are kept until the process ends: the destructor of a CPU group holds the GIL while it waits

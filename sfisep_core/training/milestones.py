@@ -10,7 +10,7 @@ from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.separation.methods import separate_signal
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME
 from sfisep_core.training.distributed import Processes

@@ -12,7 +12,7 @@ from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.declared_size import check_fit
-from sfisep_core.pretrained.native import first_line
+from sfisep_core.pretrained.model_files import first_line
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
 from sfisep_core.training.config import TrainingConfig

@@ -9,7 +9,7 @@ from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model, describe_weights
-from sfisep_core.pretrained.native import first_line
+from sfisep_core.pretrained.model_files import first_line
 
 # Hz, lowest and highest rate of training.
 RATES = (1000, 384_000)

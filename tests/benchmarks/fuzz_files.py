@@ -46,7 +46,7 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.cache import CachedModel, keep
 from sfisep_core.pretrained.details import show_model
 from sfisep_core.pretrained.fetch import check_model, local_models
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.training.config import load_config
 from sfisep_core.training.requests import TrainingRequest, run_training

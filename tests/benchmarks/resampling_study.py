@@ -19,15 +19,15 @@ import torch
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.evaluation.pieces import Settings
 from sfisep_core.evaluation.plan import SOURCES, plan_systems
 from sfisep_core.evaluation.resampling_study import METHODS, SAMPLE_RATES, make_study
 from sfisep_core.evaluation.scoring import Evaluation, score_systems
+from sfisep_core.evaluation.scoring_jobs import ScoringSettings
 from sfisep_core.evaluation.systems import MIXTURE, System
 from sfisep_core.evaluation.tables import compare_systems, summary_rows
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.pretrained.resolve import resolve_model
 from tests.benchmarks.resampling_page import METRICS, Group, make_page, write_figure
 
@@ -147,7 +147,7 @@ def score(
         sample_rates=sample_rates,
         sources=SOURCES,
         out=out,
-        settings=Settings(metrics="sdr", equivariance=equivariance),
+        settings=ScoringSettings(metrics="sdr", equivariance=equivariance),
         jobs=jobs,
         progress=report,
     )

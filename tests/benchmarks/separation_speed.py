@@ -28,7 +28,7 @@ import torch
 from sfisep_core.devices import share_one_heap
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.separation.separator import Output, Separator
 from sfisep_core.separation.settings import SeparationSettings

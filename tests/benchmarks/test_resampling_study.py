@@ -12,7 +12,7 @@ from sfisep_core.evaluation.summary import compare
 from sfisep_core.evaluation.tables import summarise_scores
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from tests.benchmarks.resampling_page import Group, make_page
 from tests.benchmarks.resampling_study import MATERIALS, Material, run, untrained_model
 from tests.evaluation.conftest import model, stems_of

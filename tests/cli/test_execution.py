@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from sfisep_core.models.registry import build_model
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 
 Run = Callable[..., int]
 STEMS = ("vocals", "drums", "bass", "other")

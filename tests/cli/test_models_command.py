@@ -14,7 +14,7 @@ import soundfile
 from sfisep_core.models.registry import FAMILIES
 from sfisep_core.models.spleeter import Spleeter
 from sfisep_core.pretrained.archives import ARCHIVES
-from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED
 from sfisep_core.training.config_files import PRESETS
 from tests.models.spleeter_reference import random_weights

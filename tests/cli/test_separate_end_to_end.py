@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from sfisep_core.models.registry import build_model
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 
 pytestmark = pytest.mark.slow
 

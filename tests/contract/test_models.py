@@ -17,7 +17,7 @@ from sfisep_core.models.sources import DEFAULT_SOURCES
 from sfisep_core.models.spectrogram_model import SpectrogramModel
 from sfisep_core.models.spleeter import Spleeter
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from tests.separation.divider import separated
 
 # Small settings of every family, in the variants that differ in what is promised.

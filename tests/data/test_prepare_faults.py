@@ -13,7 +13,7 @@ from sfisep_core.data.layouts import STEMS, SourceFile, SourceTrack
 from sfisep_core.data.manifest import read_manifest
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.data.track_plan import TrackJob
+from sfisep_core.data.track_plan import PreparationJob
 from sfisep_core.data.track_preparation import prepare_track
 from sfisep_core.errors import ConfigError, DatasetError
 
@@ -202,7 +202,7 @@ def test_container_whose_name_leads_elsewhere_is_a_fault(tmp_path: Path) -> None
     name, split = "..", "train"
     stems = {stem: (SourceFile(tmp_path / f"in/{stem}.wav"),) for stem in STEMS}
     write_track(tmp_path / "in")
-    job = TrackJob(
+    job = PreparationJob(
         track=SourceTrack(name, split, tmp_path / "in", stems),
         out=tmp_path / "out",
         sample_rate=None,

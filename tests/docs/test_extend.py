@@ -14,7 +14,7 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation import metrics
 from sfisep_core.evaluation.metrics import DEFINITIONS, WHOLE_TRACK_METRICS, whole_track_scores
 from sfisep_core.models.registry import FAMILIES, build_model
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.separation.separator import Separator
 from sfisep_core.sfi import FILTERS
 

@@ -12,7 +12,7 @@ from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.models.registry import build_model
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 
 SAMPLE_RATE = 8000
 SECONDS = 3.25

@@ -14,19 +14,19 @@ import torch
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.errors import CheckpointError, ConfigError
-from sfisep_core.evaluation import pieces
+from sfisep_core.evaluation import scoring_jobs
 from sfisep_core.evaluation.bss_eval import bss_eval
 from sfisep_core.evaluation.metrics import si_sdr
-from sfisep_core.evaluation.pieces import Settings
 from sfisep_core.evaluation.plan import SOURCES, plan_systems
 from sfisep_core.evaluation.scoring import Evaluation, score_systems
+from sfisep_core.evaluation.scoring_jobs import ScoringSettings
 from sfisep_core.evaluation.study import ScoreKey
 from sfisep_core.evaluation.systems import System, load
 from sfisep_core.evaluation.tables import collect
 from sfisep_core.foundation.jobs import Execution
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from tests.evaluation.conftest import SAMPLE_RATE, stems_of
 
 pytestmark = pytest.mark.slow
@@ -48,7 +48,7 @@ def run(dataset: StemDataset, tmp_path: Path) -> Evaluate:
             sample_rates=sample_rates,
             sources=SOURCES,
             out=tmp_path / "out",
-            settings=Settings(**settings),
+            settings=ScoringSettings(**settings),
             execution=Execution(jobs=jobs),
         )
 
@@ -140,7 +140,7 @@ def test_stopped_run_is_finished_by_the_next(
     run(systems)
     expected = files_below(tmp_path / "out")
     (tmp_path / "out").rename(tmp_path / "complete")
-    write, written = pieces.write_track_scores, []
+    write, written = scoring_jobs.write_track_scores, []
 
     def write_some(path: Path, scores: Any) -> None:
         if len(written) == 4:
@@ -148,7 +148,7 @@ def test_stopped_run_is_finished_by_the_next(
         write(path, scores)
         written.append(path)
 
-    monkeypatch.setattr(pieces, "write_track_scores", write_some)
+    monkeypatch.setattr(scoring_jobs, "write_track_scores", write_some)
     with pytest.raises(KeyboardInterrupt):
         run(systems)
     monkeypatch.undo()
@@ -318,9 +318,9 @@ def test_at_the_native_rate_methods_are_separated_once(
     run: Evaluate, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    make = pieces.make_estimates
+    make = scoring_jobs.make_estimates
     monkeypatch.setattr(
-        pieces, "make_estimates", lambda *a, **k: made.append(a[0].kind) or make(*a, **k)
+        scoring_jobs, "make_estimates", lambda *a, **k: made.append(a[0].kind) or make(*a, **k)
     )
     systems = plan_systems(identify_model(str(model)), ["native", "resample", "direct", "mixture"])
     found = run(systems, sample_rates=(6000,))

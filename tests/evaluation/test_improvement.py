@@ -14,9 +14,9 @@ from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.evaluation.improvement import filtered_sdr, improvement_scores, si_snr
 from sfisep_core.evaluation.metrics import IMPROVEMENT_METRICS
-from sfisep_core.evaluation.pieces import Settings
 from sfisep_core.evaluation.plan import plan_systems
 from sfisep_core.evaluation.scoring import Evaluation, score_systems
+from sfisep_core.evaluation.scoring_jobs import ScoringSettings
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.tables import collect
 
@@ -118,7 +118,7 @@ def score(dataset: StemDataset, estimates: Path, out: Path) -> Evaluation:
         sample_rates=[RATE],
         sources=dataset.stems,
         out=out,
-        settings=Settings(metrics="sdr", save_estimates=True),
+        settings=ScoringSettings(metrics="sdr", save_estimates=True),
     )
 
 

@@ -10,7 +10,7 @@ from sfisep_core.evaluation.examples import plan_excerpts
 from sfisep_core.evaluation.plan import check_rates, plan_systems, select_tracks, stored_rate
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 
 
 def test_tracks_are_selected_by_name_and_pattern(dataset: StemDataset) -> None:

@@ -16,7 +16,7 @@ from sfisep_core.evaluation.evaluate import EvaluationRequest, evaluate
 from sfisep_core.evaluation.resampling_study import ResamplingRequest, compare_resampling
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained import resolve
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.separation import super_resolution
 
 pytestmark = pytest.mark.slow

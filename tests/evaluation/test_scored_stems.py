@@ -15,7 +15,7 @@ from sfisep_core.evaluation.resampling_study import (
 from sfisep_core.evaluation.scored_stems import as_scored, scored_stems
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 
 FOUR = ("vocals", "drums", "bass", "other")
 FIVE = ("vocals", "piano", "drums", "bass", "other")

@@ -12,8 +12,8 @@ import pytest
 
 from sfisep_core.evaluation import tables as tables_module
 from sfisep_core.evaluation.metrics import WHOLE_TRACK_METRICS
-from sfisep_core.evaluation.pieces import Failure
 from sfisep_core.evaluation.scoring import Evaluation
+from sfisep_core.evaluation.scoring_jobs import Failure
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.tables import (
     collect,

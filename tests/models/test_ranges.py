@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from sfisep_core.config_values import Range, build_config
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.registry import FAMILIES, build_model, describe_weights
-from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.training.config import TrainingConfig, load_config
 
 CONFIGS = {

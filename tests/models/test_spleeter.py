@@ -15,7 +15,7 @@ from sfisep_core.models.blocks.spleeter_unet import SpleeterUNetConfig
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.spleeter import Spleeter, SpleeterConfig
 from sfisep_core.pretrained.identity import identify_model
-from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import known_sources
 from sfisep_core.pretrained.spleeter import convert_spleeter, load_spleeter
 from tests.models.spleeter_reference import random_weights, separate

@@ -12,7 +12,7 @@ from sfisep_core.models.spleeter import Spleeter
 from sfisep_core.pretrained.details import show_model
 from sfisep_core.pretrained.fetch import check_model
 from sfisep_core.pretrained.join import join_models
-from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import BUNDLED, list_models
 
 VOICE, REST = BUNDLED["spleeter-vocals"], BUNDLED["sfi-conv-tasnet-small"]

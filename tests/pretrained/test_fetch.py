@@ -26,7 +26,7 @@ from sfisep_core.pretrained.address import folder_name, shown_name
 from sfisep_core.pretrained.cache import CachedModel, cached_models, locked, remove
 from sfisep_core.pretrained.fetch import check_model, fetch_model, find_downloadable, local_file
 from sfisep_core.pretrained.hub import RemoteFile, choose
-from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.official import load_official_model
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED, list_models
 from sfisep_core.pretrained.resolve import model_path, resolve_model

@@ -8,7 +8,7 @@ import torch
 
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained.file_kinds import check_kind, model_file_kind
-from sfisep_core.pretrained.native import load_model
+from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import BUNDLED
 from sfisep_core.pretrained.resolve import resolve_model
 

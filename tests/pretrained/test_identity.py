@@ -12,7 +12,7 @@ from sfisep_core.models.registry import FAMILIES, build_model, describe_model
 from sfisep_core.pretrained import identity as identity_module
 from sfisep_core.pretrained import resolve
 from sfisep_core.pretrained.identity import check_unchanged, identify_model, load_identified
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256
 
 

@@ -14,7 +14,7 @@ from sfisep_core.models.cascade import Cascade
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.join import join_models
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 
 VOICE: dict[str, Any] = {
     "sources": ["vocals", "accompaniment"],

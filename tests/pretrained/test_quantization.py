@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sfisep_core.errors import CheckpointError
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.description import read_description
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.pretrained.quantization import SCALE_SUFFIX, dequantize, quantize
 
 SETTINGS = {

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from sfisep_core.errors import ConfigError
-from sfisep_core.separation.checks import check_block, check_samples, read_source
+from sfisep_core.separation.checks import check_block, check_samples, read_recording
 from sfisep_core.separation.separator import Separator
 from tests.separation.divider import Divider, noise
 
@@ -77,6 +77,6 @@ def test_array_without_its_rate(source: Any, got: str) -> None:
         r"argument sample_rate is the rate to separate at$"
     )
     with pytest.raises(ConfigError, match=message):
-        read_source(source)
+        read_recording(source)
     with pytest.raises(ConfigError, match=message):
         Separator(Divider(), device="cpu").separate(source, sample_rate=8000)

@@ -9,7 +9,7 @@ from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import SeparationSettings
 from tests.compiler import compiles
 
-pytestmark = [compiles, pytest.mark.slow]
+pytestmark = [*compiles, pytest.mark.slow]
 
 
 def make() -> SFIConvTasNet:

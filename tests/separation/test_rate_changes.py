@@ -11,7 +11,7 @@ from sfisep_core.audio.resample import kernel_noise, resample, sinc_resample
 from sfisep_core.audio.stores import Signal, Store
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import GainRule
-from sfisep_core.separation import methods, native
+from sfisep_core.separation import methods, overlap_add
 from sfisep_core.separation.methods import METHODS
 from sfisep_core.separation.settings import OPTIONS_OF, MethodName, MethodOptions
 from tests.separation.divider import SHARES, Divider, Samples, decibels, noise, separated
@@ -240,7 +240,7 @@ def test_gain_rule_comes_at_the_same_place(
     mixture = noise(2, 3000)
     model_input = heard(name, mixture, rate)
     apply = methods.apply_gain_rule
-    for module in (methods, native):
+    for module in (methods, overlap_add):
         monkeypatch.setattr(module, "apply_gain_rule", spy)
     model = Divider(gain_rule=gain_rule, normalizes_level=True)
     separated(model, mixture, method=name, sample_rate=rate, segment=0)

@@ -11,7 +11,7 @@ import torch
 
 from sfisep_core.audio.resample import resample
 from sfisep_core.models.registry import build_model
-from sfisep_core.separation.native import FADE_SECONDS
+from sfisep_core.separation.overlap_add import FADE_SECONDS
 from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import SeparationSettings
 from tests.separation.divider import Samples, decibels

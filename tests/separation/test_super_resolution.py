@@ -11,7 +11,7 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
-from sfisep_core.pretrained.native import save_model
+from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.separation.settings import MethodOptions
 from sfisep_core.separation.super_resolution import super_resolve
 from tests.separation.divider import decibels, separated

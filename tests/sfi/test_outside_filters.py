@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.sfi import FILTERS, AnalogFilters, FilterSettings, SFIConv1d, SFIConvTranspose1d
 from sfisep_core.sfi.analog_filters import erb_spaced
 from sfisep_core.sfi.layers import Design

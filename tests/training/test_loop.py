@@ -18,7 +18,7 @@ from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.description import read_description
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.training import loop, milestones
 from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
 from sfisep_core.training.config import TrainingConfig

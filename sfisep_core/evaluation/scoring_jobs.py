@@ -34,7 +34,7 @@ from sfisep_core.separation.settings import OPTIONS_OF, SeparationSettings
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoringSettings:
     """How to score.
 
     Attributes:
@@ -64,7 +64,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Piece:
+class ScoringJob:
     """One track at one rate.
 
     Attributes:
@@ -83,7 +83,7 @@ class Piece:
     sample_rate: int
     sources: tuple[str, ...]
     systems: tuple[System, ...]
-    settings: Settings
+    settings: ScoringSettings
     out: Path
     threads: int | None = None
 
@@ -242,21 +242,21 @@ class Piece:
         )
 
 
-def score_piece(piece: Piece) -> tuple[int, list[Failure]]:
+def run_scoring_job(job: ScoringJob) -> tuple[int, list[Failure]]:
     """Compute missing scores of a track at a rate; return their number, and the failures."""
-    if piece.threads is not None:
-        torch.set_num_threads(piece.threads)
-    missing = piece.missing()
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    missing = job.missing()
     failures: list[Failure] = []
 
     def fail(systems: Sequence[System], error: SfisepError) -> None:
         for system in systems:
-            name, rate = piece.track.name, piece.sample_rate
+            name, rate = job.track.name, job.sample_rate
             failures.append(Failure(name, rate, system.name, str(error)))
 
     try:
         signals = read_signals(
-            piece.dataset, piece.track, sources=piece.sources, sample_rate=piece.sample_rate
+            job.dataset, job.track, sources=job.sources, sample_rate=job.sample_rate
         )
     except SfisepError as error:
         fail(missing, error)
@@ -264,15 +264,15 @@ def score_piece(piece: Piece) -> tuple[int, list[Failure]]:
     at_native_rate: TrackScores | None = None
     for system in missing:
         try:
-            is_native = piece.is_native(system)
-            if is_native and at_native_rate is not None and not piece.settings.save_estimates:
+            is_native = job.is_native(system)
+            if is_native and at_native_rate is not None and not job.settings.save_estimates:
                 scores = replace(
-                    at_native_rate, system=system.name, settings=piece.settings_of(system)
+                    at_native_rate, system=system.name, settings=job.settings_of(system)
                 )
             else:
-                scores = piece.score(system, signals)
+                scores = job.score(system, signals)
             at_native_rate = scores if is_native else at_native_rate
-            piece.write(system, scores)
+            job.write(system, scores)
         except SfisepError as error:
             fail([system], error)
     return len(missing) - len(failures), failures
@@ -282,14 +282,14 @@ def score_piece(piece: Piece) -> tuple[int, list[Failure]]:
 _kept: dict[str, Samples] = {}
 
 
-def _native_stems(piece: Piece, system: System) -> Samples:
+def _native_stems(job: ScoringJob, system: System) -> Samples:
     """Separate a track at the model's native rate."""
     assert system.model is not None
-    key = repr((piece.track.sha256, system.model, system.segment))
+    key = repr((job.track.sha256, system.model, system.segment))
     if key not in _kept:
-        model = load(system.model, piece.settings.device)
+        model = load(system.model, job.settings.device)
         mixture = read_signals(
-            piece.dataset, piece.track, sources=piece.sources, sample_rate=model.native_rate
+            job.dataset, job.track, sources=job.sources, sample_rate=model.native_rate
         ).mixture
         _kept.clear()
         _kept[key] = read_all(

@@ -14,7 +14,7 @@ from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.declared_size import check_fit
 from sfisep_core.pretrained.description import ModelDescription, read_description
-from sfisep_core.pretrained.native import load_model, save_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.pretrained.resolve import resolve_model
 
 SETTINGS: dict[str, Any] = {
