@@ -66,6 +66,9 @@ def sfisep(
 
 
 _ADVICE = {
+    errno.EACCES: "take a place that you may read and write; SFISEP_CACHE and SFISEP_DATA name "
+    "those of the program's own files",
+    errno.EPERM: "take a place that you may read and write",
     errno.EMFILE: "raise the limit of open files (`ulimit -n 1024`)",
     errno.ENFILE: "end other programs: the system can open no more files",
     errno.ENOLCK: "the file system has no locks, as some network file systems: use another folder",

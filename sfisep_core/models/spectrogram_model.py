@@ -137,8 +137,7 @@ class SpectrogramModel(SeparationModel):
         batch, channels, length = mixture.shape
         if mixture.numel() == 0:
             return mixture.new_zeros(batch, len(self.sources), channels, length)
-        # Up to the next frame: the last samples of a window hardly contribute to its spectrum.
-        covered = math.ceil(math.ceil(length / hop) * hop)
+        covered = math.ceil(self.hops_to_cover(length, sample_rate) * hop)
         padded = functional.pad(mixture, (0, covered - length))
         spectra = self.stft.analyze(padded, sample_rate=sample_rate)
         bins = self.bins_to_estimate(sample_rate)
@@ -150,13 +149,24 @@ class SpectrogramModel(SeparationModel):
         if stems.shape[1] < len(self.sources):
             return torch.cat([stems, (mixture - stems.sum(dim=1)).unsqueeze(1)], dim=1)
         lost = None
-        if self.config.beyond == "other" and sample_rate != self.native_rate:
+        if self.config.beyond == "other" and self.loses_band(sample_rate):
             kept = self.stft.synthesize(spectra, sample_rate=sample_rate, length=covered)
             lost = mixture - kept[..., :length]
         if self.gain_rule == "mixture-consistent":
             known = mixture if lost is None else mixture - lost
             stems = share_residual(stems, known, sample_rate=sample_rate)
         return stems if lost is None else stems + self._share_beyond(lost)
+
+    def hops_to_cover(self, length: int, sample_rate: int) -> int:
+        """Count the hops of a signal with the zeros that are put behind it for the transform.
+
+        They go up to the next frame: the last samples of a window hardly show in its spectrum.
+        """
+        return math.ceil(length / self.stft.hop(sample_rate))
+
+    def loses_band(self, sample_rate: int) -> bool:
+        """Tell whether the transform loses a band at a rate, which `beyond` is about."""
+        return sample_rate != self.native_rate
 
     def bins_to_estimate(self, sample_rate: int) -> int:
         """Return the number of bins, from 0 Hz on, that are passed to `estimate` at a rate."""

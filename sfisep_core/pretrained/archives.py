@@ -75,6 +75,30 @@ def _spleeter(
     )
 
 
+_SCNET = "https://github.com/ZFTurbo/Music-Source-Separation-Training/releases/download/"
+
+
+def _scnet(
+    file: str, size: int, sha256: str, score: str, cost: str, *, description: str
+) -> PublishedWeights:
+    return PublishedWeights(
+        family="scnet",
+        address=_SCNET + file,
+        size=size,
+        sha256=sha256,
+        sources=("drums", "bass", "other", "vocals"),
+        native_rate=44100,
+        code_licence="MIT",
+        weights_licence="MIT: so the author stated of the released weights on 2026-07-17, which "
+        "may be converted and redistributed; they were trained on MUSDB18-HQ, whose audio is for "
+        "non-commercial use",
+        training_data="MUSDB18-HQ, whose audio is for non-commercial use",
+        score=score,
+        cost=cost,
+        description=description,
+    )
+
+
 _TWO_STEMS = (
     "2stems.tar.gz",
     "f3a90b39dd2874269e8b05a48a86745df897b848c61f3958efc80a39152bd692",
@@ -108,6 +132,23 @@ ARCHIVES: dict[str, PublishedWeights] = {
         "none for this model",
         "about 2.5 times that of spleeter-2stems (by its size; not measured)",
         description="the same with piano",
+    ),
+    "scnet": _scnet(
+        "v.1.0.6/scnet_checkpoint_musdb18.ckpt",
+        42_434_986,
+        "1bc0d1abb20bfdf966dcd07637bafd03e4bc13653d09ef18bc9b3e342eafe2aa",
+        "SDR of whole songs on MUSDB18-HQ, mean over stems: 9.03 dB",
+        "0.8 CPU-s a second of stereo in the network, 1.0 with the context of segments (random "
+        "weights, one thread, a busy machine)",
+        description="vocals, drums, bass and other, at any rate; trained on MUSDB18-HQ",
+    ),
+    "scnet-large": _scnet(
+        "v1.0.9/SCNet-large_starrytong_fixed.ckpt",
+        168_852_258,
+        "65900dfa07d6b6e5d784c0f143920200a4bd281d6e78a806c549d0b912d5885e",
+        "SDR of whole songs on MUSDB18-HQ, mean over stems: 9.69 dB (ICASSP 2024)",
+        "about four times that of scnet (by its size; not measured)",
+        description="the same with twice the channels",
     ),
 }
 """By name."""

@@ -194,7 +194,8 @@ def _fetch_released(
 def _fetch_archive(
     model: CachedModel, published: PublishedWeights, folder: Path, progress: Progress
 ) -> None:
-    from sfisep_core.pretrained.spleeter import convert_spleeter  # loads PyTorch
+    from sfisep_core.pretrained.scnet import convert_scnet  # loads PyTorch
+    from sfisep_core.pretrained.spleeter import convert_spleeter
 
     _logger.info(
         "downloading model %s from %s; licence of the weights: %s",
@@ -212,13 +213,13 @@ def _fetch_archive(
         )
         raise CheckpointError(msg) from error
     weights = folder / "model.safetensors"
-    convert_spleeter(
-        downloaded,
-        weights,
-        form=published.form,
-        description=published.description,
-        licence=published.weights_licence,
-    )
+    about, licence = published.description, published.weights_licence
+    if published.family == "scnet":
+        convert_scnet(downloaded, weights, description=about, licence=licence)
+    else:
+        convert_spleeter(
+            downloaded, weights, form=published.form, description=about, licence=licence
+        )
     keep(
         model,
         weights,
@@ -232,8 +233,8 @@ def _fetch_address(
     model: CachedModel, url: str, sha256: str | None, folder: Path, progress: Progress
 ) -> None:
     from sfisep_core.pretrained.model_files import load_model  # loads PyTorch
-    from sfisep_core.pretrained.official import convert_official_checkpoint
     from sfisep_core.pretrained.spleeter import convert_spleeter
+    from sfisep_core.pretrained.torch_models import convert_torch_checkpoint
 
     record = model.record()
     if sha256 is None and record is not None:
@@ -257,7 +258,7 @@ def _fetch_address(
             convert_spleeter(downloaded, weights)
         elif kind == "torch":
             weights = folder / "model.safetensors"
-            convert_official_checkpoint(downloaded, weights)
+            convert_torch_checkpoint(downloaded, weights)
         load_model(weights)
     except CheckpointError as error:
         reason = str(error).replace(str(downloaded), "(as downloaded)")

@@ -12,9 +12,9 @@ from sfisep_core.pretrained.address import folder_name, shown_name
 from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.model_files import first_line
-from sfisep_core.pretrained.official import read_official_config
 from sfisep_core.pretrained.resolve import model_path, resolve_model
 from sfisep_core.pretrained.spleeter import read_spleeter_config
+from sfisep_core.pretrained.torch_models import read_torch_config
 
 # Device, inode, bytes, and the times of the last changes of content and of inode.
 _Stamp = tuple[int, int, int, int, int]
@@ -112,8 +112,8 @@ def _read_identity(path: Path, stamp: _Stamp) -> ModelIdentity:
     del stamp  # only part of the cache's key, so that a changed file is read again
     kind = model_file_kind(path)
     if kind == "torch":
-        config = read_official_config(path)
-        family, sources, native_rate = "sfi-conv-tasnet", config.sources, config.native_rate
+        family, config = read_torch_config(path)
+        sources, native_rate = config.sources, config.native_rate
     elif kind == "tensorflow":
         spleeter = read_spleeter_config(path)
         family, sources, native_rate = "spleeter", spleeter.sources, spleeter.native_rate

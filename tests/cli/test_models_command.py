@@ -92,7 +92,7 @@ def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) 
     capsys.readouterr()
     assert run_sfisep("models", "list") == 0
     table = rows(capsys.readouterr().out)
-    assert len(table) == 3 + 12 + 3 + 1
+    assert len(table) == len(BUNDLED) + len(RELEASED) + len(ARCHIVES) + 1
     size = f"{sum(path.stat().st_size for path in BUNDLED.values()) / 1e6:.1f} MB"
     assert table["default"][1:4] == ["44100 Hz", "MIT, as the paper says of the weights", "bundled"]
     assert table["default"][0] == size

@@ -12,6 +12,7 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.models.cascade import Cascade
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import FAMILIES, build_model
+from sfisep_core.models.scnet import SCNet
 from sfisep_core.models.sfsrnet import SFSRNet
 from sfisep_core.models.sources import DEFAULT_SOURCES
 from sfisep_core.models.spectrogram_model import SpectrogramModel
@@ -150,6 +151,14 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "network": {"channels": [2, 3, 4], "decoder_activation": "elu"},
         },
     ),
+    "scnet": (
+        "scnet",
+        {
+            **_SPECTRA,
+            "stft": {"n_fft": 128, "hop": 32, "window": "rectangular", "scale": "ortho"},
+            "network": {"channels": [4, 6], "compression": 2, "num_layers": 2, "expansion": 2},
+        },
+    ),
     "conv-tasnet": ("conv-tasnet", {**_TIME, "tcn": _TCN}),
     "conv-tasnet frame": (
         "conv-tasnet",
@@ -242,6 +251,7 @@ RATE_BOUND = ("conv-tasnet", "sepformer", "sfsrnet")
 STEREO = (
     *("deepconvsep stereo", "tfc-unet stereo mask"),
     *("spleeter ratio", "spleeter softmax", "spleeter side by side", "cascade"),
+    "scnet",
 )
 # The published layout has a slope where nothing is negative (after the encoder's rectifier), and
 # a last layer whose residual output nothing takes.
@@ -261,6 +271,7 @@ COUNTS: dict[str, list[tuple[dict[str, Any], int]]] = {
     "tfc-unet": [({"sources": ["vocals"]}, 987_476)],
     # TensorFlow's count has the statistics of norms, and the innermost norm, which leads nowhere.
     "spleeter": [({}, 2 * 9_822_725), ({"masks": "complement"}, 9_822_725)],
+    "scnet": [({}, 10_578_768), ({"network": {"channels": [64, 128, 256]}}, 42_181_232)],
     "conv-tasnet": [({"sources": ["first", "second"]}, 4_984_881)],
     "sepformer": [({"sources": ["first", "second"]}, 25_679_361)],
     # The re-implementation that is looked up to has 4,096 more, in a decoder that nobody uses.
@@ -342,8 +353,9 @@ def test_level_of_the_input_does_not_matter(
 ) -> None:
     mixture, level = music(1, 2, 8000), 10 ** (level_db / 20)
     # These families are given signals of one level, unless told otherwise. Spleeter's published
-    # networks know the levels of music as it is.
+    # networks know the levels of music as it is; SCNet normalises its spectra itself.
     wanted = isinstance(model, SpectrogramModel | SFSRNet | Cascade)
+    wanted = wanted and not isinstance(model, SCNet)
     if wanted and not isinstance(model, Cascade):
         assert type(model.config)().normalizes_level != isinstance(model, Spleeter)
     model.normalizes_level = wanted
@@ -369,8 +381,8 @@ def test_model_says_what_it_is(model: SeparationModel, variant: str) -> None:
     assert model.native_rate == 32000
     if isinstance(model, SpectrogramModel):
         assert model.gain_rule == "mixture-consistent"
-        assert model.segments.chunk_invariant
-        assert model.config_dict()["stft"]["hop"] == 64
+        assert model.segments.chunk_invariant != isinstance(model, SCNet)
+        assert model.config_dict()["stft"].items() >= config["stft"].items()
     elif isinstance(model, SuperResolvedSeparator):
         assert model.gain_rule == "mixture-consistent"
         assert not model.segments.chunk_invariant

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tests.pretrained.test_model_files import SETTINGS
 
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.declared_size import build_declared
 from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.official import load_official_model
+from tests.pretrained.test_model_files import SETTINGS
 from tests.pretrained.test_official import make_checkpoint
 
 

@@ -40,6 +40,9 @@ SIZES = {
     "lightsaft": 2_374_236,
     "lightsaft-large": 7_142_036,
     "lasaft-demo": 266_670,
+    "scnet": 10_578_768,
+    "scnet-large": 42_181_232,
+    "scnet-demo": 485_784,
     # Of two sources 4,984,881 and 25,679,361: two more take 512 (128 + 1) and 256 (256 + 1) each.
     "conv-tasnet": 4_984_881 + 2 * 66_048,
     "conv-tasnet-demo": 119_693,
