@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DeviceError,
         SfisepError,
         TrainingError,
+        WorkerError,
     )
     from sfisep_core.models.contract import SeparationModel
     from sfisep_core.pretrained.resolve import resolve_model as load_model
@@ -41,6 +42,7 @@ __all__ = [
     "Separator",
     "SfisepError",
     "TrainingError",
+    "WorkerError",
     "load_model",
 ]
 
