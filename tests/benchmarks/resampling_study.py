@@ -25,6 +25,7 @@ from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.scoring_jobs import ScoringSettings
 from sfisep_core.evaluation.systems import MIXTURE, System
 from sfisep_core.evaluation.tables import compare_systems, summary_rows
+from sfisep_core.foundation.jobs import Execution
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.pretrained.model_files import save_model
@@ -148,7 +149,7 @@ def score(
         sources=SOURCES,
         out=out,
         settings=ScoringSettings(metrics="sdr", equivariance=equivariance),
-        jobs=jobs,
+        execution=Execution(jobs=jobs),
         progress=report,
     )
     if evaluation.failures:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sfisep_core.pretrained.registry import BUNDLED
+
 Run = Callable[..., int]
 
 
@@ -32,7 +34,8 @@ def test_environment_in_json(
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["gpus"] == []
     assert found["ffmpeg"] == {"path": str(machine), "version": "ffmpeg version 77"}
-    assert found["models"] == {"folder": str(tmp_path / "cache/models"), "available": ["default"]}
+    assert found["models"]["folder"] == str(tmp_path / "cache/models")
+    assert found["models"]["available"] == list(BUNDLED)
     assert found["variables"]["HTTPS_PROXY"] == "(set)"
     assert "secret" not in json.dumps(found)
 

@@ -115,7 +115,7 @@ def open_loaded_page(path: Path, profile: Path, *, width: int) -> tuple[dict[str
 @pytest.mark.parametrize("width", [1250, 600])
 def test_everything_shows_and_plays(study: Study, tmp_path: Path, width: int) -> None:
     path = tmp_path / "report.html"
-    write_report(study, path, model=resolve_model("default"))
+    write_report(study, path, model=resolve_model("sfi-conv-tasnet-small"))
     page = path.read_text(encoding="utf-8")
     page = page.replace("<head>", f"<head>{LISTENER}", 1).replace("</body>", f"{PROBE}</body>")
     path.write_text(page, encoding="utf-8")

@@ -96,7 +96,7 @@ def test_deviation_of_a_filter_that_is_missing() -> None:
 
 
 def test_default_model_hears_the_same_at_every_rate() -> None:
-    model = resolve_model("default")
+    model = resolve_model("sfi-conv-tasnet-small")
     for found in filter_responses(model, SAMPLE_RATES):
         assert (np.diff(found.centers_hz) >= 0).all()
         native = found.sample_rate == model.native_rate

@@ -62,7 +62,7 @@ def read(path: Path) -> Reader:
 @pytest.fixture(scope="module")
 def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(study, path, model=resolve_model("default"))
+    write_report(study, path, model=resolve_model("sfi-conv-tasnet-small"))
     return path
 
 
@@ -127,7 +127,7 @@ def test_differences_are_those_of_the_summaries(report: Path, study: Study) -> N
 
 def test_repeated_call_writes_the_same_bytes(study: Study, report: Path) -> None:
     again = report.with_name("again.html")
-    write_report(study, again, model=resolve_model("default"))
+    write_report(study, again, model=resolve_model("sfi-conv-tasnet-small"))
     assert again.read_bytes() == report.read_bytes()
     assert sorted(path.name for path in report.parent.iterdir()) == ["again.html", "report.html"]
 
