@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sfisep_core.errors import ConfigError
+from sfisep_core.foreign import shown
 
 _MAX_SHOWN = 100
 """Maximum length of an invalid value in a message."""
@@ -29,9 +30,9 @@ def _unusable_value(error: typer.BadParameter) -> ConfigError:
     option = f"{max(param.opts, key=len)} {getattr(param, 'metavar', None) or ''}".rstrip()
     reason = error.message.removeprefix("Value error, ").rstrip(".")
     cause: Any = error.__cause__  # from pydantic, if it checked the value
-    value = str(cause.errors()[0]["input"])[:_MAX_SHOWN] if hasattr(cause, "errors") else ""
+    value = str(cause.errors()[0]["input"]) if hasattr(cause, "errors") else ""
     if value and value not in reason:
-        reason += f", got {value!r}"
+        reason += f", got {shown(value)}"
     path = error.ctx.command_path if error.ctx is not None else "sfisep"
     msg = f"{option}: {reason[:1].lower()}{reason[1:]}: see `{path} --help`"
     return ConfigError(msg)
