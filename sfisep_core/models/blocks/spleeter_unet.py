@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import elu, leaky_relu, pad, relu
 
 from sfisep_core.models.blocks.doubling import KERNEL, Doubling
-from sfisep_core.models.blocks.unet import Condition, LevelsConfig, UNet
+from sfisep_core.models.blocks.unet import Condition, InnermostLevel, LevelsConfig, UNet
 
 Activation = Literal["leaky-relu", "relu", "elu"]
 
@@ -64,7 +64,7 @@ class SpleeterUNet(nn.Module):
         self.unet = UNet(
             encoders,
             [_Normed(size, down) for size in channels[:-1]],
-            _Middle(last, first),
+            InnermostLevel(last, first),
             [nn.Identity() for _ in decoders],
             decoders,
             frame_multiple=config.multiple,
@@ -128,14 +128,3 @@ class _Up(nn.Module):
         del condition
         features = self.convolution(features)
         return self.dropout(self.norm(self._activation(features)))  # type: ignore[no-any-return]
-
-
-class _Middle(nn.Module):
-    """The innermost level: two convolutions with nothing between them."""
-
-    def __init__(self, down: _Down, up: _Up) -> None:
-        super().__init__()
-        self.down, self.up = down, up
-
-    def forward(self, features: Tensor, condition: Condition | None) -> Tensor:
-        return self.up(self.down(features, condition))  # type: ignore[no-any-return]

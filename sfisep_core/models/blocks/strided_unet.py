@@ -15,7 +15,7 @@ from sfisep_core.config_values import Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.conditioning import ConvControl, DenseControl, film
 from sfisep_core.models.blocks.doubling import KERNEL, Doubling
-from sfisep_core.models.blocks.unet import Condition, LevelsConfig, UNet
+from sfisep_core.models.blocks.unet import Condition, InnermostLevel, LevelsConfig, UNet
 
 _SLOPE, _EPS = 0.2, 1e-3
 _DROPPED = 3  # number of decoders with dropout of 0.5, from the innermost on
@@ -76,7 +76,7 @@ class StridedUNet(nn.Module):
         ]
         decoders[-1].activation = nn.Sigmoid()
         nothing = [nn.Identity() for _ in encoders]
-        middle = _Middle(last, first)
+        middle = InnermostLevel(last, first)
         self.unet = UNet(
             encoders, nothing, middle, nothing, decoders, frame_multiple=config.multiple
         )
@@ -141,14 +141,3 @@ class _Up(nn.Module):
         del condition
         features = self.convolution(features)
         return self.activation(self.dropout(self.norm(features)))  # type: ignore[no-any-return]
-
-
-class _Middle(nn.Module):
-    """The innermost level: one convolution down and one up."""
-
-    def __init__(self, down: _Down, up: _Up) -> None:
-        super().__init__()
-        self.down, self.up = down, up
-
-    def forward(self, features: Tensor, condition: Condition | None) -> Tensor:
-        return self.up(self.down(features, condition))  # type: ignore[no-any-return]

@@ -128,3 +128,15 @@ class UNet(nn.Module):
             features = torch.cat([up(features), skipped.pop()], dim=1)
             features = decoder(features, next(told))
         return features[:, :, :frames]
+
+
+class InnermostLevel(nn.Module):
+    """The innermost level of strided U-Nets: one convolution down and one up, nothing between."""
+
+    def __init__(self, down: nn.Module, up: nn.Module) -> None:
+        super().__init__()
+        self.down, self.up = down, up
+
+    def forward(self, features: Tensor, condition: Condition | None) -> Tensor:
+        """Apply both; the shape stays."""
+        return self.up(self.down(features, condition))  # type: ignore[no-any-return]
