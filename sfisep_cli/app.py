@@ -71,7 +71,7 @@ _ADVICE = {
     errno.EPERM: "take a place that you may read and write",
     errno.EMFILE: "raise the limit of open files (`ulimit -n 1024`)",
     errno.ENFILE: "end other programs: the system can open no more files",
-    errno.ENOLCK: "the file system has no locks, as some network file systems: use another folder",
+    errno.ENOLCK: "use a folder of another file system",
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
     errno.EROFS: "use a folder that can be written to",

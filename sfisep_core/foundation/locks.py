@@ -1,6 +1,7 @@
 """Locks between processes: files that one process at a time holds."""
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -15,6 +16,8 @@ _logger = logging.getLogger(__name__)
 # Seconds that a holder may be idle (a server may stall for four times 15 s), and polling interval.
 _PATIENCE = 120.0
 _LOOK_AGAIN = 1.0
+
+_NO_LOCKS = "the file system has no locks, as some network file systems"
 
 
 class LockHeldError(Exception):
@@ -43,7 +46,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        with _file_named(path):
+            lock.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         msg = f"{path}: another process holds this lock"
         raise LockHeldError(msg) from error
@@ -70,13 +74,26 @@ def locked_while_busy(
         OSError: A file cannot be written.
     """
     lock = FileLock(path)
-    _acquire_while_busy(lock, holder, written, purpose)
+    with _file_named(path):
+        _acquire_while_busy(lock, holder, written, purpose)
     try:
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def _file_named(path: Path) -> Iterator[None]:
+    """Add the file to system errors of the lock itself, which do not name it, and explain one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        if error.errno == errno.ENOLCK:
+            error.strerror = _NO_LOCKS
+        raise
 
 
 def _acquire_while_busy(

@@ -1,3 +1,6 @@
+import errno
+import fcntl
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -346,3 +349,21 @@ def test_out_whose_name_is_too_long(
     (tmp_path / "song/vocals.wav").touch()
     assert run_sfisep("prepare-data", tmp_path, "--out", tmp_path / ("x" * 300)) == 1
     assert "cannot be made: File name too long" in capsys.readouterr().err
+
+
+def test_file_systems_without_locks_are_named(
+    tmp_path: Path,
+    run_sfisep: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def flock(_: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    data = tmp_path / "data"
+    assert run_sfisep("prepare-data", "--demo", data, "--tracks", 3, "--seconds", 2) == 1
+    said = capsys.readouterr().err
+    assert "the file system has no locks" in said
+    assert str(data) in said
