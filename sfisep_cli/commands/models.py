@@ -202,10 +202,11 @@ def convert(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
     form: Annotated[
-        Literal["default", "published", "voice"],
+        Literal["default", "published", "voice", "stems"],
         typer.Option(
             help="Of Spleeter: default sums to the mixture; published gives the stems of the "
-            "published program; voice keeps the vocals' network alone."
+            "published program; voice keeps the vocals' network alone; stems makes initial weights "
+            "for training a model for drums, bass and other."
         ),
     ] = "default",
     weights: Annotated[

@@ -27,7 +27,7 @@ from sfisep_core.models.inference.polyphase import polyphase
 from sfisep_core.models.inference.side_by_side import map_side_by_side
 from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
 
-Masks = Literal["ratio", "softmax", "complement"]
+Masks = Literal["ratio", "softmax", "complement", "joint"]
 AboveNetwork = Literal["zeros", "average", "top-band", "rest"]
 
 # Added to the sum of powers: if the sum is smaller, all sources get about the same share.
@@ -49,7 +49,8 @@ class SpleeterConfig(SpectrogramConfig):
             the estimate's power divided by the sum of all sources' (2 and 4 stems). "softmax": the
             same with a softmax over the sources in place of the sigmoid (5 stems). "complement":
             there is one network; its sigmoid is the first source's mask, and the second source is
-            the residual.
+            the residual. "joint": there is one network for all sources; their masks are a softmax
+            over the sources.
         num_bins: Number of bins, from 0 Hz on, that a network takes.
         patch_frames: Frames of a patch, whatever the signal.
         patches: "joined": patches lie on a fixed grid and are cross-faded, so that segments agree
@@ -135,8 +136,11 @@ class Spleeter(SpectrogramModel):
             chunk_invariant=_is_chunk_invariant(config),
             frame_step=config.patch_step,
         )
-        count = 1 if config.masks == "complement" else len(config.sources)
-        self.network = SourceNetworks(partial(SpleeterUNet, config.network), count)
+        count = len(config.sources)
+        num_networks = 1 if config.masks in ("complement", "joint") else count
+        num_masks = count if config.masks == "joint" else 1
+        make = partial(SpleeterUNet, config.network, num_masks=num_masks)
+        self.network = SourceNetworks(make, num_networks)
 
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
         """Separate a mixture; see `SeparationModel.forward`."""
@@ -217,6 +221,8 @@ class Spleeter(SpectrogramModel):
         logits = self.network(magnitudes).float()
         if self.config.masks == "complement":
             return torch.sigmoid(logits)
+        if self.config.masks == "joint":
+            return torch.softmax(logits[:, 0].unflatten(1, (-1, 2)), dim=1)
         is_softmax = self.config.masks == "softmax"
         shares = torch.softmax(logits, dim=1) if is_softmax else torch.sigmoid(logits)
         powers = (shares * magnitudes.unsqueeze(1)).square()

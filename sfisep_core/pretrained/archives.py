@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["default", "published", "voice"]
+Form = Literal["default", "published", "voice", "stems"]
 """What is kept of Spleeter's weights, and how it is run; see `spleeter.load_spleeter`."""
 
 _SPLEETER = "https://github.com/deezer/spleeter/releases/download/v1.4.0/"

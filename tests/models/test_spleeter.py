@@ -131,11 +131,11 @@ def test_parts_agree_with_the_whole(sample_rate: int, folders: dict[int, Path]) 
 @torch.no_grad()
 def test_stems_sum_to_the_mixture(folders: dict[int, Path]) -> None:
     mixture = music(3, 20000)
-    for form in ("default", "voice"):
+    for form in ("default", "voice", "stems"):
         model = load_spleeter(folders[2], form=form)  # type: ignore[arg-type]
         for sample_rate in (8000, 44100, 48000):
             stems = model(mixture[None], sample_rate=sample_rate)[0]
-            assert stems.shape == (2, 3, 20000)
+            assert stems.shape == (len(model.sources), 3, 20000)
             assert decibels(stems.sum(dim=0) - mixture, mixture) > 110
 
 
@@ -150,6 +150,59 @@ def test_the_voice_alone_takes_its_sigmoid(folders: dict[int, Path]) -> None:
     torch.testing.assert_close(masks[:, 0, :, 2:443], expected[:, :, :441])
     torch.testing.assert_close(masks[:, 0, :, :2], expected[:, :, :1].expand(-1, -1, 2, -1))
     assert masks.shape[1] == 1  # the accompaniment is what is left of the mixture
+
+
+@torch.no_grad()
+def test_stems_begin_with_the_network_of_the_accompaniment(folders: dict[int, Path]) -> None:
+    two, stems = load_spleeter(folders[2]), load_spleeter(folders[2], form="stems")
+    assert stems.sources == ("drums", "bass", "other")
+    published, own = two.network.networks[1].state_dict(), stems.network.networks[0].state_dict()
+    new = {name for name in own if not torch.equal(own[name], published[name])}
+    decoder = "unet.decoders.4"
+    norm = {f"{decoder}.norm.{part}" for part in ("weight", "bias", "running_mean", "running_var")}
+    convolutions = {
+        f"{name}.{part}"
+        for name in (f"{decoder}.convolution", "last")
+        for part in ("weight", "bias")
+    }
+    assert new == norm | convolutions
+    mean = own[f"{decoder}.convolution.weight"].mean(dim=1, keepdim=True)
+    change = decibels(mean - published[f"{decoder}.convolution.weight"], mean)
+    assert 12 < change < 30  # the mean of 16 channels, each of which differs by half
+    magnitudes = music(2, 600 * 64).view(1, 2, 600, 64).abs()
+    masks = stems.estimate_masks(magnitudes)
+    assert masks.shape == (1, 3, 2, 600, 64)
+    torch.testing.assert_close(masks.sum(dim=1), torch.ones(1, 2, 600, 64))
+    torch.testing.assert_close(masks, torch.full_like(masks, 1 / 3), atol=0.15, rtol=0)
+
+
+def test_joint_masks_are_a_softmax_over_the_sources(folders: dict[int, Path]) -> None:
+    model = load_spleeter(folders[2], form="stems")
+    with torch.no_grad():
+        magnitudes = music(2, 512 * 64).view(1, 2, 512, 64).abs()
+        logits = model.network.networks[0](magnitudes)  # (1, 6, frames, bins)
+        masks = model._patch_masks(magnitudes)
+    for channel in range(2):
+        expected = torch.softmax(logits[:, channel::2], dim=1)
+        torch.testing.assert_close(masks[:, :, channel], expected)
+
+
+def test_fixed_norms_and_no_dropout_train_what_is_evaluated(folders: dict[int, Path]) -> None:
+    model = load_spleeter(folders[2], form="stems")
+    magnitudes = music(2, 64 * 64).view(1, 2, 64, 64).abs()
+    statistics = {name: value.clone() for name, value in model.named_buffers()}
+    evaluated = model.network(magnitudes)
+    trained = model.train().network(magnitudes)
+    torch.testing.assert_close(trained, evaluated, atol=0, rtol=0)
+    for name, value in model.named_buffers():
+        torch.testing.assert_close(value, statistics[name], atol=0, rtol=0)
+    trained.square().mean().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+def test_stems_are_made_of_the_model_of_two(folders: dict[int, Path]) -> None:
+    with pytest.raises(CheckpointError, match="expected the model of 2 stems, found 4"):
+        load_spleeter(folders[4], form="stems")
 
 
 TONE = 12000.0  # Hz, above the network's bins

@@ -7,11 +7,12 @@ pre-trained models", JOSS 2020, and its program.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import elu, leaky_relu, pad, relu
 
+from sfisep_core.config_values import Range, ShareBelowOne
 from sfisep_core.models.blocks.doubling import KERNEL, Doubling
 from sfisep_core.models.blocks.unet import Condition, InnermostLevel, LevelsConfig, UNet
 
@@ -19,7 +20,7 @@ Activation = Literal["leaky-relu", "relu", "elu"]
 
 _SLOPE, _EPS, _MOMENTUM = 0.2, 1e-3, 0.01
 _LAST_KERNEL, _LAST_DILATION = 4, 2
-_DROPPED = 3  # number of decoders with dropout of 0.5, from the innermost on
+_DROPPED = 3  # number of decoders with dropout, from the innermost on
 
 _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "leaky-relu": lambda features: leaky_relu(features, _SLOPE),
@@ -32,12 +33,24 @@ _ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 class SpleeterUNetConfig(LevelsConfig):
     """Size of the network; the defaults are those of the published model of two stems.
 
+    Attributes:
+        encoder_activation: After the encoders' norms.
+        decoder_activation: Before the decoders' norms.
+        last_channels: Channels of the last decoder, from which the last convolution makes all
+            masks.
+        dropout: Probability of dropout in the three innermost decoders.
+        fixed_norms: The running statistics of batch norms are used, and kept, in training too: for
+            networks that are fine-tuned in small batches.
+
     Raises:
         ConfigError: A size is out of range.
     """
 
     encoder_activation: Activation = "leaky-relu"
     decoder_activation: Activation = "relu"
+    last_channels: Annotated[int, Range(1, 4096)] = 1
+    dropout: ShareBelowOne = 0.5
+    fixed_norms: bool = False
 
 
 class SpleeterUNet(nn.Module):
@@ -45,20 +58,29 @@ class SpleeterUNet(nn.Module):
 
     Args:
         config: Settings.
+        num_masks: Number of masks for each of the two channels.
 
     Shape:
         - Input: (batch, 2, frames, bins), any number of frames, bins a multiple of
           `config.multiple`
-        - Output: as the input
+        - Output: (batch, 2 num_masks, frames, bins), the two channels of a mask side by side
     """
 
-    def __init__(self, config: SpleeterUNetConfig) -> None:
+    def __init__(self, config: SpleeterUNetConfig, *, num_masks: int = 1) -> None:
         super().__init__()
+        self._fixed_norms = config.fixed_norms
         channels, up = config.channels, _ACTIVATIONS[config.decoder_activation]
         *encoders, last = [_Down(size, following) for size, following in pairwise((2, *channels))]
         first, *decoders = [
-            _Up(size if place == 0 else 2 * size, following, up, dropout=place < _DROPPED)
-            for place, (size, following) in enumerate(pairwise((*channels[::-1], 1)))
+            _Up(
+                size if place == 0 else 2 * size,
+                following,
+                up,
+                dropout=config.dropout if place < _DROPPED else 0.0,
+            )
+            for place, (size, following) in enumerate(
+                pairwise((*channels[::-1], config.last_channels))
+            )
         ]
         down = _ACTIVATIONS[config.encoder_activation]
         self.unet = UNet(
@@ -69,12 +91,23 @@ class SpleeterUNet(nn.Module):
             decoders,
             frame_multiple=config.multiple,
         )
-        self.last = nn.Conv2d(1, 2, _LAST_KERNEL, dilation=_LAST_DILATION, padding=3)
+        self.last = nn.Conv2d(
+            config.last_channels, 2 * num_masks, _LAST_KERNEL, dilation=_LAST_DILATION, padding=3
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; fixed norms stay in evaluation mode."""
+        super().train(mode)
+        if self._fixed_norms:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, magnitudes: Tensor) -> Tensor:
         """Estimate logits; see the class."""
@@ -116,12 +149,12 @@ class _Up(nn.Module):
         channels: int,
         activation: Callable[[Tensor], Tensor],
         *,
-        dropout: bool,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.convolution = Doubling(in_channels, channels)
         self.norm = nn.BatchNorm2d(channels, eps=_EPS, momentum=_MOMENTUM)
-        self.dropout = nn.Dropout(0.5 if dropout else 0.0)
+        self.dropout = nn.Dropout(dropout)
         self._activation = activation
 
     def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
