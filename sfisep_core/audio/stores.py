@@ -39,14 +39,18 @@ class Signal(Protocol):
         """Return the samples from `start` to before `stop`, both within the signal."""
 
 
-class Store(Signal, Protocol):
+class ChangeableSignal(Signal, Protocol):
+    """A signal whose samples can be replaced."""
+
+    def write(self, start: int, block: Samples) -> None:
+        """Replace samples, from `start` on, by a block of shape (*leading, frames)."""
+
+
+class Store(ChangeableSignal, Protocol):
     """A signal that grows at its end."""
 
     def append(self, block: Samples) -> None:
         """Add samples, shape (*leading, frames), at the end."""
-
-    def write(self, start: int, block: Samples) -> None:
-        """Replace samples that were appended before."""
 
 
 class MemoryStore:

@@ -16,6 +16,7 @@ from sfisep_core.models.contract import (
     BuildModel,
     SegmentRule,
     SeparationModel,
+    Stage,
     rest_of,
 )
 from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
@@ -178,6 +179,13 @@ class Cascade(SeparationModel):
         for stage in self.models[:-1]:
             stage.eval()
         return self
+
+    def in_stages(self) -> list[Stage]:
+        """Return the stages with the sources that they keep; see `SeparationModel`."""
+        return [
+            Stage(model, settings.keep)
+            for model, settings in zip(self.models, self.config.stages, strict=True)
+        ]
 
     def for_inference(self, *, compiled: bool = False) -> SeparationModel:
         """Return a copy whose stages are optimised for inference; the weights may be shared."""

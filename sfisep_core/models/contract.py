@@ -160,6 +160,10 @@ class SeparationModel(nn.Module, ABC):
         del sample_rate
         return 1
 
+    def in_stages(self) -> "Sequence[Stage]":
+        """Return the models that run one after the other instead of this one; none = itself."""
+        return ()
+
     def for_inference(self, *, compiled: bool = False) -> "SeparationModel":
         """Return an equivalent model with fewer operations: the model itself, or a copy.
 
@@ -180,3 +184,18 @@ class SeparationModel(nn.Module, ABC):
     def config_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values, for checkpoints."""
         return asdict(self.config)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of several models that run one after the other.
+
+    Attributes:
+        model: It separates what the stages before it leave of the mixture. What the last one leaves
+            is added to its residual source (`rest_of`) or, if it keeps none, distributed over the
+            sources that it keeps.
+        keep: The sources whose estimates become stems of the whole.
+    """
+
+    model: SeparationModel
+    keep: tuple[str, ...]

@@ -37,6 +37,7 @@ def separate_file(
     *,
     files: dict[str, Path],
     sources: Sequence[str],
+    stored_sources: Sequence[int],
     sample_rate: int | None,
     output: Output,
     separate: Separate,
@@ -47,6 +48,7 @@ def separate_file(
         path: Audio file.
         files: What to write, by name (`Output.files`).
         sources: Order of the stems that `separate` returns.
+        stored_sources: Numbers of sources of the stores that `separate` needs at once.
         sample_rate: Rate in Hz to separate and write at; None = the file's own.
         output: How to write.
         separate: The separation.
@@ -80,7 +82,7 @@ def separate_file(
         check_room(
             room,
             stores.bytes_on_disk((channels,), expected)
-            + stores.bytes_on_disk((len(sources), channels), expected)
+            + sum(stores.bytes_on_disk((count, channels), expected) for count in stored_sources)
             + encoded_bytes(output, files=len(files), channels=channels, frames=expected),
         )
         mixture = stores.make((channels,), expected)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfisep_core.audio.stores import BLOCK_FRAMES, Signal, Store
+from sfisep_core.audio.stores import BLOCK_FRAMES, ChangeableSignal, Signal
 from sfisep_core.models.blocks.consistency import ENERGY_SECONDS, share_residual
 from sfisep_core.models.contract import GainRule
 
@@ -49,7 +49,9 @@ def least_squares_gains(stems: Signal, mixture: Signal) -> npt.NDArray[np.float6
     return np.ascontiguousarray(gains.T)
 
 
-def apply_gain_rule(rule: GainRule, stems: Store, mixture: Signal, *, sample_rate: int) -> None:
+def apply_gain_rule(
+    rule: GainRule, stems: ChangeableSignal, mixture: Signal, *, sample_rate: int
+) -> None:
     """Make stems add up to the mixture as their model's rule says.
 
     Args:
@@ -81,6 +83,6 @@ def apply_gain_rule(rule: GainRule, stems: Store, mixture: Signal, *, sample_rat
         stems.write(start, shared.numpy()[..., first : first + stop - start])
 
 
-def _blocks(store: Signal) -> list[tuple[int, int]]:
-    starts = range(0, store.frames, BLOCK_FRAMES)
-    return [(start, min(start + BLOCK_FRAMES, store.frames)) for start in starts]
+def _blocks(signal: Signal) -> list[tuple[int, int]]:
+    starts = range(0, signal.frames, BLOCK_FRAMES)
+    return [(start, min(start + BLOCK_FRAMES, signal.frames)) for start in starts]

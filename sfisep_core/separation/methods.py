@@ -6,7 +6,6 @@ from sfisep_core.audio.stores import MemoryStore, Signal, Store, Stores, read_al
 from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
-from sfisep_core.separation.overlap_add import separate_in_windows
 from sfisep_core.separation.rate_changes import (
     RateChange,
     change_with_noisy_kernel,
@@ -20,6 +19,7 @@ from sfisep_core.separation.settings import (
     Progress,
     SeparationSettings,
 )
+from sfisep_core.separation.stages import separate_in_stages
 from sfisep_core.separation.super_resolution import super_resolve
 
 # Methods that resample with torchaudio's windowed sinc.
@@ -118,7 +118,7 @@ def _direct(
         if progress is not None:
             progress(done * stretch, total * stretch)
 
-    return separate_in_windows(
+    return separate_in_stages(
         model,
         mixture,
         sample_rate=model.native_rate,
@@ -142,7 +142,7 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
     ) -> Store:
         native_rate, options = model.native_rate, settings.options
         if sample_rate == native_rate:
-            return separate_in_windows(
+            return separate_in_stages(
                 model,
                 mixture,
                 sample_rate=sample_rate,
@@ -150,7 +150,7 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
                 settings=settings,
                 progress=progress,
             )
-        at_native_rate = separate_in_windows(
+        at_native_rate = separate_in_stages(
             model,
             MemoryStore(there(read_all(mixture), sample_rate, native_rate, options)),
             sample_rate=native_rate,
@@ -187,7 +187,7 @@ def _super_resolved(*, shares_only: bool) -> Method:
             network=settings.options.network,
             shares_only=shares_only,
         )
-        return separate_in_windows(
+        return separate_in_stages(
             restored,
             mixture,
             sample_rate=sample_rate,
@@ -200,7 +200,7 @@ def _super_resolved(*, shares_only: bool) -> Method:
 
 
 METHODS: dict[MethodName, Method] = {
-    "native": separate_in_windows,
+    "native": separate_in_stages,
     "resample": _resampled(change_with_sinc, change_with_sinc),
     "soxr": _resampled(change_with_soxr, change_with_soxr),
     "noisy-kernel": _resampled(change_with_noisy_kernel, change_with_sinc),

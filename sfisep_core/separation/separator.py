@@ -22,6 +22,7 @@ from sfisep_core.separation.output import DEFAULT_OUTPUT, Output
 from sfisep_core.separation.overlap_add import compile_model
 from sfisep_core.separation.result import Separation
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
+from sfisep_core.separation.stages import stored_sources
 from sfisep_core.separation.streaming import separate_stream, stream_latency
 
 __all__ = ["Output", "SeparatedFile", "Separation", "SeparationSettings", "Separator"]
@@ -229,6 +230,7 @@ class Separator:
             path,
             files=output.files(track or path.stem, Path(out_dir), self.sources),
             sources=self.model.sources,
+            stored_sources=stored_sources(self.model),
             sample_rate=None if sample_rate is None else check_rate(sample_rate),
             output=output,
             separate=separate,

@@ -254,6 +254,7 @@ def test_name_that_cannot_be_written_is_told_before_any_work(song: Path) -> None
             song,
             files=files,
             sources=("vocals",),
+            stored_sources=(1,),
             sample_rate=None,
             output=Output(),
             separate=separate,  # type: ignore[arg-type]  # never called
