@@ -139,8 +139,9 @@ def load_config(
         overrides: `key=value` texts; nested keys with dots (`model.tcn.norm=frame`), values as in
             TOML, bare words as text. A table replaces the whole table (`loss={si-sdr=1}`), a dotted
             key one entry (`loss.stft=0.5`).
-        init: Name or file of the initial model; a super-resolved model is built on it, or on its
-            separator if it is super-resolved itself.
+        init: Name or file of the initial model. Settings of a model that the configuration leaves
+            out are those of an initial model of its family. A super-resolved model is built on it,
+            or on its separator if it is super-resolved itself.
 
     Returns:
         The configuration; the model's settings are checked too.
@@ -154,6 +155,10 @@ def load_config(
     if init is not None and kind is not None and kind.trained_on_top:
         on_top = kind.settings_on(resolve_model(init))
         settings["model"] = {**settings.get("model", {}), **on_top}
+    elif init is not None and kind is not None and "model" not in settings:
+        initial = resolve_model(init)
+        if initial.family == kind.family:
+            settings["model"] = initial.config_dict()
     return _build(settings, overrides)
 
 

@@ -15,6 +15,7 @@ from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import FAMILIES, build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNetConfig
+from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, save_checkpoint
 from sfisep_core.training.config import (
     DEFAULT_PRESET,
@@ -644,3 +645,20 @@ def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     file = tmp_path / "windows.toml"
     file.write_bytes(b'\xef\xbb\xbfbase = "unet"\r\nsteps = 7\r\n')
     assert load_config(file).steps == 7
+
+
+def test_settings_of_the_model_are_those_of_the_initial_one(tmp_path: Path) -> None:
+    tcn = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 2, "num_stacks": 1}
+    initial = tmp_path / "initial.safetensors"
+    save_model(build_model("sfi-conv-tasnet", {"num_filters": 16, "tcn": tcn}), initial)
+    base = 'family = "sfi-conv-tasnet"\nvalidation_rates = [8000]\nmixing.sample_rates = [8000]\n'
+    file = tmp_path / "run.toml"
+    file.write_text(base, encoding="utf-8")
+    model = load_config(file, init=str(initial)).model
+    assert (model["num_filters"], model["tcn"]["bottleneck_channels"]) == (16, 8)
+    changed = load_config(file, overrides=["model.num_filters=24"], init=str(initial)).model
+    assert (changed["num_filters"], changed["tcn"]["bottleneck_channels"]) == (24, 8)
+    own = {"num_filters": 8, "tcn": tcn}
+    text = ", ".join(f"{name} = {value}" for name, value in tcn.items())
+    file.write_text(f"{base}model = {{ num_filters = 8, tcn = {{ {text} }} }}", encoding="utf-8")
+    assert load_config(file, init=str(initial)).model == own
