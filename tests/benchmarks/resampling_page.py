@@ -11,6 +11,7 @@ from sfisep_core.evaluation.summary import Difference, compare, summarise
 from sfisep_core.evaluation.systems import MIXTURE
 
 NATIVE = "native"
+UNTRAINED = "untrained"
 COMMON_BAND = "si_sdr_common_band"
 METRICS = ("sdr", "si_sdr", COMMON_BAND, "leakage_db", "equivariance_db")
 
@@ -37,23 +38,30 @@ def write_figure(study: Study, path: Path) -> None:
     path.write_text(score_figure(study, metric=COMMON_BAND), encoding="utf-8")
 
 
-def make_page(groups: Sequence[Group], *, model: str) -> str:
-    """Write the page in Markdown."""
+def make_page(groups: Sequence[Group], *, title: str, program: str, option: str = "") -> str:
+    """Write the page in Markdown.
+
+    Args:
+        groups: The music and its scores.
+        title: Of the page.
+        program: Module of `tests.benchmarks` that calls this.
+        option: What its command line has beyond the folders, with a space before.
+    """
     study = groups[0].study
     rates = ", ".join(_kilohertz(rate) for rate in study.sample_rates)
-    option = "" if model == "sfi-conv-tasnet-small" else f" --model {model}"
+    beside = ", beside the same network without training" if UNTRAINED in study.systems else ""
     text = f"""\
-# Results
+# {title}
 
-<!-- Written by tests/benchmarks/resampling_study.py: change that program, not this page. -->
+<!-- Written by tests/benchmarks/{program}.py: change that program, not this page. -->
 
 The model `{study.model}` at {rates} kHz,
-run by every [method](../explanation/methods.md), beside the same network without training.
+run by every [method](../explanation/methods.md){beside}.
 
 ## How measured
 
 ```sh
-python -m tests.benchmarks.resampling_study --music ../shared/music --work study{option}
+python -m tests.benchmarks.{program} --music ../shared/music --work study{option}
 ```
 
 - Model: `{study.model}`, SHA-256 of the file begins with `{study.model_sha256[:12]}`, trained
@@ -208,7 +216,9 @@ def _beaten(study: Study) -> str:
     for rate in study.sample_rates:
         for source in study.sources:
             trained = improvement(study, rate, NATIVE, source)
-            others = {MIXTURE: 0.0, "untrained": improvement(study, rate, "untrained", source).mean}
+            others = {MIXTURE: 0.0}
+            if UNTRAINED in study.systems:
+                others[UNTRAINED] = improvement(study, rate, UNTRAINED, source).mean
             found += [
                 f"{source} at {_kilohertz(rate)} kHz ({name})"
                 for name, other in others.items()
@@ -216,9 +226,11 @@ def _beaten(study: Study) -> str:
             ]
     if not found:
         found = ["none"]
+    others = (
+        "the mixture and the untrained network" if UNTRAINED in study.systems else "the mixture"
+    )
     return (
-        f"\nStems on which `native` is not {_MARGIN_DB:g} dB above the mixture and the untrained "
-        f"network: {', '.join(found)}.\n"
+        f"\nStems on which `native` is not {_MARGIN_DB:g} dB above {others}: {', '.join(found)}.\n"
     )
 
 

@@ -19,7 +19,7 @@ import torch
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.evaluation.plan import SOURCES, plan_systems
+from sfisep_core.evaluation.plan import plan_systems, scored_sources
 from sfisep_core.evaluation.resampling_study import METHODS, SAMPLE_RATES, make_study
 from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.scoring_jobs import ScoringSettings
@@ -30,10 +30,9 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.pretrained.resolve import resolve_model
-from tests.benchmarks.resampling_page import METRICS, Group, make_page, write_figure
+from tests.benchmarks.resampling_page import METRICS, UNTRAINED, Group, make_page, write_figure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-UNTRAINED = "untrained"
 _UNTRAINED_SEED = 0
 
 _log = logging.getLogger(__name__)
@@ -128,6 +127,7 @@ def score(
     dataset: StemDataset,
     systems: Sequence[System],
     *,
+    sources: tuple[str, ...],
     sample_rates: Sequence[int],
     out: Path,
     jobs: int,
@@ -146,7 +146,7 @@ def score(
         dataset.tracks,
         systems=systems,
         sample_rates=sample_rates,
-        sources=SOURCES,
+        sources=sources,
         out=out,
         settings=ScoringSettings(metrics="sdr", equivariance=equivariance),
         execution=Execution(jobs=jobs),
@@ -166,29 +166,57 @@ def run(
     page: Path,
     jobs: int,
     materials: Sequence[Material] = MATERIALS,
-) -> None:
-    """Score what is missing, and write the page and what belongs to it."""
+    untrained: bool = True,
+) -> list[Group]:
+    """Score what is missing, and write the figures and the CSV file that belong to a page.
+
+    Args:
+        music: Folder with rendered/ and real/.
+        work: Folder for data and scores.
+        model: Name or file.
+        sample_rates: Hz.
+        page: The page, which the caller writes.
+        jobs: Processes.
+        materials: The music.
+        untrained: Whether the same network is also scored with fresh weights.
+
+    Returns:
+        What the page shows.
+    """
     trained = identify_model(model)
-    fresh = System(UNTRAINED, "native", UNTRAINED, untrained_model(trained, work))
     groups, rows = [], []
     for material in materials:
         dataset = prepare(music, work, material)
-        methods = plan_systems(trained, [*material.methods, MIXTURE])
+        sources = scored_sources(trained, dataset.stems)
+        systems = plan_systems(trained, [*material.methods, MIXTURE], stems=dataset.stems)
         out = work / "scores" / folder_name(material)
-        # One model at a time, so that none is loaded again for every track.
-        of_methods = score(
-            dataset, methods, sample_rates=sample_rates, out=out, jobs=jobs, equivariance=True
-        )
-        of_fresh = score(
-            dataset, [fresh], sample_rates=sample_rates, out=out, jobs=jobs, equivariance=False
-        )
-        scores = [*of_methods.scores, *of_fresh.scores]
-        names = [system.name for system in (*methods, fresh)]
+        scores = score(
+            dataset,
+            systems,
+            sources=sources,
+            sample_rates=sample_rates,
+            out=out,
+            jobs=jobs,
+            equivariance=True,
+        ).scores
+        if untrained:
+            # One model at a time, so that none is loaded again for every track.
+            fresh = System(UNTRAINED, "native", UNTRAINED, untrained_model(trained, work))
+            of_fresh = score(
+                dataset,
+                [fresh],
+                sources=sources,
+                sample_rates=sample_rates,
+                out=out,
+                jobs=jobs,
+                equivariance=False,
+            )
+            scores, systems = [*scores, *of_fresh.scores], [*systems, fresh]
         study = make_study(
             trained,
-            compare_systems(scores, names),
+            compare_systems(scores, [system.name for system in systems]),
             data=material.about,
-            systems=[*methods, fresh],
+            systems=systems,
             sample_rates=sample_rates,
             tracks=dataset.tracks,
             examples=[],
@@ -202,36 +230,49 @@ def run(
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
-    page.write_text(make_page(groups, model=model), encoding="utf-8")
+    return groups
 
 
 def _short(value: object) -> object:
     return f"{value:.3f}" if isinstance(value, float) else value
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def make_parser(program: str, page: str) -> argparse.ArgumentParser:
+    """Make a parser of the options that every study has.
+
+    Args:
+        program: Module of `tests.benchmarks`.
+        page: Where it writes unless told otherwise, below the repository.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m tests.benchmarks.resampling_study",
+        prog=f"python -m tests.benchmarks.{program}",
         description="Score the methods at many sampling frequencies and write the results page.",
     )
     parser.add_argument("--music", type=Path, required=True, help="folder with rendered/ and real/")
     parser.add_argument("--work", type=Path, required=True, help="folder for data and scores")
-    parser.add_argument(
-        "--model", default="sfi-conv-tasnet-small", help="name or file (default: %(default)s)"
-    )
     parser.add_argument("--rates", type=int, nargs="+", default=SAMPLE_RATES, help="Hz (all 13)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument(
-        "--out",
-        type=Path,
-        default=REPOSITORY / "docs/reference/results.md",
-        help="page to write (default: docs/reference/results.md)",
+        "--out", type=Path, default=REPOSITORY / page, help=f"page to write (default: {page})"
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def start(options: argparse.Namespace) -> None:
+    """Show progress, and make the folder for data and scores."""
     logging.basicConfig(format="%(message)s")
     _log.setLevel(logging.INFO)
     options.work.mkdir(parents=True, exist_ok=True)
-    run(
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = make_parser("resampling_study", "docs/reference/results.md")
+    parser.add_argument(
+        "--model", default="sfi-conv-tasnet-small", help="name or file (default: %(default)s)"
+    )
+    options = parser.parse_args(arguments)
+    start(options)
+    groups = run(
         music=options.music,
         work=options.work,
         model=options.model,
@@ -239,6 +280,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         page=options.out,
         jobs=options.jobs,
     )
+    usual = options.model == parser.get_default("model")
+    page = make_page(
+        groups,
+        title="Results",
+        program="resampling_study",
+        option="" if usual else f" --model {options.model}",
+    )
+    options.out.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from sfisep_core.evaluation.tables import summarise_scores
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.model_files import load_model, save_model
+from tests.benchmarks import spleeter_study
 from tests.benchmarks.resampling_page import Group, make_page
 from tests.benchmarks.resampling_study import MATERIALS, Material, run, untrained_model
 from tests.evaluation.conftest import model, stems_of
@@ -50,7 +51,7 @@ def test_study_writes_page_figure_and_numbers_and_is_resumed(
     (tmp_path / "work").mkdir()
 
     def study() -> tuple[str, str, str]:
-        run(
+        groups = run(
             music=music,
             work=tmp_path / "work",
             model=str(model),
@@ -59,6 +60,7 @@ def test_study_writes_page_figure_and_numbers_and_is_resumed(
             jobs=1,
             materials=[material],
         )
+        page.write_text(make_page(groups, title="Results", program="resampling_study"))
         names = ("results.md", "results.csv", "results-rendered-noise.svg")
         text, numbers, figure = ((tmp_path / name).read_text() for name in names)
         return text, numbers, figure
@@ -99,6 +101,11 @@ def make_study(scores: dict[ScoreKey, dict[str, float]]) -> Study:
     )
 
 
+def page_of(study: Study) -> str:
+    group = Group("rendered", study, "a.svg")
+    return make_page([group], title="Results", program="resampling_study")
+
+
 @pytest.mark.parametrize(("native", "beaten"), [(6.0, False), (3.9, True)])
 def test_page_shows_improvements_differences_and_defeats(native: float, beaten: bool) -> None:
     values = {
@@ -112,9 +119,7 @@ def test_page_shows_improvements_differences_and_defeats(native: float, beaten: 
         for system, of_system in values.items()
         for source in ("drums", ALL_SOURCES)
     }
-    text = make_page(
-        [Group("rendered", make_study(scores), "a.svg")], model="sfi-conv-tasnet-small"
-    )
+    text = page_of(make_study(scores))
     mean = native + 1
     assert f"| 8 | native | {mean:+.2f} | {mean:+.2f} |" in text
     assert "| 8 | untrained | +3.00 | +3.00 |" in text
@@ -160,8 +165,28 @@ def test_page_compares_the_rates_in_their_common_band_and_shows_leakage() -> Non
     scores[ScoreKey(8000, "native", "drums", "leakage_db")] = {"c": -30.0, "d": -20.0, "e": -28.0}
     study = make_study(scores)
     study = replace(study, sample_rates=[8000, 16000, 32000])
-    text = make_page([Group("rendered", study, "a.svg")], model="sfi-conv-tasnet-small")
+    text = page_of(study)
     assert "from that at 32 kHz by at most -2.00 dB (at 8 kHz)" in text
     table = text.partition("### SI-SDR improvement up to 4 kHz")[2].partition("###")[0]
     assert "| 8 | +4.00 | +4.00 |\n| 16 | +6.00 | +6.00 |\n| 32 | +6.00 | +6.00 |" in table
     assert "| 8 | -28.00, -20.00 (3) |" in text
+
+
+def test_page_does_not_speak_of_an_untrained_network_that_was_not_scored() -> None:
+    scores = {
+        ScoreKey(8000, system, "drums", "si_sdr"): {"a": value}
+        for system, value in {"native": 1.0, "mixture": -2.0}.items()
+    }
+    study = replace(make_study(scores), systems=["native", "mixture"])
+    text = page_of(study)
+    assert "untrained" not in text
+    assert "without training" not in text
+    assert "is not 2 dB above the mixture: none." in text
+
+
+def test_study_of_spleeter_takes_the_middle_of_windows(shared_dir: Path) -> None:
+    rendered, real = spleeter_study.materials(shared_dir / "music")
+    assert len(rendered.exclude) == 2 * 11
+    assert {"fd2_doom_w00:0-7.5", "fd2_doom_w00:22.5-99999"} < set(rendered.exclude)
+    assert real.exclude == MATERIALS[2].exclude
+    assert rendered.methods == real.methods == spleeter_study.METHODS
