@@ -12,6 +12,7 @@ from torch.nn import functional
 from sfisep_core.audio.stft import STFT, STFTConfig
 from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.channel_groups import separate_in_groups
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.contract import (
     GainRule,
@@ -141,7 +142,7 @@ class SpectrogramModel(SeparationModel):
         padded = functional.pad(mixture, (0, covered - length))
         spectra = self.stft.analyze(padded, sample_rate=sample_rate)
         bins = self.bins_to_estimate(sample_rate)
-        estimates = self._estimate_channels(spectra[:, :, :bins])
+        estimates = separate_in_groups(spectra[:, :, :bins], self.estimate, channels=self._channels)
         if bins < self.config.stft.num_bins:
             estimates = functional.pad(estimates, (0, 0, 0, self.config.stft.num_bins - bins))
         stems = self.stft.synthesize(estimates, sample_rate=sample_rate, length=covered)
@@ -187,20 +188,6 @@ class SpectrogramModel(SeparationModel):
     def compile_network(self, *, dynamic: bool | None = None) -> None:
         """Compile the network in place: frame rate and bins do not depend on the sample rate."""
         self.network.compile(dynamic=dynamic)
-
-    def _estimate_channels(self, spectra: Tensor) -> Tensor:
-        """Estimate from (batch, channel, bins, frames), any number of channels."""
-        batch, channels, *size = spectra.shape
-        lone = self._channels == 2 and channels % 2 == 1
-        if lone:
-            spectra = torch.cat([spectra, spectra[:, -1:]], dim=1)
-        estimates = self.estimate(spectra.reshape(-1, self._channels, *size))
-        estimates = estimates.reshape(batch, -1, estimates.shape[1], self._channels, *size)
-        estimates = estimates.transpose(1, 2).flatten(2, 3)  # (batch, source, channel, ...)
-        if lone:
-            last = estimates[:, :, -2:].mean(dim=2, keepdim=True)
-            estimates = torch.cat([estimates[:, :, :-2], last], dim=2)
-        return estimates
 
     def _share_beyond(self, lost: Tensor) -> Tensor:
         """Distribute lost samples, (batch, channel, time), to (batch, source, channel, time)."""
