@@ -12,6 +12,7 @@ from sfisep_core.models.cascade import Cascade, CascadeConfig
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.conv_tasnet import ConvTasNet, ConvTasNetConfig
 from sfisep_core.models.deep_conv_sep import DeepConvSep, DeepConvSepConfig
+from sfisep_core.models.hdemucs import HDemucs, HDemucsConfig
 from sfisep_core.models.scnet import SCNet, SCNetConfig
 from sfisep_core.models.sepformer import SepFormer, SepFormerConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
@@ -28,6 +29,7 @@ FAMILIES: dict[str, tuple[type[Any], type[SeparationModel]]] = {
     ComplexUNet.family: (ComplexUNetConfig, ComplexUNet),
     Spleeter.family: (SpleeterConfig, Spleeter),
     SCNet.family: (SCNetConfig, SCNet),
+    HDemucs.family: (HDemucsConfig, HDemucs),
     ConvTasNet.family: (ConvTasNetConfig, ConvTasNet),
     SepFormer.family: (SepFormerConfig, SepFormer),
     SFSRNet.family: (SFSRNetConfig, SFSRNet),

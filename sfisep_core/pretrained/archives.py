@@ -18,7 +18,7 @@ class PublishedWeights:
         family: Name of the family.
         address: Of the file.
         size: Its bytes; None where they are not known.
-        sha256: Of the file.
+        sha256: Of the file; None where it is not known: then the first download's is kept.
         sources: In the order of the model's output.
         native_rate: Hz.
         code_licence: Of the program that it was published with.
@@ -33,7 +33,7 @@ class PublishedWeights:
     family: str
     address: str
     size: int | None
-    sha256: str
+    sha256: str | None
     sources: tuple[str, ...]
     native_rate: int
     code_licence: str
@@ -99,6 +99,40 @@ def _scnet(
     )
 
 
+_TORCHAUDIO = "https://download.pytorch.org/torchaudio/models/"
+
+
+def _torchaudio(
+    family: str,
+    file: str,
+    size: int,
+    sha256: str | None,
+    sources: tuple[str, ...],
+    native_rate: int,
+    *,
+    training_data: str,
+    score: str,
+    cost: str,
+    description: str,
+) -> PublishedWeights:
+    return PublishedWeights(
+        family=family,
+        address=_TORCHAUDIO + file,
+        size=size,
+        sha256=sha256,
+        sources=sources,
+        native_rate=native_rate,
+        code_licence="BSD-2-Clause",
+        weights_licence="unstated: torchaudio publishes the weights without terms, and its "
+        "BSD-2-Clause licence is that of the code; ask its authors before you use them for more "
+        "than trying out",
+        training_data=training_data,
+        score=score,
+        cost=cost,
+        description=description,
+    )
+
+
 _TWO_STEMS = (
     "2stems.tar.gz",
     "f3a90b39dd2874269e8b05a48a86745df897b848c61f3958efc80a39152bd692",
@@ -149,6 +183,31 @@ ARCHIVES: dict[str, PublishedWeights] = {
         "SDR of whole songs on MUSDB18-HQ, mean over stems: 9.69 dB (ICASSP 2024)",
         "about four times that of scnet (by its size; not measured)",
         description="the same with twice the channels",
+    ),
+    "hdemucs": _torchaudio(
+        "hdemucs",
+        "hdemucs_high_trained.pt",
+        334_697_255,
+        "a004b2790d73ffeaa535db458a1a79b539dfdbafbccc31f275d07e632ebd7816",
+        ("drums", "bass", "other", "vocals"),
+        44100,
+        training_data="MUSDB18-HQ, its songs for tests too, whose audio is for non-commercial use, "
+        "and 150 songs that are not published",
+        score="none that is independent: it was trained on the usual test songs",
+        cost="1.0 CPU-s a second of stereo (random weights, one thread, a busy machine)",
+        description="vocals, drums, bass and other at 44.1 kHz (others: --method resample)",
+    ),
+    "conv-tasnet-libri2mix": _torchaudio(
+        "conv-tasnet",
+        "conv_tasnet_base_libri2mix.pt",
+        20_049_107,
+        None,
+        ("s1", "s2"),
+        8000,
+        training_data="Libri2Mix: pairs of read sentences (LibriSpeech, CC BY 4.0)",
+        score="SI-SNR improvement on Libri2Mix, clean mixtures at 8 kHz: 15.3 dB (torchaudio)",
+        cost="1.5 CPU-s a second of stereo at 8 kHz (random weights, one thread, a busy machine)",
+        description="two speakers at 8 kHz (other rates: --method resample)",
     ),
 }
 """By name."""

@@ -60,7 +60,7 @@ def show_model(name: str) -> ModelDetails:
             entry=entry,
             address=known.address,
             download_size=known.size,
-            sha256=BUNDLED_SHA256.get(name, known.sha256),
+            sha256=BUNDLED_SHA256.get(name) or known.sha256 or "",
             code_licence=known.code_licence,
             weights_licence=known.weights_licence,
             training_data=known.training_data,

@@ -107,8 +107,8 @@ def fetch_model(
 
     Args:
         name: Name of a released model, or an address.
-        sha256: For an address: the expected digest, 64 hexadecimal digits. None = the digest of the
-            first download.
+        sha256: For an address, or a released model of unknown digest: the expected digest, 64
+            hexadecimal digits. None = the digest of the first download.
         progress: Called with bytes done, total bytes, and a label; None logs instead.
         mend: Replace a damaged file instead of raising an error.
 
@@ -131,7 +131,7 @@ def fetch_model(
         if name in RELEASED:
             _fetch_released(model, RELEASED[name], folder, progress)
         elif name in ARCHIVES:
-            _fetch_archive(model, ARCHIVES[name], folder, progress)
+            _fetch_archive(model, ARCHIVES[name], sha256, folder, progress)
         else:
             _fetch_address(model, name, sha256, folder, progress)
     return model.path
@@ -141,7 +141,7 @@ def _checked_digest(name: str, sha256: str) -> str:
     if name in RELEASED:
         msg = f"model {name}: a sha256 can be given for an address only: the hub lists its own"
         raise ConfigError(msg)
-    if name in ARCHIVES:
+    if name in ARCHIVES and ARCHIVES[name].sha256 is not None:
         msg = f"model {name}: a sha256 can be given for an address only: that of this one is known"
         raise ConfigError(msg)
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
@@ -192,10 +192,14 @@ def _fetch_released(
 
 
 def _fetch_archive(
-    model: CachedModel, published: PublishedWeights, folder: Path, progress: Progress
+    model: CachedModel,
+    published: PublishedWeights,
+    sha256: str | None,
+    folder: Path,
+    progress: Progress,
 ) -> None:
-    from sfisep_core.pretrained.scnet import convert_scnet  # loads PyTorch
-    from sfisep_core.pretrained.spleeter import convert_spleeter
+    from sfisep_core.pretrained.spleeter import convert_spleeter  # loads PyTorch
+    from sfisep_core.pretrained.torch_models import convert_torch_checkpoint
 
     _logger.info(
         "downloading model %s from %s; licence of the weights: %s",
@@ -203,9 +207,10 @@ def _fetch_archive(
         published.address,
         published.weights_licence,
     )
+    expected = published.sha256 or sha256 or _first_digest(model)
     downloaded = folder / "download"
     try:
-        fetch_address(published.address, published.sha256, downloaded, progress)
+        digest = fetch_address(published.address, expected, downloaded, progress)
     except CheckpointError as error:
         msg = (
             f"model {model.name}: cannot be downloaded: {error}. To do without: fetch "
@@ -214,19 +219,15 @@ def _fetch_archive(
         raise CheckpointError(msg) from error
     weights = folder / "model.safetensors"
     about, licence = published.description, published.weights_licence
-    if published.family == "scnet":
-        convert_scnet(downloaded, weights, description=about, licence=licence)
-    else:
+    if published.family == "spleeter":
         convert_spleeter(
             downloaded, weights, form=published.form, description=about, licence=licence
         )
-    keep(
-        model,
-        weights,
-        source=published.address,
-        revision=None,
-        source_sha256=published.sha256,
-    )
+    else:
+        convert_torch_checkpoint(downloaded, weights, description=about, licence=licence)
+    if expected is None:
+        _warn_unchecked(model, digest)
+    keep(model, weights, source=published.address, revision=None, source_sha256=digest)
 
 
 def _fetch_address(
@@ -236,9 +237,7 @@ def _fetch_address(
     from sfisep_core.pretrained.spleeter import convert_spleeter
     from sfisep_core.pretrained.torch_models import convert_torch_checkpoint
 
-    record = model.record()
-    if sha256 is None and record is not None:
-        sha256 = record.source_sha256  # digest of the first download
+    sha256 = sha256 or _first_digest(model)
     known = sha256 is not None
     _logger.info("downloading %s", model.name)
     downloaded = folder / "download"
@@ -268,9 +267,19 @@ def _fetch_address(
         )
         raise CheckpointError(msg) from error
     if not known:
-        _logger.warning(
-            "%s was taken without a sha256 to check it against; from now on it must be %s",
-            model.name,
-            sha256,
-        )
+        _warn_unchecked(model, sha256)
     keep(model, weights, source=model.name, revision=None, source_sha256=sha256)
+
+
+def _first_digest(model: CachedModel) -> str | None:
+    """Return the digest of an earlier download, which a later one has to have."""
+    record = model.record()
+    return None if record is None else record.source_sha256
+
+
+def _warn_unchecked(model: CachedModel, digest: str) -> None:
+    _logger.warning(
+        "%s was taken without a sha256 to check it against; from now on it must be %s",
+        model.name,
+        digest,
+    )

@@ -18,9 +18,10 @@ from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfi
 from sfisep_core.pretrained.declared_size import build_declared
 from sfisep_core.pretrained.model_files import Storage, check_finite, save_model
 from sfisep_core.pretrained.official_checkpoint import read_official_checkpoint
+from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES
 
 # The order of the grouped networks in the published weights.
-OFFICIAL_SOURCES = ("drums", "bass", "other", "vocals")
+OFFICIAL_SOURCES = PUBLISHED_SOURCES["sfi-conv-tasnet"]
 
 _DESIGNS = {"freq_resp_samp": "frequency", "imp_resp_samp": "time"}
 _FILTERS = {

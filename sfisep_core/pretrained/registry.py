@@ -12,6 +12,7 @@ from sfisep_core.pretrained.archives import ARCHIVES
 from sfisep_core.pretrained.cache import CachedModel, cached_model, cached_models
 from sfisep_core.pretrained.description import ModelDescription, read_description
 from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
+from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES, torch_layout
 
 _FOLDER = Path(__file__).parent / "weights"
 
@@ -25,7 +26,7 @@ BUNDLED: dict[str, Path] = {name: _FOLDER / f"{name}.safetensors" for name in BU
 
 # The first is the one meant by a name without a seed.
 _SEEDS = (40, 42, 44, 47)
-_RELEASED_SOURCES = ("drums", "bass", "other", "vocals")
+_RELEASED_SOURCES = PUBLISHED_SOURCES["sfi-conv-tasnet"]
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def known_sources(name: str) -> tuple[str, ...] | None:
         raise no_such_model(name)
     kind = model_file_kind(path)
     if kind == "torch":  # a published checkpoint
-        return in_user_order(_RELEASED_SOURCES)
+        return in_user_order(PUBLISHED_SOURCES[torch_layout(path)])
     if kind == "tensorflow":
         return None
     sources = read_description(path).config.get("sources")

@@ -5,27 +5,19 @@ names perhaps with "module." in front. Nothing in such a file is executed.
 """
 
 import re
-import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor
 
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.scnet import SCNetNetworkConfig
-from sfisep_core.models.scnet import SCNet, SCNetConfig
-from sfisep_core.pretrained.declared_size import build_declared
-from sfisep_core.pretrained.model_files import Storage, check_finite, save_model
-from sfisep_core.pretrained.torch_files import describe, read_torch_file
+from sfisep_core.models.scnet import SCNetConfig
+from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES
+from sfisep_core.pretrained.torch_states import read_state, rename
 
-# The order in the published weights.
-PUBLISHED_SOURCES = ("drums", "bass", "other", "vocals")
-
+_SOURCES = PUBLISHED_SOURCES["scnet"]
 _PARTS = 4  # real and imaginary ones of two channels
-_MARK = b"SDlayer"  # in the names of the published program alone
-_MOST_PICKLE = 4 * 2**20
-_BEST, _PREFIX = "best_state", "module."
 _NAMES = (
     (r"\.SDlayer\.convs\.", ".compressions."),
     (r"\.conv_modules\.(\d+)\.layers\.", r".bands.\1."),
@@ -44,119 +36,23 @@ _NAMES = (
 )
 
 
-def is_scnet_checkpoint(path: Path) -> bool:
-    """Tell by names in its pickle whether a file of `torch.save` has SCNet's published layout.
-
-    Args:
-        path: A file that `model_file_kind` calls "torch".
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for record in archive.infolist():
-                if record.filename.endswith("/data.pkl"):
-                    with archive.open(record) as file:
-                        return _MARK in file.read(_MOST_PICKLE)
-    except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
-        pass  # whoever reads all of it says what is wrong
-    return False
-
-
-def load_scnet(path: Path) -> SCNet:
-    """Load published weights.
-
-    Args:
-        path: The published file.
-
-    Returns:
-        The model in evaluation mode, on the CPU.
+def read_scnet(path: Path) -> tuple[SCNetConfig, dict[str, Tensor]]:
+    """Read settings and weights of a published file.
 
     Raises:
         CheckpointError: The file is missing, damaged, or holds another kind of model.
     """
-    state = _read_state(path)
-    weights = rename_weights(state)
-    config = _config(state, path)
-    where = f"checkpoint {path}: its weights are not those of a published SCNet"
-    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    try:
-        model = build_declared(SCNet.family, asdict(config), shapes, where=where)
-    except ConfigError as error:
-        msg = f"{where}: {error}"
-        raise CheckpointError(msg) from error
-    assert isinstance(model, SCNet)
-    check_finite(weights, path)
-    model.load_state_dict(weights)
-    return model.eval()
-
-
-def read_scnet_config(path: Path) -> SCNetConfig:
-    """Read the settings of published weights; no model is built.
-
-    Raises:
-        CheckpointError: As `load_scnet`.
-    """
-    return _config(_read_state(path), path)
-
-
-def convert_scnet(
-    path: Path,
-    out: Path,
-    *,
-    description: str = "",
-    licence: str = "MIT, where they are the author's",
-    storage: Storage = "float32",
-) -> None:
-    """Convert published weights to the native format.
-
-    Args:
-        path: The published file.
-        out: Native model file to write (.safetensors).
-        description: One line; none = one that names the file.
-        licence: Of the weights.
-        storage: Storage format of the weights, see `save_model`.
-
-    Raises:
-        CheckpointError: The file cannot be read, or `out` not written.
-    """
-    model = load_scnet(path)
-    description = description or f"SCNet, converted from {path.name}"
-    save_model(model, out, training={"description": description}, licence=licence, storage=storage)
+    state = read_state(path, program="SCNet")
+    return _config(state, path), rename_weights(state)
 
 
 def rename_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give weights of the published program under the names that they have in `SCNet`."""
-    renamed = {}
-    for name, tensor in state.items():
-        for pattern, replacement in _NAMES:
-            name = re.sub(pattern, replacement, name)
-        # Convolutions along frames had no axis of bins there.
-        renamed[name] = tensor.unsqueeze(2) if tensor.dim() == 3 else tensor
-    return renamed
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    content = read_torch_file(path)
-    if isinstance(content, dict) and _BEST in content:
-        content = content[_BEST]
-    if not isinstance(content, dict) or not content:
-        msg = (
-            f"checkpoint {path}: expected the weights of SCNet by name, bare or as '{_BEST}', got "
-            f"{describe(content)}"
-        )
-        raise CheckpointError(msg)
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            shown = str(name)[:100] if isinstance(name, str) else describe(name)
-            msg = (
-                f"checkpoint {path}: expected names and tensors as the weights of SCNet, got "
-                f"{shown}: {describe(value)}"
-            )
-            raise CheckpointError(msg)
-    state = {name.removeprefix(_PREFIX): tensor.detach() for name, tensor in content.items()}
-    if len(state) != len(content):
-        msg = f"checkpoint {path}: expected each weight once, got some with and without '{_PREFIX}'"
-        raise CheckpointError(msg)
-    return state
+    # Convolutions along frames had no axis of bins there.
+    return {
+        name: tensor.unsqueeze(2) if tensor.dim() == 3 else tensor
+        for name, tensor in rename(state, _NAMES).items()
+    }
 
 
 def _config(state: Mapping[str, Tensor], path: Path) -> SCNetConfig:
@@ -190,13 +86,13 @@ def _config(state: Mapping[str, Tensor], path: Path) -> SCNetConfig:
             num_layers=_count(state, r"separation_net\.dp_modules\.(\d+)\."),
             expansion=hidden // given,
         )
-        if kernels != usual.kernel_sizes or outputs != _PARTS * len(PUBLISHED_SOURCES):
+        if kernels != usual.kernel_sizes or outputs != _PARTS * len(_SOURCES):
             msg = (
                 f"kernels {kernels} and {outputs} outputs, expected {usual.kernel_sizes} and "
-                f"{_PARTS * len(PUBLISHED_SOURCES)}: {', '.join(PUBLISHED_SOURCES)} in stereo"
+                f"{_PARTS * len(_SOURCES)}: {', '.join(_SOURCES)} in stereo"
             )
             raise ValueError(msg)
-        return SCNetConfig(sources=PUBLISHED_SOURCES, network=network)
+        return SCNetConfig(sources=_SOURCES, network=network)
     except (ConfigError, KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         found = f"no {error}" if isinstance(error, KeyError) else error
         msg = f"checkpoint {path}: expected the weights of a published SCNet, found {found}"

@@ -28,7 +28,12 @@ _BASE = {
     "sfisep_core.foundation",
 }
 _SIGNAL = _BASE | {"sfisep_core.sfi", "sfisep_core.audio"}
-_MODELS = _BASE | {"sfisep_core.sfi", "sfisep_core.audio.stft", "sfisep_core.audio.resample"}
+_MODELS = _BASE | {
+    "sfisep_core.sfi",
+    "sfisep_core.audio.stft",
+    "sfisep_core.audio.resample",
+    "sfisep_core.audio.torchaudio_check",
+}
 _OPERATION = _SIGNAL | {"sfisep_core.models", "sfisep_core.data", "sfisep_core.pretrained"}
 ALLOWED = {
     # What programs need first, by its name. Nothing of it is loaded with the package: see

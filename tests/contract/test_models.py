@@ -11,6 +11,7 @@ from torch import Tensor
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.cascade import Cascade
 from sfisep_core.models.contract import SeparationModel
+from sfisep_core.models.hdemucs import HDemucs
 from sfisep_core.models.registry import FAMILIES, build_model
 from sfisep_core.models.scnet import SCNet
 from sfisep_core.models.sfsrnet import SFSRNet
@@ -159,6 +160,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "network": {"channels": [4, 6], "compression": 2, "num_layers": 2, "expansion": 2},
         },
     ),
+    "hdemucs": ("hdemucs", {"native_rate": 32000, "channels": 4}),
     "conv-tasnet": ("conv-tasnet", {**_TIME, "tcn": _TCN}),
     "conv-tasnet frame": (
         "conv-tasnet",
@@ -246,16 +248,18 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 # These work at the rate of their training alone.
-RATE_BOUND = ("conv-tasnet", "sepformer", "sfsrnet")
+RATE_BOUND = ("hdemucs", "conv-tasnet", "sepformer", "sfsrnet")
 # These hear channels 0 and 1 together, 2 and 3, and so on.
 STEREO = (
     *("deepconvsep stereo", "tfc-unet stereo mask"),
     *("spleeter ratio", "spleeter softmax", "spleeter side by side", "cascade"),
-    "scnet",
+    *("scnet", "hdemucs"),
 )
 # The published layout has a slope where nothing is negative (after the encoder's rectifier), and
 # a last layer whose residual output nothing takes.
+# torchaudio's module has a norm in the layer that is a convolution alone.
 NEVER_REACHED = {
+    "hdemucs": ("network.time_encoder.4.norm1.weight", "network.time_encoder.4.norm1.bias"),
     "sfi-conv-tasnet": ("masker.prelu_1.weight", "masker.layers.3.residual.weight"),
     "cascade": ("stages.1.masker.prelu_1.weight", "stages.1.masker.layers.3.residual.weight"),
 }
@@ -272,6 +276,7 @@ COUNTS: dict[str, list[tuple[dict[str, Any], int]]] = {
     # TensorFlow's count has the statistics of norms, and the innermost norm, which leads nowhere.
     "spleeter": [({}, 2 * 9_822_725), ({"masks": "complement"}, 9_822_725)],
     "scnet": [({}, 10_578_768), ({"network": {"channels": [64, 128, 256]}}, 42_181_232)],
+    "hdemucs": [({}, 83_639_368)],
     "conv-tasnet": [({"sources": ["first", "second"]}, 4_984_881)],
     "sepformer": [({"sources": ["first", "second"]}, 25_679_361)],
     # The re-implementation that is looked up to has 4,096 more, in a decoder that nobody uses.
@@ -393,6 +398,9 @@ def test_model_says_what_it_is(model: SeparationModel, variant: str) -> None:
         assert [stage["family"] for stage in model.config_dict()["stages"]] == [
             stage.family for stage in model.models
         ]
+    elif isinstance(model, HDemucs):
+        assert model.gain_rule == "mixture-consistent"
+        assert not model.segments.chunk_invariant
     else:
         norm = config.get("tcn", {}).get("norm", "global")
         assert model.gain_rule == config.get("gain_rule", "least-squares")
@@ -467,7 +475,9 @@ def test_very_loud_and_very_quiet_signals_stay_finite(model: SeparationModel) ->
 def test_gradient_reaches_every_parameter(model: SeparationModel) -> None:
     if not trained(model):
         pytest.skip("shares have no parameters, and the separator below them is not trained")
-    stems = model.train()(music(2, 1, 1600), sample_rate=32000)
+    # The attention of Hybrid Demucs needs more than one frame of 1,024 samples.
+    length = 8000 if model.family == "hdemucs" else 1600
+    stems = model.train()(music(2, 1, length), sample_rate=32000)
     weights = music(*stems.shape, seed=1)  # else a symmetric loss could hide what a softmax takes
     (stems * weights).sum().backward()
     unreached = tuple(

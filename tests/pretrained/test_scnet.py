@@ -23,18 +23,20 @@ from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import known_sources
 from sfisep_core.pretrained.resolve import convert_checkpoint, resolve_model
-from sfisep_core.pretrained.scnet import PUBLISHED_SOURCES, load_scnet
+from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES
+from sfisep_core.pretrained.torch_models import load_torch_model
 from tests.models.scnet_reference import PlainSCNet
 from tests.pretrained.hub_server import Hub
 
 # The depths of the published networks make their 372 tensors; the channels are few.
 SIZE = SCNetNetworkConfig(channels=(4, 8, 8))
+SOURCES = PUBLISHED_SOURCES["scnet"]
 Change = Callable[[dict[str, Any]], object]
 
 
 def published_state() -> dict[str, Tensor]:
     torch.manual_seed(0)
-    return dict(PlainSCNet(SIZE, len(PUBLISHED_SOURCES)).state_dict())
+    return dict(PlainSCNet(SIZE, len(SOURCES)).state_dict())
 
 
 LAYOUTS: dict[str, Change] = {
@@ -59,7 +61,7 @@ def test_both_layouts(layout: str, tmp_path: Path) -> None:
     assert len(state) == 372
     model = resolve_model(path)
     assert isinstance(model, SCNet)
-    assert (model.sources, model.native_rate) == (PUBLISHED_SOURCES, 44100)
+    assert (model.sources, model.native_rate) == (SOURCES, 44100)
     assert model.config.network == SIZE
     parts = torch.randn(1, 4, 2049, 6)
     plain = PlainSCNet(SIZE, 4)
@@ -69,7 +71,7 @@ def test_both_layouts(layout: str, tmp_path: Path) -> None:
     found = torch.view_as_real(model.estimate(spectra)).movedim(-1, 3)
     assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
     identity = identify_model(str(path))
-    assert (identity.family, identity.sources) == ("scnet", PUBLISHED_SOURCES)
+    assert (identity.family, identity.sources) == ("scnet", SOURCES)
     assert known_sources(str(path)) == ("vocals", "drums", "bass", "other")
     convert_checkpoint(path, tmp_path / "model.safetensors")
     converted = load_model(tmp_path / "model.safetensors")
@@ -151,7 +153,7 @@ def test_other_weights_are_refused(change: Change, message: str, tmp_path: Path)
     change(state)
     torch.save(state, tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match=message):
-        load_scnet(tmp_path / "model.ckpt")
+        load_torch_model(tmp_path / "model.ckpt")
 
 
 class Hostile:
@@ -162,7 +164,7 @@ class Hostile:
 def test_code_in_a_file_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({**published_state(), "x": Hostile()}, tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match=r"names '(__builtin__|builtins)\.print'"):
-        load_scnet(tmp_path / "model.ckpt")
+        load_torch_model(tmp_path / "model.ckpt")
     assert capsys.readouterr().out == ""
 
 

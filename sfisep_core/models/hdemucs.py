@@ -1,0 +1,112 @@
+"""Hybrid Demucs: a U-Net on samples and one on spectra that meet in the middle, by torchaudio.
+
+Source: Défossez, "Hybrid spectrogram and waveform source separation", MDX workshop at ISMIR 2021;
+network: `torchaudio.models.HDemucs`; normalisation and segments: torchaudio's tutorial for it.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sfisep_core.audio.torchaudio_check import check_torchaudio
+from sfisep_core.config_values import CheckedConfig, Range, SampleRate
+from sfisep_core.models.blocks.channel_groups import separate_in_groups
+from sfisep_core.models.blocks.consistency import share_residual
+from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
+from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
+
+# Reflected ends of shorter signals would not fit, where the network adds up to 2,559 samples.
+_SHORTEST = 2560
+
+
+@dataclass(frozen=True)
+class HDemucsConfig(CheckedConfig):
+    """Settings of Hybrid Demucs; the defaults are those of torchaudio's large-window version.
+
+    Attributes:
+        sources: Names in the order of the source axis.
+        native_rate: Hz, the only rate at which the network works.
+        channels: Output channels of the first layer; those of the published weights are 48.
+        gain_rule: See `SeparationModel`; "mixture-consistent" distributes the residual over the
+            stems.
+        segment_seconds: With the context on both sides 11 s, as in the tutorial.
+        context_seconds: Context on either side of a segment.
+    """
+
+    section = "model setting "
+
+    sources: tuple[str, ...] = DEFAULT_SOURCES
+    native_rate: SampleRate = 44100
+    channels: Annotated[int, Range(4, 1024)] = 48
+    gain_rule: GainRule = "mixture-consistent"
+    segment_seconds: Annotated[int, Range(0, 3600)] = 10
+    context_seconds: Annotated[float, Range(0, 600)] = 0.5
+
+
+class HDemucs(SeparationModel):
+    """Hybrid Demucs at the rate of its training.
+
+    Every segment is divided by the standard deviation of its mean over channels, as the tutorial
+    does with the whole track. The network normalises its inputs itself: without this it would add
+    to the standard deviation of quiet music a number that is not small beside it.
+
+    Args:
+        config: Settings.
+
+    Raises:
+        ConfigError: A setting does not fit the network, or torchaudio cannot be loaded.
+    """
+
+    family = "hdemucs"
+    config: HDemucsConfig
+
+    def __init__(self, config: HDemucsConfig) -> None:
+        super().__init__()
+        check_sources(config.sources)
+        self.config = config
+        self.sources = config.sources
+        self.native_rate = config.native_rate
+        self.gain_rule = config.gain_rule
+        self.normalizes_level = False
+        self.segments = SegmentRule(
+            seconds=config.segment_seconds,
+            context_seconds=config.context_seconds,
+            chunk_invariant=False,
+        )
+        check_torchaudio("family hdemucs", instead="choose a model of another family")
+        from torchaudio.models import HDemucs as Network
+
+        self.network: nn.Module = Network(
+            list(config.sources), channels=config.channels, nfft=4096, depth=6
+        )
+
+    def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
+        """Separate a mixture; see `SeparationModel.forward`."""
+        self.require_native_rate(sample_rate)
+        batch, channels, length = mixture.shape
+        if mixture.numel() == 0:
+            return mixture.new_zeros(batch, len(self.sources), channels, length)
+        stems = separate_in_groups(mixture, self._separate_stereo, channels=2)
+        if self.gain_rule == "mixture-consistent":
+            stems = share_residual(stems, mixture, sample_rate=sample_rate)
+        return stems
+
+    def compile_network(self, *, dynamic: bool | None = None) -> None:
+        """Compile the network in place."""
+        self.network.compile(dynamic=dynamic)
+
+    def _separate_stereo(self, mixture: Tensor) -> Tensor:
+        """Separate (batch, 2, time) into (batch, source, 2, time)."""
+        mono = mixture.mean(dim=1, keepdim=True)
+        deviation, mean = torch.std_mean(mono, dim=-1, correction=0, keepdim=True)
+        # Two channels may cancel each other in the mean, and a recording may be silent.
+        loudest = (mixture - mean).abs().amax(dim=(1, 2), keepdim=True)
+        floor = (1e-3 * loudest).clamp_min(torch.finfo(mixture.dtype).tiny)
+        deviation = torch.maximum(deviation, floor)
+        length = mixture.shape[-1]
+        inputs = functional.pad((mixture - mean) / deviation, (0, max(0, _SHORTEST - length)))
+        stems: Tensor = self.network(inputs)[..., :length].float()
+        return stems * deviation.unsqueeze(1) + mean.unsqueeze(1)
