@@ -15,6 +15,12 @@ from sfisep_core.separation.plan import Outcome
 from sfisep_core.separation.separate import SeparationRequest, SeparationResult, separate_files
 from sfisep_core.wording import counted
 
+_DEFAULT_MODEL = "default"
+_STRONGER = (
+    "there are stronger models, which are downloaded and take longer, such as --model scnet; "
+    "`sfisep models list` shows all"
+)
+
 
 def run(request: SeparationRequest, *, as_json: bool, quiet: bool) -> None:
     """Run a request with a progress bar, and show its result.
@@ -38,6 +44,8 @@ def run(request: SeparationRequest, *, as_json: bool, quiet: bool) -> None:
     elif not quiet:
         for line in _summary_lines(result.outcomes, to_stdout=to_stdout):
             show_message(line)
+        if request.model == _DEFAULT_MODEL and any(outcome.result for outcome in result.outcomes):
+            show_message(_STRONGER)
     if result.failed:
         raise typer.Exit(ExitCode.FAILED)
 

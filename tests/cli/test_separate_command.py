@@ -86,6 +86,12 @@ def written() -> list[str]:
     return sorted(str(path) for path in Path().rglob("vocals.wav"))
 
 
+STRONGER = (
+    "there are stronger models, which are downloaded and take longer, such as --model scnet; "
+    "`sfisep models list` shows all"
+)
+
+
 def stem_paths(track: str) -> list[str]:
     return [f"separated/default/{track}/{name}.wav" for name in FakeSeparator.sources]
 
@@ -228,6 +234,7 @@ def test_failing_file_does_not_stop_the_others(
         f"c.wav: {facts}",
         *stem_paths("c"),
         "4 inputs: 2 separated, 2 failed; 8000 Hz, 2 channels",
+        STRONGER,
     ]
 
 
@@ -249,6 +256,7 @@ def test_one_file_is_told_with_its_paths(
     assert capsys.readouterr().err.splitlines() == [
         "mono.wav: 1.5 s of music in 0.2 s, 16000 Hz, 1 channel",
         *stem_paths("mono"),
+        STRONGER,
     ]
 
 
@@ -263,7 +271,24 @@ def test_facts_that_differ_are_told_of_each_file(
         "stem clips",
         "mono.wav: 1.5 s of music in 0.2 s, 16000 Hz, 1 channel",
         "2 inputs: 2 separated",
+        STRONGER,
     ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("a.wav", "--model", "scnet"), ("a.wav", "--json"), ("bad.wav",)]
+)
+def test_stronger_models_are_named_after_a_separation_with_the_default(
+    arguments: tuple[str, ...], run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("a.wav", "bad.wav")
+    run_sfisep("separate", *arguments)
+    captured = capsys.readouterr()
+    assert STRONGER not in captured.out + captured.err
+    run_sfisep("separate", "a.wav", "bad.wav")
+    captured = capsys.readouterr()
+    assert captured.err.count(STRONGER) == 1
+    assert STRONGER not in captured.out
 
 
 def test_quiet_shows_errors_only(run_sfisep: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -614,7 +639,7 @@ def test_what_exists_is_skipped_if_it_is_all_there(
     assert [path.name for path, _ in separators[0].calls] == ["b.wav"]
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "a.wav: its stems are all there already"
-    assert told[-1] == "2 inputs: 1 separated, 1 there already; 8000 Hz, 2 channels"
+    assert told[-2:] == ["2 inputs: 1 separated, 1 there already; 8000 Hz, 2 channels", STRONGER]
     assert run_sfisep("separate", "a.wav", "--overwrite") == 0
     assert Path("separated/default/a/vocals.wav").read_text() == "vocals of "
 
