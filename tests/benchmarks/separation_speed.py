@@ -91,6 +91,11 @@ def run(case: Case, folder: Path) -> dict[str, float]:
         out = folder / f"{case.model}-{case.precision}"
         output = Output(encoding="int16")
         work = lambda: separator.separate_file(song, out_dir=out, output=output)  # noqa: E731
+    return measured(work)
+
+
+def measured(work: Callable[[], object]) -> dict[str, float]:
+    """Do some work, and tell CPU seconds, wall seconds and MiB beyond those before it."""
     Path("/proc/self/clear_refs").write_text("5")  # what loading took at its peak is forgotten
     resident = _kibibytes("VmRSS")
     before = resource.getrusage(resource.RUSAGE_SELF)
@@ -131,14 +136,16 @@ def make_material(folder: Path, seconds: Sequence[int], rates: Sequence[int]) ->
     torch.manual_seed(0)
     save_model(build_model("sfi-conv-tasnet", {}), folder / f"{PAPER}.safetensors")
     save_model(resolve_model(DEFAULT), folder / f"{DEFAULT}.safetensors")
-    rng = np.random.default_rng(0)
     for sample_rate in rates:
         for length in seconds:
-            noise = rng.standard_normal((length * sample_rate, 2))
-            music = noise * (1 + np.sin(np.arange(len(noise)) / sample_rate))[:, None]
-            peak = np.abs(music).max()
-            file = folder / f"song-{length}-{sample_rate}.wav"
-            soundfile.write(file, 0.5 * music / peak, sample_rate, subtype="PCM_16")
+            make_song(folder / f"song-{length}-{sample_rate}.wav", length, sample_rate)
+
+
+def make_song(path: Path, seconds: int, sample_rate: int) -> None:
+    """Write a stereo file of noise that swells."""
+    noise = np.random.default_rng(0).standard_normal((seconds * sample_rate, 2))
+    music = noise * (1 + np.sin(np.arange(len(noise)) / sample_rate))[:, None]
+    soundfile.write(path, 0.5 * music / np.abs(music).max(), sample_rate, subtype="PCM_16")
 
 
 def agreement(folder: Path, model: str) -> float:
