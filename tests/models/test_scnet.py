@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sfisep_core.audio.stft import STFTConfig
 from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks import dual_path_rnn
 from sfisep_core.models.blocks.scnet import SCNetNetworkConfig, plan_bands
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.scnet import SCNet, SCNetConfig
@@ -239,3 +240,14 @@ def test_sizes_must_fit(network: dict[str, Any], message: str) -> None:
 def test_every_band_needs_bins() -> None:
     with pytest.raises(ConfigError, match="expected bins for 3 bands in each of 3 encoder blocks"):
         build_model("scnet", {"stft": {"n_fft": 2, "hop": 1}})
+
+
+@pytest.mark.parametrize("frames", [1, 10, 11])
+def test_sequences_in_parts_are_the_same(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dual_path_rnn, "_SEQUENCES_OF_A_THREAD", 3)
+    torch.manual_seed(0)
+    layer = dual_path_rnn.DualPathLayer(channels=8, expansion=2)
+    features = torch.randn(2, 7, frames, 8)
+    expected = layer(features)  # with gradients all sequences run at once
+    with torch.no_grad():
+        assert difference(layer(features), expected) < 1e-5

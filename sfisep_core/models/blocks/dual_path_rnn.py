@@ -4,11 +4,15 @@ Source: Luo, Chen and Yoshioka, "Dual-path RNN", ICASSP 2020, as Tong et al., "S
 have it.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 _EPS = 1e-5
+# On CPUs: so many sequences stay in the cache of a core from one step to the next.
+_SEQUENCES_OF_A_THREAD = 32
 
 
 class DualPathLayer(nn.Module):
@@ -72,16 +76,27 @@ class _RecurrentBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Run the layer; see the class."""
-        # Steps first, and all sequences of the other axis and of the batch in one: a step is then a
+        # Steps first, and sequences of the other axis and of the batch in one: a step is then a
         # product of two large matrices.
         steps = self.norm(features).movedim(self._axis, 0)
         sequences = steps.flatten(1, 2)
+        mixed: Tensor
+        if sequences.device.type == "cpu" and not torch.is_grad_enabled():
+            most = _SEQUENCES_OF_A_THREAD * torch.get_num_threads()
+            parts = sequences.tensor_split(math.ceil(sequences.shape[1] / most), dim=1)
+            mixed = torch.cat([self._mix(part) for part in parts], dim=1)
+        else:
+            mixed = self._mix(sequences)
+        return features + mixed.view(steps.shape).movedim(0, self._axis)
+
+    def _mix(self, sequences: Tensor) -> Tensor:
+        """Run LSTM and linear layer on (step, sequence, channels)."""
         if computes_in_16_bits(sequences.device):
             hidden, _ = self.lstm(sequences)
         else:
             with torch.autocast(sequences.device.type, enabled=False):
                 hidden, _ = self.lstm(sequences.float())
-        mixed: Tensor = features + self.linear(hidden).view(steps.shape).movedim(0, self._axis)
+        mixed: Tensor = self.linear(hidden)
         return mixed
 
 
