@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def _page(rounds: Sequence[Mapping[str, Figures]], counts: Mapping[str, int], se
             f"({min(costs):.2f} to {max(costs):.2f}) | {statistics.median(ratios):.1f} "
             f"| {memory:.0f} MiB |"
         )
-    arguments = "".join(f" {argument}" for argument in sys.argv[1:])
+    arguments = re.sub(r" --out \S+", "", "".join(f" {argument}" for argument in sys.argv[1:]))
     return f"""# What models cost on a CPU
 
 <!-- Written by {MODULE.replace(".", "/")}.py: change that program, not this page. -->

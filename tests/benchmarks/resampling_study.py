@@ -167,6 +167,7 @@ def run(
     jobs: int,
     materials: Sequence[Material] = MATERIALS,
     untrained: bool = True,
+    silent_stems: bool = True,
 ) -> list[Group]:
     """Score what is missing, and write the figures and the CSV file that belong to a page.
 
@@ -179,6 +180,8 @@ def run(
         jobs: Processes.
         materials: The music.
         untrained: Whether the same network is also scored with fresh weights.
+        silent_stems: Whether to keep tracks in which a stem is silent. Of two stems the other is
+            then the mixture itself, and its scores say only how silent the first was made.
 
     Returns:
         What the page shows.
@@ -212,6 +215,8 @@ def run(
                 equivariance=False,
             )
             scores, systems = [*scores, *of_fresh.scores], [*systems, fresh]
+        if not silent_stems:
+            scores = [of_track for of_track in scores if not of_track.silent_sources]
         study = make_study(
             trained,
             compare_systems(scores, [system.name for system in systems]),
