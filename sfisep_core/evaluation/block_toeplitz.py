@@ -18,11 +18,15 @@ Source:
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 
-_Product = Callable[[torch.Tensor], torch.Tensor]
+from sfisep_core.evaluation.krylov import (
+    Product,
+    conjugate_gradients,
+    largest_eigenvalue,
+    smallest_eigenvalue,
+)
 
 CONDITION_LIMIT = 1e12
 """Condition number of G above which its solution is dominated by rounding, so that a ridge is used.
@@ -34,12 +38,9 @@ Rounding to float64 then changes scores by 1e-3 dB or more.
 _RIDGES = (1e-11, 1e-9, 1e-7)
 _MAX_REFINEMENTS = 20
 _TOLERANCE = 1e-9
-_MAX_LANCZOS_STEPS = 40
 # Ridge of the preconditioner of conjugate gradients, relative to the largest eigenvalue, with which
 # the recursion is still accurate. This many steps then suffice up to `CONDITION_LIMIT`.
 _GUIDE_RIDGE = 1e-10
-_MAX_GRADIENT_STEPS = 150
-_GRADIENT_TOLERANCE = 1e-6
 
 
 def solve(lags: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,16 +60,16 @@ def solve(lags: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.
         `CONDITION_LIMIT`. inf: too large to be computed.
     """
     everywhere = torch.ones(len(lags), dtype=torch.bool, device=lags.device)
-    largest = _largest_eigenvalue(_product(lags), lags, everywhere)
+    largest = largest_eigenvalue(_product(lags), lags, everywhere)
     # The ridge of museval; it only matters for signals whose energy is of this order.
     shift = torch.full_like(largest, torch.finfo(lags.dtype).eps)
     x, is_solved, product, inverse = _attempt(lags, right, shift)
-    smallest_inverse = _largest_eigenvalue(_exact(product, inverse), lags, is_solved)
+    smallest_inverse = largest_eigenvalue(_exact(product, inverse), lags, is_solved)
     condition = torch.where(is_solved, largest * smallest_inverse, math.inf)
     if not bool(is_solved.all()):
         added = _GUIDE_RIDGE * largest
         guide = _inverse(_shifted(lags, shift + added))[0]
-        smallest = _smallest_eigenvalue(product, guide, added, lags)
+        smallest = smallest_eigenvalue(product, guide, added, lags)
         condition = torch.where(is_solved, condition, largest / smallest)
         if bool((~is_solved & (condition <= CONDITION_LIMIT)).any()):
             again, residual = _refine(product, _guided(product, guide), right)
@@ -90,7 +91,7 @@ def solve(lags: torch.Tensor, right: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 def _attempt(
     lags: torch.Tensor, right: torch.Tensor, shift: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, _Product, _Product]:
+) -> tuple[torch.Tensor, torch.Tensor, Product, Product]:
     """Solve (G + shift) x = right; return x, which systems were solved, and products."""
     shifted = _shifted(lags, shift)
     product = _product(shifted)
@@ -113,83 +114,18 @@ def _is_small(residual: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return is_small
 
 
-def _guided(product: _Product, guide: _Product) -> _Product:
+def _guided(product: Product, guide: Product) -> Product:
     """Return the approximate product with the inverse of G, by conjugate gradients.
 
     Args:
         product: The product with G.
         guide: Preconditioner: the product with the inverse of a matrix close to G.
     """
-    return lambda right: _conjugate_gradients(product, guide, right)[0]
-
-
-def _conjugate_gradients(
-    product: _Product, guide: _Product, right: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Solve G x = right approximately; return x, and the coefficients alpha and beta of each step.
-
-    Returns:
-        x; step lengths (alpha) and beta, shape (step, system, 1, 1, column).
-    """
-
-    def inner(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = (first * second).sum((1, 2), keepdim=True)
-        return product
-
-    x, residual = torch.zeros_like(right), right
-    direction = guided = guide(residual)
-    slope = inner(residual, guided)
-    goal = _GRADIENT_TOLERANCE**2 * inner(right, right)
-    lengths, growths = [], []
-    for _ in range(_MAX_GRADIENT_STEPS):
-        along = product(direction)
-        # A column that is solved exactly has a zero direction.
-        length = torch.nan_to_num(slope / inner(direction, along), posinf=0.0, neginf=0.0)
-        x = x + length * direction
-        residual = residual - length * along
-        guided = guide(residual)
-        next_slope = inner(residual, guided)
-        growth = torch.nan_to_num(next_slope / slope, posinf=0.0, neginf=0.0)
-        direction, slope = guided + growth * direction, next_slope
-        lengths.append(length)
-        growths.append(growth)
-        if bool((inner(residual, residual) <= goal).all()):
-            break
-    return x, torch.stack(lengths), torch.stack(growths)
-
-
-def _smallest_eigenvalue(
-    product: _Product, guide: _Product, ridge: torch.Tensor, lags: torch.Tensor
-) -> torch.Tensor:
-    """Compute the smallest eigenvalues of G; 0 where they are too small to be computed.
-
-    Conjugate gradients preconditioned by the inverse of G + ridge are equivalent to Lanczos' method
-    for the product of both, whose eigenvalues are e / (e + ridge) for the eigenvalues e of G. The
-    coefficients alpha (a) and beta (b) of the steps give its tridiagonal matrix: 1 / a[k] + b[k -
-    1] / a[k - 1] on the diagonal, sqrt(b[k]) / a[k] on the off-diagonals.
-    """
-    systems, length, channels, _ = lags.shape
-    generator = torch.Generator().manual_seed(0)
-    right = torch.randn((1, length, channels, 1), generator=generator, dtype=lags.dtype)
-    right = right.to(lags.device).repeat(systems, 1, 1, 1)
-    _, lengths, growths = (t.flatten(1) for t in _conjugate_gradients(product, guide, right))
-    smallest = lags.new_zeros(systems)
-    for number, (a, b) in enumerate(zip(lengths.T, growths.T, strict=True)):
-        steps = int((a > 0).long().cumprod(0).sum())  # up to the step where rounding dominates
-        a, b = a[:steps], b[:steps].clamp_min(0)
-        if steps == 0:
-            continue
-        diagonal = 1 / a
-        diagonal[1:] += b[:-1] / a[:-1]
-        beside = (b.sqrt() / a)[:-1]
-        matrix = torch.diag(diagonal) + torch.diag(beside, 1) + torch.diag(beside, -1)
-        share = torch.linalg.eigvalsh(matrix)[0].clamp(0, 1 - 1e-9)
-        smallest[number] = ridge[number] * share / (1 - share)
-    return smallest
+    return lambda right: conjugate_gradients(product, guide, right)[0]
 
 
 def _refine(
-    product: _Product, inverse: _Product, right: torch.Tensor
+    product: Product, inverse: Product, right: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Solve with an inexact inverse by refinement; return the solution and its residual."""
     x, residual = torch.zeros_like(right), right
@@ -207,7 +143,7 @@ def _refine(
     return x, residual
 
 
-def _exact(product: _Product, inverse: _Product) -> _Product:
+def _exact(product: Product, inverse: Product) -> Product:
     return lambda right: _refine(product, inverse, right)[0]  # refined to full accuracy
 
 
@@ -219,12 +155,12 @@ def _circle(lags: torch.Tensor) -> torch.Tensor:
     return spectra
 
 
-def _product(lags: torch.Tensor) -> _Product:
+def _product(lags: torch.Tensor) -> Product:
     """Return the product of G with arrays of shape (system, delay, channel, column)."""
     return _convolution(_circle(lags), lags.shape[1])
 
 
-def _convolution(spectra: torch.Tensor, length: int) -> _Product:
+def _convolution(spectra: torch.Tensor, length: int) -> Product:
     def convolve(x: torch.Tensor) -> torch.Tensor:
         products = spectra @ torch.fft.rfft(x, n=2 * length, dim=1)
         convolved: torch.Tensor = torch.fft.irfft(products, n=2 * length, dim=1)
@@ -233,7 +169,7 @@ def _convolution(spectra: torch.Tensor, length: int) -> _Product:
     return convolve
 
 
-def _inverse(lags: torch.Tensor) -> tuple[_Product, torch.Tensor]:
+def _inverse(lags: torch.Tensor) -> tuple[Product, torch.Tensor]:
     """Return the product with the inverse of G, and which matrices are positive definite.
 
     With predictors a (a[0] = 1) and b (b[L-1] = 1), G a = (V_a, 0, ..., 0) and
@@ -271,36 +207,3 @@ def _inverse(lags: torch.Tensor) -> tuple[_Product, torch.Tensor]:
         (_convolution(s, length), _convolution(s.mH, length)) for s in spectra
     )
     return lambda x: forward(forward_t(x)) - backward(backward_t(x)), is_definite
-
-
-def _largest_eigenvalue(product: _Product, lags: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Compute the largest eigenvalues of matrices of the size of G (Lanczos) to about one percent.
-
-    Args:
-        product: Computes the product with arrays of shape (system, delay, channel, column).
-        lags: Correlations, for their shape.
-        where: Systems to compute, shape (system,); the others get 0.
-    """
-    systems, length, channels, _ = lags.shape
-    size = length * channels
-    generator = torch.Generator().manual_seed(0)
-    column = torch.randn((1, size, 1), generator=generator, dtype=lags.dtype).to(lags.device)
-    column = column.repeat(systems, 1, 1)
-    basis = column.new_empty((systems, size, 0))
-    within = column.new_empty((systems, 0, 0))  # the matrix in that basis, its upper triangle
-    largest = column.new_zeros(systems)
-    for _ in range(min(size, _MAX_LANCZOS_STEPS)):
-        norm = torch.linalg.vector_norm(column, dim=(1, 2), keepdim=True)
-        # An invariant basis is continued with zeros.
-        is_new = where[:, None, None] & (norm > 1e-10 * largest[:, None, None])
-        basis = torch.cat([basis, torch.where(is_new, column / norm, 0.0)], dim=2)
-        blocks = basis[:, :, -1].reshape(systems, length, channels, 1)
-        column = product(blocks).flatten(1, 2)
-        column = torch.where(is_new, column, 0.0)
-        projected = basis.mT @ column
-        within = torch.nn.functional.pad(within, (0, 1, 0, 1))
-        within[:, :, -1:] = projected
-        largest = torch.linalg.eigvalsh(within, UPLO="U").abs().amax(1)
-        column = column - basis @ projected
-        column = column - basis @ (basis.mT @ column)  # second pass, against rounding errors
-    return largest

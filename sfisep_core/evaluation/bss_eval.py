@@ -28,7 +28,7 @@ import torch
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.block_toeplitz import CONDITION_LIMIT
 from sfisep_core.evaluation.distortion_filters import DistortionFilters, fit, samples
-from sfisep_core.evaluation.metrics import Signal
+from sfisep_core.evaluation.ratios import Signal
 
 Metric: TypeAlias = Literal["sdr", "isr", "sir", "sar"]
 METRICS: tuple[Metric, ...] = get_args(Metric)

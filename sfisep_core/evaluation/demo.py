@@ -16,7 +16,7 @@ from sfisep_core.data.layouts import MIXTURE, STEMS
 from sfisep_core.data.records import write_json
 from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.evaluation.bss_eval import bss_eval
-from sfisep_core.evaluation.metrics import si_sdr
+from sfisep_core.evaluation.ratios import si_sdr
 from sfisep_core.evaluation.study import Samples
 from sfisep_core.evaluation.summary import over_frames
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model

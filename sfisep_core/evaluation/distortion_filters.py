@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from sfisep_core.evaluation import block_toeplitz
-from sfisep_core.evaluation.metrics import Signal
+from sfisep_core.evaluation.ratios import Signal
 
 BLOCKS_PER_PASS = 8
 # Blocks overlap by L - 1 samples: long enough that the overlap is a small part, short enough for

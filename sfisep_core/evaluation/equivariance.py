@@ -5,8 +5,15 @@ import math
 import numpy as np
 import scipy.fft
 
+from sfisep_core.audio.stores import MemoryStore, read_all
+from sfisep_core.data.datasets import StemDataset
+from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import ConfigError
+from sfisep_core.evaluation.signals import read_signals
 from sfisep_core.evaluation.study import Samples
+from sfisep_core.evaluation.systems import System, load
+from sfisep_core.separation.methods import separate_signal
+from sfisep_core.separation.settings import SeparationSettings
 
 # Relative to the lower rate: within the pass band of the resampler, which ends at 0.456.
 _BAND = 0.45
@@ -57,3 +64,43 @@ def equivariance_db(
 
 def _energy(spectrum: np.ndarray) -> float:
     return float(np.vdot(spectrum, spectrum).real)
+
+
+# Stems of the last track, for its other rates.
+_kept: dict[str, Samples] = {}
+
+
+def native_stems(
+    dataset: StemDataset,
+    track: PreparedTrack,
+    *,
+    sources: tuple[str, ...],
+    system: System,
+    device: str,
+) -> Samples:
+    """Separate a track at the native rate of a system's model.
+
+    Args:
+        dataset: The split, of whole tracks.
+        track: One of its tracks.
+        sources: Names of the sources, in order.
+        system: A system with a model.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        Shape (source, channel, time), at the native rate, in the order of the model's sources.
+
+    Raises:
+        SfisepError: The track cannot be read or separated.
+    """
+    assert system.model is not None
+    key = repr((track.sha256, system.model, system.segment))
+    if key not in _kept:
+        model = load(system.model, device)
+        rate = model.native_rate
+        mixture = read_signals(dataset, track, sources=sources, sample_rate=rate).mixture
+        settings = SeparationSettings(segment=system.segment)
+        _kept.clear()
+        stems = separate_signal(model, MemoryStore(mixture), sample_rate=rate, settings=settings)
+        _kept[key] = read_all(stems)
+    return _kept[key]

@@ -7,7 +7,7 @@ import torch
 
 from sfisep_core.evaluation import block_toeplitz
 from sfisep_core.evaluation.distortion_filters import correlations
-from sfisep_core.evaluation.metrics import Signal, si_sdr
+from sfisep_core.evaluation.ratios import Signal, si_sdr
 
 _TAPS = 512
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.bss_eval import METRICS, BssEval
-from sfisep_core.evaluation.metrics import Signal
+from sfisep_core.evaluation.ratios import Signal
 
 
 def museval_scores(

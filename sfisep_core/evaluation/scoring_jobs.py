@@ -10,11 +10,10 @@ import torch
 
 from sfisep_core.audio.files import write_audio
 from sfisep_core.audio.resample import resample, resampled_length
-from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import AudioFileError, DatasetError, SfisepError
-from sfisep_core.evaluation.equivariance import equivariance_db
+from sfisep_core.evaluation.equivariance import equivariance_db, native_stems
 from sfisep_core.evaluation.scored_stems import as_scored
 from sfisep_core.evaluation.signals import TrackSignals, read_signals
 from sfisep_core.evaluation.study import Samples
@@ -28,9 +27,9 @@ from sfisep_core.evaluation.track_scores import (
     write_track_scores,
 )
 from sfisep_core.foreign import path_below
-from sfisep_core.separation.methods import METHODS, separate_signal
+from sfisep_core.separation.methods import METHODS
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
-from sfisep_core.separation.settings import OPTIONS_OF, SeparationSettings
+from sfisep_core.separation.settings import OPTIONS_OF
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,14 @@ class ScoringJob:
         native_rate = model.native_rate
         if self.sample_rate == native_rate or self.track.sample_rate < native_rate:
             return None
-        native = dict(zip(model.sources, _native_stems(self, system), strict=True))
+        stems_at_native = native_stems(
+            self.dataset,
+            self.track,
+            sources=self.sources,
+            system=system,
+            device=self.settings.device,
+        )
+        native = dict(zip(model.sources, stems_at_native, strict=True))
         native = as_scored(native, self.sources)
         stems = [estimates[source] for source in native]
         resampled = [
@@ -276,28 +282,3 @@ def run_scoring_job(job: ScoringJob) -> tuple[int, list[Failure]]:
         except SfisepError as error:
             fail([system], error)
     return len(missing) - len(failures), failures
-
-
-# Stems of the last track, for its other rates.
-_kept: dict[str, Samples] = {}
-
-
-def _native_stems(job: ScoringJob, system: System) -> Samples:
-    """Separate a track at the model's native rate."""
-    assert system.model is not None
-    key = repr((job.track.sha256, system.model, system.segment))
-    if key not in _kept:
-        model = load(system.model, job.settings.device)
-        mixture = read_signals(
-            job.dataset, job.track, sources=job.sources, sample_rate=model.native_rate
-        ).mixture
-        _kept.clear()
-        _kept[key] = read_all(
-            separate_signal(
-                model,
-                MemoryStore(mixture),
-                sample_rate=model.native_rate,
-                settings=SeparationSettings(segment=system.segment),
-            )
-        )
-    return _kept[key]

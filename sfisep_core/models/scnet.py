@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sfisep_core.audio.stft import STFTConfig
 from sfisep_core.config_values import Range
-from sfisep_core.models.blocks.scnet import SCNetNetwork, SCNetNetworkConfig
+from sfisep_core.models.blocks.scnet import SCNetNetwork
+from sfisep_core.models.blocks.scnet_bands import SCNetNetworkConfig
 from sfisep_core.models.contract import GainRule
 from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
 

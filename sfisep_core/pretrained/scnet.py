@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sfisep_core.errors import CheckpointError, ConfigError
-from sfisep_core.models.blocks.scnet import SCNetNetworkConfig
+from sfisep_core.models.blocks.scnet_bands import SCNetNetworkConfig
 from sfisep_core.models.scnet import SCNetConfig
 from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES
 from sfisep_core.pretrained.torch_states import read_state, rename

@@ -7,8 +7,6 @@ the process. So the directory of the zip file and the opcodes of its pickle are 
 data, and only files that pass are given to torch.
 """
 
-import io
-import pickletools
 import re
 import struct
 import threading
@@ -22,12 +20,11 @@ import torch
 from sfisep_core.errors import CheckpointError
 from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.pretrained.file_kinds import check_kind
+from sfisep_core.pretrained.pickle_check import check_pickle
 
 # Tensor data are outside the pickle, which takes about 250 bytes per tensor. One byte of it can
 # create an object of 64 bytes or more.
 _MAX_PICKLE_BYTES = 4 * 2**20
-# Regular files are nested about 10 levels deep.
-_MAX_DEPTH = 64
 # Maximum average number of tensors that share a byte: tied weights share storages, but many views
 # of one storage would exhaust memory when they are copied.
 _MAX_SHARING = 4
@@ -100,7 +97,7 @@ def read_torch_file(path: Path, *, placeholders: Collection[str] = ()) -> object
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             size = path.stat().st_size
-            names = _check_pickle(_read_pickle(archive, file, size))
+            names = check_pickle(_read_pickle(archive, file, size))
         content = _load(path, _stand_ins(names, placeholders))
         _check_tensors(content, _MAX_SHARING * size)
     except CheckpointError:
@@ -174,70 +171,6 @@ def _check_end(archive: zipfile.ZipFile, file: BinaryIO, size: int) -> None:
     if not consistent or start != archive.start_dir:
         msg = "its zip directory does not lie at the end of the file"
         raise ValueError(msg)
-
-
-def _check_pickle(data: bytes) -> set[str]:
-    """Simulate the stack of a pickle without building objects.
-
-    Args:
-        data: The pickle.
-
-    Returns:
-        The names that it looks up, as "module.name".
-
-    Raises:
-        ValueError: It is nested too deeply, or is not a pickle of torch.save.
-        Exception: Other types, if it is damaged.
-    """
-    names = set()
-    depths: list[int | None] = []  # of the values on the stack; None for a mark
-    memo: dict[int, int | None] = {}
-    argument: Any
-    for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
-        if opcode.proto > 2 or opcode.name in ("INST", "OBJ"):
-            msg = f"its pickle has opcode {opcode.name}, which torch.save does not write"
-            raise ValueError(msg)
-        match opcode.name:
-            case "PROTO" if argument != 2:
-                msg = f"its pickle has protocol {argument}, expected 2"
-                raise ValueError(msg)
-            case "GLOBAL":
-                module, _, name = argument.partition(" ")
-                names.add(f"{module}.{name}")
-        if "PUT" in opcode.name:
-            memo[argument] = depths[-1]
-        elif "GET" in opcode.name:
-            depths.append(memo[argument])
-        else:
-            _step(opcode, depths)
-    return names
-
-
-# These opcodes modify the object below their operands, instead of building a new one.
-_CHANGING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD")
-
-
-def _step(opcode: pickletools.OpcodeInfo, depths: list[int | None]) -> None:
-    """Apply the stack effect of an opcode to the nesting depths of the values."""
-    before = opcode.stack_before
-    operands = []
-    if pickletools.markobject in before:
-        while (depth := depths.pop()) is not None:
-            operands.append(depth)
-        before = before[: before.index(pickletools.markobject)]
-    for _ in before:
-        if (depth := depths.pop()) is None:
-            msg = f"opcode {opcode.name} lacks an operand"
-            raise ValueError(msg)
-        operands.append(depth)
-    result = 1 + max(operands) if operands else 0
-    if opcode.name in _CHANGING:
-        *values, target = operands
-        result = max(target, 1 + max(values, default=-1))
-    if result > _MAX_DEPTH:
-        msg = f"its pickle nests values more than {_MAX_DEPTH} levels deep"
-        raise ValueError(msg)
-    depths += [None if item is pickletools.markobject else result for item in opcode.stack_after]
 
 
 def _stand_ins(

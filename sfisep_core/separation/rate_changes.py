@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfisep_core.audio.resample import kernel_noise, resample, sinc_fits, sinc_resample
+from sfisep_core.audio.kernel_noise import kernel_noise
+from sfisep_core.audio.resample import resample, sinc_fits, sinc_resample
 from sfisep_core.separation.settings import MethodOptions
 
 _logger = logging.getLogger(__name__)

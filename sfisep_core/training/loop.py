@@ -3,19 +3,15 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.loader import ExampleLoader
-from sfisep_core.data.mixing import RawBatch, draw_step, mix_batch
 from sfisep_core.errors import ConfigError, TrainingError
 from sfisep_core.foundation.interrupts import Interrupts, StoppedBySignal, catch_interrupts
 from sfisep_core.models.registry import FAMILIES
@@ -23,13 +19,13 @@ from sfisep_core.separation.permutation import check_sources_fit
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, owned
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.distributed import Processes, join_processes, launched
-from sfisep_core.training.losses import source_losses, source_weights, staged_losses
 from sfisep_core.training.milestones import Milestones
 from sfisep_core.training.optimizers import learning_rate_at
 from sfisep_core.training.run_data import RunData, check_same_data, find_folder
 from sfisep_core.training.run_log import RunLog
 from sfisep_core.training.run_start import log_start
 from sfisep_core.training.state import RunState
+from sfisep_core.training.step import train_step
 from sfisep_core.training.trial import check_model
 
 
@@ -212,7 +208,7 @@ def _run(
             group["lr"] = learning_rate
 
         # 3. data, forward, backward, update
-        loss, norm, finite = _step(state, batches, processes, loader)
+        loss, norm, finite = train_step(state, batches, processes, loader)
         state.statistics.add(loss, finite)
         state.average.update(state.model)
         state.step += 1
@@ -271,61 +267,3 @@ def _refuse_divergence(state: RunState, milestones: Milestones) -> None:
             f"were not finite; {milestones.checkpoint_text()}: lower learning_rate"
         )
         raise TrainingError(msg)
-
-
-def _step(
-    state: RunState, batches: Iterator[RawBatch], processes: Processes, loader: ExampleLoader
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Do one step; return loss share, gradient norm and whether it counted, on the device."""
-    config, model, device = state.config, state.model, processes.device
-    # Random numbers of the model (dropout) depend only on the step, not on previous steps.
-    seeds = np.random.SeedSequence([config.seed, state.step, processes.rank])
-    torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-    draw = draw_step(config.mixing, seed=config.seed, step=state.step)
-    micro_batches = []
-    for _ in range(config.accumulation):
-        raw = next(batches).to(device, dtype=state.dtype, non_blocking=True)
-        stems = mix_batch(raw, draw, config.mixing, stored_rate=loader.dataset.sample_rate)
-        micro_batches.append(_normalized(stems) if model.normalizes_level else stems)
-    # The mean is over everything that counts in the step, on all processes.
-    count = len(model.sources)  # further stems are only part of the mixture
-    weights = [
-        source_weights(stems, mask_silent=config.mask_silent)[:, :count] for stems in micro_batches
-    ]
-    total = processes.sum(torch.stack([w.sum() for w in weights]).sum()).clamp_min(1.0)
-
-    measure = partial(
-        source_losses,
-        config.loss,
-        sources=loader.sources,
-        floor_db=config.floor_db,
-        window_seconds=config.window_seconds,
-        dissimilarity=config.dissimilarity,
-    )
-    state.update.begin()
-    step_loss = torch.zeros((), dtype=torch.float64, device=device)
-    for number, (stems, weight) in enumerate(zip(micro_batches, weights, strict=True)):
-        is_last = number == config.accumulation - 1
-        with nullcontext() if is_last else processes.no_sync(state.network):
-            with state.update.autocast():
-                estimates = state.network(stems.sum(dim=1), sample_rate=draw.sample_rate)
-            losses = staged_losses(
-                measure,
-                estimates=estimates,
-                references=stems,
-                sample_rate=draw.sample_rate,
-                stage_rates=model.stage_rates,
-                above_rate=model.above_rate,
-            )
-            share = (losses * weight).sum() / total
-            # Gradients are averaged over processes, but their sum is needed.
-            state.update.backward(share * processes.world_size)
-        step_loss += share.detach()
-    norm, finite = state.update.apply()
-    return step_loss, norm, finite
-
-
-def _normalized(stems: Tensor) -> Tensor:
-    """Divide by the standard deviation of each mixture's channels, as in separation."""
-    deviation = stems.sum(dim=1, keepdim=True).std(dim=-1, keepdim=True)
-    return stems / torch.where(deviation > 0, deviation, 1.0)

@@ -3,8 +3,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sfisep_core.audio import resample as resample_module
-from sfisep_core.audio.resample import kernel_noise, sinc_resample
+from sfisep_core.audio import kernel_noise as kernel_noise_module
+from sfisep_core.audio.kernel_noise import kernel_noise
+from sfisep_core.audio.resample import sinc_resample
 from sfisep_core.errors import ConfigError
 
 # 32000 / 11025 = 1280 / 441: all distances between samples occur with 441 neighbouring impulses.
@@ -113,7 +114,7 @@ def test_channels_get_the_same_noise() -> None:
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     signal = white(2, 500)
     expected = added(signal)
-    monkeypatch.setattr(resample_module, "_NOISE_BLOCK", 97)
+    monkeypatch.setattr(kernel_noise_module, "_NOISE_BLOCK", 97)
     np.testing.assert_array_equal(added(signal), expected)
 
 

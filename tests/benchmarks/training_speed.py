@@ -81,7 +81,7 @@ def measure(settings: dict[str, Any], data: Path, out: Path) -> dict[str, float]
 
         return call
 
-    real_step, real_iter = loop._step, ExampleLoader.__iter__
+    real_step, real_iter = loop.train_step, ExampleLoader.__iter__
 
     def step(*args: Any) -> Any:
         begun.append(_now(device))
@@ -94,7 +94,7 @@ def measure(settings: dict[str, Any], data: Path, out: Path) -> dict[str, float]
         for _ in range(len(loader)):
             yield read()
 
-    loop._step = step  # type: ignore[assignment]
+    loop.train_step = step  # type: ignore[assignment]
     loop.mix_batch = timed(mix_batch)  # type: ignore[attr-defined]
     ExampleLoader.__iter__ = _batches  # type: ignore[method-assign]
     config = load_config(Path(settings["preset"]), overrides=overrides)

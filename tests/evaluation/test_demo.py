@@ -14,7 +14,7 @@ from sfisep_core.data.layouts import STEMS
 from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
 from sfisep_core.evaluation import demo
 from sfisep_core.evaluation.demo import DemoRequest, DemoResult, run_demo
-from sfisep_core.evaluation.metrics import si_sdr
+from sfisep_core.evaluation.ratios import si_sdr
 
 pytestmark = pytest.mark.slow
 

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from sfisep_core.errors import ConfigError
-from sfisep_core.evaluation.metrics import (
-    BSS_EVAL_METRICS,
-    WHOLE_TRACK_METRICS,
-    level_db,
-    si_sdr,
-    snr,
-    whole_track_scores,
-)
+from sfisep_core.evaluation.metrics import BSS_EVAL_METRICS, WHOLE_TRACK_METRICS, whole_track_scores
+from sfisep_core.evaluation.ratios import level_db, si_sdr, snr
 
 FRAMES = 4800
 _PHASE = 2 * np.pi * np.arange(FRAMES) / FRAMES

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from sfisep_core.evaluation import oracle
-from sfisep_core.evaluation.metrics import si_sdr
 from sfisep_core.evaluation.oracle import ideal_ratio_mask
+from sfisep_core.evaluation.ratios import si_sdr
 
 RATE = 16000
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfisep_core.models.blocks.scnet import SCNetNetworkConfig
+from sfisep_core.models.blocks.scnet_bands import SCNetNetworkConfig
 
 
 class PlainSCNet(nn.Module):

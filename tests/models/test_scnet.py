@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sfisep_core.audio.stft import STFTConfig
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks import dual_path_rnn
-from sfisep_core.models.blocks.scnet import SCNetNetworkConfig, plan_bands
+from sfisep_core.models.blocks.scnet_bands import SCNetNetworkConfig, plan_bands
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.scnet import SCNet, SCNetConfig
 from sfisep_core.pretrained.scnet import rename_weights

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sfisep_core.errors import CheckpointError
-from sfisep_core.models.blocks.scnet import SCNetNetworkConfig
+from sfisep_core.models.blocks.scnet_bands import SCNetNetworkConfig
 from sfisep_core.models.scnet import SCNet
 from sfisep_core.pretrained.archives import ARCHIVES
 from sfisep_core.pretrained.details import show_model

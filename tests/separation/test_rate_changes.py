@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfisep_core.audio.resample import kernel_noise, resample, sinc_resample
+from sfisep_core.audio.kernel_noise import kernel_noise
+from sfisep_core.audio.resample import resample, sinc_resample
 from sfisep_core.audio.stores import Signal, Store
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import GainRule

@@ -20,6 +20,7 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.training import loop, milestones
+from sfisep_core.training import step as step_module
 from sfisep_core.training.checkpoint import ModelAverage, load_checkpoint, save_checkpoint
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.loop import TrainingProgress, train
@@ -337,7 +338,7 @@ def test_model_that_scales_its_input_is_trained_on_scaled_mixtures(
         seen.append(references.sum(dim=1))
         return source_losses(*args, references=references, **arguments)
 
-    monkeypatch.setattr(loop, "source_losses", look)
+    monkeypatch.setattr(step_module, "source_losses", look)
     config = replace(TINY, model={**TINY.model, "normalizes_level": True}, steps=2)
     train(config, data=data, out=tmp_path, device="cpu")
     for mixture in seen:
@@ -389,7 +390,7 @@ def test_three_steps_that_are_not_finite_stop_the_run(
     def diverge(*args: Any, **arguments: Any) -> Tensor:
         return source_losses(*args, **arguments) * math.nan
 
-    monkeypatch.setattr(loop, "source_losses", diverge)
+    monkeypatch.setattr(step_module, "source_losses", diverge)
     with pytest.raises(TrainingError) as raised:
         train(TINY, data=data, out=tmp_path, device="cpu", resume=True)
     assert str(raised.value) == (
@@ -411,7 +412,7 @@ def test_single_steps_that_are_not_finite_are_left_out(
         good = next(steps) in (2, 5)
         return source_losses(*args, **arguments) * (1.0 if good else math.inf)
 
-    monkeypatch.setattr(loop, "source_losses", stumble)
+    monkeypatch.setattr(step_module, "source_losses", stumble)
     result = train(TINY, data=data, out=tmp_path, device="cpu")
     bad = [event["step"] for event in events(tmp_path, "train") if event["steps_not_finite"]]
     assert bad == [1, 2, 4, 5]

@@ -14,7 +14,7 @@ from sfisep_core.models.contract import SegmentRule
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
 from sfisep_core.models.super_resolved import SuperResolvedSeparator
-from sfisep_core.training import loop
+from sfisep_core.training import loop, step
 from tests.training.test_loop import TINY, data
 
 __all__ = ["data"]  # the fixture
@@ -26,7 +26,7 @@ def test_one_source_hears_the_whole_mixture(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard, mixed = [], []
-    forward, mix_batch = SFIConvTasNet.forward, loop.mix_batch
+    forward, mix_batch = SFIConvTasNet.forward, step.mix_batch
 
     def listening(self: SFIConvTasNet, mixture: Tensor, *, sample_rate: int) -> Tensor:
         if self.training:
@@ -38,7 +38,7 @@ def test_one_source_hears_the_whole_mixture(
         return mixed[-1]
 
     monkeypatch.setattr(SFIConvTasNet, "forward", listening)
-    monkeypatch.setattr(loop, "mix_batch", mixing)
+    monkeypatch.setattr(step, "mix_batch", mixing)
     config = replace(TINY, steps=2, epoch_steps=2, model={**TINY.model, **ONE})
     loop.train(config, data=data, out=tmp_path / "one", device="cpu")
     assert len(heard) == len(mixed) == 2
