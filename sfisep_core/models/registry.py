@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from sfisep_core.config_values import build_config
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.cascade import Cascade, CascadeConfig
@@ -76,23 +73,6 @@ def describe_model(family: str, config: Mapping[str, Any]) -> tuple[tuple[str, .
 
 def _sources_of(family: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     return describe_model(family, config)[0]
-
-
-def describe_weights(family: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Describe the weights of a model without allocating memory for them.
-
-    Args:
-        family: As in `build_model`.
-        config: As in `build_model`.
-
-    Returns:
-        Tensors of PyTorch's "meta" device by name: shapes and types without values.
-
-    Raises:
-        ConfigError: As in `build_model`.
-    """
-    with torch.device("meta"):
-        return dict(build_model(family, config).state_dict())
 
 
 def _find_family(family: str) -> tuple[type[Any], type[SeparationModel]]:

@@ -39,14 +39,14 @@ def build_declared(
         CheckpointError: The settings result in other weights, by name or shape.
         ConfigError: The settings are invalid for the family.
     """
-    with _no_more_than(shapes, where), _Unfilled():
+    with _no_more_than(shapes, where), Unfilled():
         model = build_model(family, config)
     stored = {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
     check_fit(model.state_dict(), stored, where=where)
     return model
 
 
-class _Unfilled(TorchFunctionMode):
+class Unfilled(TorchFunctionMode):
     """Leave weights unfilled in this thread: random numbers for 10 million of them take 0.2 s."""
 
     def __torch_function__(
@@ -56,10 +56,14 @@ class _Unfilled(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        """Return the weight as it is in place of filling it."""
         del types
+        named = kwargs or {}
         if func in (Tensor.uniform_, Tensor.normal_):
             return args[0]
-        return func(*args, **(kwargs or {}))
+        if func is nn.init.kaiming_uniform_:  # it calls `uniform_` where no mode sees it
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
 
 
 @contextmanager
@@ -69,11 +73,8 @@ def _no_more_than(shapes: Mapping[str, Sequence[int]], where: str) -> Iterator[N
     most = 4 * tensors + 100  # tolerance for shared weights and modules without weights
     left = {"modules": most, "weights": most, "values": 4 * values + 10_000}
     limits = dict(left)
-    thread = threading.get_ident()
 
     def count(kind: str, number: int = 1) -> None:
-        if threading.get_ident() != thread:
-            return
         left[kind] -= number
         if left[kind] < 0:
             msg = (
@@ -82,14 +83,38 @@ def _no_more_than(shapes: Mapping[str, Sequence[int]], where: str) -> Iterator[N
             )
             raise CheckpointError(msg)
 
-    def count_weight(module: nn.Module, name: str, weight: Tensor | None) -> None:
-        del module, name
+    def count_weight(values: int) -> None:
         count("weights")
-        count("values", 0 if weight is None else weight.numel())
+        count("values", values)
+
+    with watch_building(count_weight, lambda: count("modules")):
+        yield
+
+
+@contextmanager
+def watch_building(
+    of_weight: Callable[[int], None], of_module: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Observe how modules are built in this thread; an exception of a callback aborts it.
+
+    Args:
+        of_weight: Called with the number of values of a weight, before it is filled.
+        of_module: Called for every module that becomes part of another.
+    """
+    thread = threading.get_ident()
+
+    def take_weight(module: nn.Module, name: str, weight: Tensor | None) -> None:
+        del module, name
+        if threading.get_ident() == thread:
+            of_weight(0 if weight is None else weight.numel())
+
+    def take_module(*_: object) -> None:
+        if threading.get_ident() == thread:
+            of_module()
 
     hooks = (
-        registration.register_module_parameter_registration_hook(count_weight),
-        registration.register_module_module_registration_hook(lambda *_: count("modules")),
+        registration.register_module_parameter_registration_hook(take_weight),
+        registration.register_module_module_registration_hook(take_module),
     )
     try:
         yield

@@ -8,7 +8,8 @@ import torch
 from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
-from sfisep_core.models.registry import build_model, describe_weights
+from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.declared_size import Unfilled, watch_building
 from sfisep_core.pretrained.model_files import first_line
 
 # Hz, lowest and highest rate of training.
@@ -69,13 +70,24 @@ def try_model(
 
 
 def _check_size(family: str, settings: Mapping[str, Any]) -> None:
-    count = sum(weight.numel() for weight in describe_weights(family, settings).values())
-    if count > _MOST_WEIGHTS:
-        msg = (
-            f"training settings model: expected a {family} of at most {_MOST_WEIGHTS} weights, got "
-            f"{count}: choose smaller sizes"
-        )
-        raise ConfigError(msg)
+    """Check the number of weights by building the model without filling them.
+
+    Memory that is not filled is not committed. (PyTorch's meta device would import SymPy.)
+    """
+    count = 0
+
+    def add(values: int) -> None:
+        nonlocal count
+        count += values
+        if count > _MOST_WEIGHTS:
+            msg = (
+                f"training settings model: expected a {family} of at most {_MOST_WEIGHTS} weights, "
+                "got more: choose smaller sizes"
+            )
+            raise ConfigError(msg)
+
+    with watch_building(add), Unfilled():
+        build_model(family, settings)
 
 
 def _try_rate(model: SeparationModel, name: str, rate: int) -> None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from sfisep_core.config_values import Range, build_config
 from sfisep_core.errors import CheckpointError, ConfigError
-from sfisep_core.models.registry import FAMILIES, build_model, describe_weights
+from sfisep_core.models.registry import FAMILIES, build_model
 from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.training.config import TrainingConfig, load_config
 
@@ -130,8 +129,6 @@ def test_a_model_file_that_claims_more_than_it_holds(tmp_path: Path) -> None:
 
 
 def test_sizes_that_only_together_are_too_large() -> None:
-    count = sum(weight.numel() for weight in describe_weights("sfi-conv-tasnet", HUGE).values())
-    assert count > 10**10
     with pytest.raises(ConfigError) as raised:
         load_config(
             overrides=[
@@ -141,18 +138,5 @@ def test_sizes_that_only_together_are_too_large() -> None:
         )
     assert str(raised.value) == (
         "training settings model: expected a sfi-conv-tasnet of at most 1000000000 weights, got "
-        + str(raised.value).rpartition("got ")[2]
+        "more: choose smaller sizes"
     )
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_described_weights_are_those_that_are_built(family: str) -> None:
-    settings = {"mask": "free"} if family == "sfi-conv-tasnet" else {}
-    state = torch.get_rng_state()
-    described = describe_weights(family, settings)
-    assert torch.equal(torch.get_rng_state(), state)
-    built = build_model(family, settings).state_dict()
-    assert all(weight.is_meta for weight in described.values())
-    assert {name: (w.shape, w.dtype) for name, w in described.items()} == {
-        name: (w.shape, w.dtype) for name, w in built.items()
-    }

@@ -1,6 +1,8 @@
 import json
 import math
 import re
+import subprocess
+import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -662,3 +664,12 @@ def test_settings_of_the_model_are_those_of_the_initial_one(tmp_path: Path) -> N
     text = ", ".join(f"{name} = {value}" for name, value in tcn.items())
     file.write_text(f"{base}model = {{ num_filters = 8, tcn = {{ {text} }} }}", encoding="utf-8")
     assert load_config(file, init=str(initial)).model == own
+
+
+def test_loading_settings_imports_no_computer_algebra() -> None:
+    """PyTorch's meta device would, to count weights: it takes longer than all else at the start."""
+    code = (
+        "import sys; from sfisep_core.training.config import load_config; load_config(); "
+        "sys.exit('sympy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
