@@ -200,6 +200,7 @@ def test_playlists_open_no_other_file(
         refused(path)  # no protocol to open it with
 
 
+@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory as Linux has it")
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_length_is_exact(tmp_path: Path, container: str, sample_rate: int, chann
         assert again.shape == (channels, length)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("container", "sample_rate"), [("mp3", 44100), ("ogg", 44100), ("opus", 48000), ("mp3", 8000)]
 )

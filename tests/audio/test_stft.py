@@ -294,6 +294,7 @@ def test_frames_that_are_added_together_do_not_overlap(
         assert grid.start(frame + grid.overlap) - grid.start(frame) >= grid.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [60, 100, 101, 230])
 def test_gradients(sample_rate: int) -> None:
     stft = STFT(STFTConfig(16, 4), 100)

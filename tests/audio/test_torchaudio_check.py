@@ -13,6 +13,8 @@ from sfisep_core.audio.resample import sinc_resample
 from sfisep_core.audio.torchaudio_check import OLDEST_TORCH, OLDEST_TORCHAUDIO, check_torchaudio
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.errors import ConfigError
+from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.settings import MethodName, SeparationSettings
 
 pytestmark = pytest.mark.slow
 
@@ -25,9 +27,9 @@ FAULTS = {
 }
 
 
-def run(arguments: str, folder: Path, *, fault: str = "symbol") -> subprocess.CompletedProcess[str]:
+def run(arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command where a torchaudio that cannot be loaded comes before the real one."""
-    (folder / "torchaudio.py").write_text(FAULTS[fault])
+    (folder / "torchaudio.py").write_text(FAULTS["symbol"])
     variables = {
         "PYTHONPATH": os.pathsep.join([str(folder), str(REPOSITORY)]),
         "SFISEP_DATA": str(folder / "prepared"),
@@ -43,16 +45,29 @@ def run(arguments: str, folder: Path, *, fault: str = "symbol") -> subprocess.Co
     )
 
 
-def song(folder: Path) -> None:
-    samples = np.random.default_rng(0).normal(0, 0.1, (8000, 2))
-    soundfile.write(folder / "song.wav", samples, 8000)
+def song(folder: Path, sample_rate: int = 8000) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, (sample_rate, 2))
+    soundfile.write(folder / "song.wav", samples, sample_rate)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_methods_that_need_it_end_before_any_work(fault: str, tmp_path: Path) -> None:
-    song(tmp_path)
+def test_whatever_the_fault_it_is_told(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torchaudio.py").write_text(FAULTS[fault])
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("torchaudio", "torchaudio.transforms"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     reason = FAULTS[fault].split('"')[1]
-    done = run("separate song.wav --method resample", tmp_path, fault=fault)
+    with pytest.raises(ConfigError) as caught:
+        check_torchaudio("this test", instead="skip it")
+    assert f"this test needs torchaudio, which cannot be loaded: {reason}. " in str(caught.value)
+
+
+def test_methods_that_need_it_end_before_any_work(tmp_path: Path) -> None:
+    song(tmp_path)
+    reason = FAULTS["symbol"].split('"')[1]
+    done = run("separate song.wav --method resample", tmp_path)
     assert done.returncode == 2
     assert " ".join(done.stderr.split()).endswith(
         f"method resample needs torchaudio, which cannot be loaded: {reason}. Installed are torch "
@@ -65,11 +80,14 @@ def test_methods_that_need_it_end_before_any_work(fault: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("method", ["native", "soxr", "direct"])
-def test_other_methods_work_without_it(method: str, tmp_path: Path) -> None:
-    song(tmp_path)
-    done = run(f"separate song.wav --sr 16000 --method {method}", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "separated/default/song").iterdir())) == 4
+def test_other_methods_work_without_it(
+    method: MethodName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song(tmp_path, 7900)  # rates for which no other test has made filters
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    separator = Separator("default", SeparationSettings(method=method), device="cpu")
+    separator.separate_file(tmp_path / "song.wav", out_dir=tmp_path / "out", sample_rate=16100)
+    assert len(list((tmp_path / "out").rglob("*.wav"))) == 4
 
 
 @pytest.mark.parametrize("command", ["evaluate --baseline", "compare-resampling --method"])

@@ -175,6 +175,7 @@ def test_torch_is_not_loaded_for_what_needs_no_model(
     assert not {"torch", "torchaudio", "scipy", "librosa", "matplotlib"} & set(imported)
 
 
+@pytest.mark.slow
 def test_separating_loads_no_scipy(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "song.wav", np.zeros(800), 8000)
     song = str(tmp_path / "song.wav")
@@ -399,6 +400,7 @@ def test_log_of_the_core_is_shown(
     assert capsys.readouterr().err.startswith(shown)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [["env", "--json"], ["models", "list"], ["--help"]])
 def test_standard_output_that_is_full(arguments: list[str]) -> None:

@@ -31,7 +31,7 @@ def test_scores_tables_and_report(
     pytest.importorskip("matplotlib")
     arguments += ["--sr", 8000, "--sr", 5000, "--sr", 6000, "--track", "noise 0", "--track", "*2"]
     arguments += ["--json"]
-    arguments += ["--example", "noise 0:1-2.5", "--example-sr", 8000, "--example-sr", 5000]
+    arguments += ["--example", "noise 0:0.5-2", "--example-sr", 8000, "--example-sr", 5000]
     assert run_sfisep(*arguments) == 0
     shown = capsys.readouterr()
     tables = json.loads(shown.out)
@@ -108,7 +108,7 @@ def test_report_without_matplotlib_is_refused_before_any_work(
         (["--sr", 8000, "--sr", 16000], "--allow-upsampled"),
         (["--sr", 8000, "--example-sr", 6000], "--example-sr: expected one of 8000"),
         (["--example", "nobody"], "a track that is scored"),
-        (["--example", "noise 0:3-9"], "within 0-3.25 s"),
+        (["--example", "noise 0:3-9"], "within 0-2.25 s"),
         (["--method", "resampel"], "expected one of native"),
     ],
 )

@@ -151,14 +151,13 @@ def test_museval_gives_the_same(
     run_sfisep: Run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = {}
-    for track in (0, 2):
-        folder = tmp_path / f"mine/noise {track}"
-        folder.mkdir(parents=True)
-        noise = np.random.default_rng(5).uniform(-0.1, 0.1, stems_of(track).shape)
-        for name, stem in zip(SOURCES, stems_of(track) + noise, strict=True):
-            soundfile.write(folder / f"{name}.wav", stem.T, SAMPLE_RATE, subtype="FLOAT")
+    folder = tmp_path / "mine/noise 0"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(5).uniform(-0.1, 0.1, stems_of(0).shape)
+    for name, stem in zip(SOURCES, stems_of(0) + noise, strict=True):
+        soundfile.write(folder / f"{name}.wav", stem.T, SAMPLE_RATE, subtype="FLOAT")
     for metrics in ("all", "museval"):
-        arguments = ["--estimates", tmp_path / "mine", "--track", "noise 0", "--track", "noise 2"]
+        arguments = ["--estimates", tmp_path / "mine", "--track", "noise 0"]
         arguments += ["--metrics", metrics, "--json", "--out", tmp_path / metrics]
         assert run_sfisep("evaluate", "--data", data, *arguments) == 0
         rows = json.loads(capsys.readouterr().out)["scores"]

@@ -6,12 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from sfisep_core.evaluation import scoring
+from sfisep_core.foundation.jobs import Execution, run_jobs
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.model_files import save_model
 
@@ -26,20 +29,21 @@ COMMANDS = {
     "compare-resampling": "compare-resampling --data data --model model.safetensors --sr 6000 "
     "--sr 8000 --method native --method resample --metrics sdr --no-report --quiet",
 }
-# What the calls write, and in which order they are to be made.
+# The two that score share their jobs; in processes one of them stands for both.
+IN_PROCESSES = ["separate", "prepare-data", "evaluate"]
 SHARDS = ("--shard 2/2", "--shard 1/2")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with songs, a data set of five tracks, and a small model."""
+    """A folder with songs, a data set of three tracks, and a small model."""
     folder = tmp_path_factory.mktemp("execution")
     rng = np.random.default_rng(0)
-    for number in range(5):
+    for number in range(3):
         place = folder / f"source/test/track {number}"
         place.mkdir(parents=True)
         for stem in STEMS:
-            samples = rng.uniform(-0.2, 0.2, (2 * RATE, 2))
+            samples = rng.uniform(-0.2, 0.2, (RATE, 2))
             soundfile.write(place / f"{stem}.wav", samples, RATE, subtype="PCM_16")
     (folder / "songs").mkdir()
     for number in range(3):
@@ -86,6 +90,8 @@ def files(out: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", IN_PROCESSES, indirect=True)
 def test_two_processes_write_the_same(command: str, run_sfisep: Run) -> None:
     out = f"{command} jobs"
     assert run_sfisep(*COMMANDS[command].split(), "--jobs", 2, "--out", out) == 0
@@ -100,6 +106,22 @@ def test_two_shards_write_the_same(command: str, run_sfisep: Run) -> None:
         sizes.append(len(files(out)))
     assert 0 < sizes[0] < sizes[1]
     assert files(out) == whole
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare-resampling"], indirect=True)
+def test_commands_that_score_hand_on_where_to_run(
+    command: str, run_sfisep: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def note(function: Callable[[Any], Any], jobs: Any, execution: Execution, **_: Any) -> Any:
+        asked.append((execution.jobs, execution.engine))
+        return run_jobs(function, jobs, Execution())
+
+    monkeypatch.setattr(scoring, "run_jobs", note)
+    arguments = [*COMMANDS[command].split(), "--engine", "ray", "--jobs", 3, "--out", tmp_path]
+    assert run_sfisep(*arguments, "--track", "track 0") == 0
+    assert asked == [(3, "ray")]
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +139,7 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", IN_PROCESSES, indirect=True)
 @pytest.mark.usefixtures("cluster")
 def test_cluster_writes_the_same(command: str, run_sfisep: Run) -> None:
     out = f"{command} ray"
@@ -135,14 +158,14 @@ def test_shard_says_what_it_leaves_to_do(
     shown = capsys.readouterr()
     assert shown.out == ""
     assert (
-        "shard 1/3 is done; 6 scores of other shards, or that failed, still missing. When the "
+        "shard 1/3 is done; 4 scores of other shards, or that failed, still missing. When the "
         "other shards are done, the same command without --shard writes the tables"
     ) in shown.err
     assert not (tmp_path / "6000/summary.json").exists()
     assert run_sfisep(*score, "--shard", "2/3", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"shard": "2/3", "scores": 8, "missing": 2}
+    assert json.loads(capsys.readouterr().out) == {"shard": "2/3", "scores": 4, "missing": 2}
     assert run_sfisep(*score) == 0  # without --shard: what is missing, and the tables
     shown = capsys.readouterr()
-    assert "2 scores computed, 8 were there already" in shown.err
-    assert "median over 5 tracks" in shown.out
+    assert "2 scores computed, 4 were there already" in shown.err
+    assert "median over 3 tracks" in shown.out
     assert (tmp_path / "6000/summary.json").is_file()

@@ -239,6 +239,7 @@ def test_demo_is_remembered_and_not_prepared_again(
     )
 
 
+@pytest.mark.slow
 def test_demo_is_evaluated_and_separated_at_once(
     run_sfisep: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

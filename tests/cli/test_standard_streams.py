@@ -52,9 +52,24 @@ def song(tmp_path: Path) -> bytes:
     return name
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "utf-16"])
-def test_json_is_utf_8_for_any_file_name(encoding: str, song: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "status"),
+    [
+        ("utf-8", "skipped"),
+        ("ascii", "skipped"),
+        pytest.param("utf-16", "separated", marks=pytest.mark.slow),
+    ],
+)
+def test_json_is_utf_8_for_any_file_name(
+    encoding: str, status: str, song: bytes, tmp_path: Path
+) -> None:
     arguments = ["separate", song, "-d", "cpu", "--json", "-o", str(tmp_path / "out")]
+    if status == "skipped":
+        stems = tmp_path / "out/default" / Path(os.fsdecode(song)).stem
+        stems.mkdir(parents=True)
+        for name in ("vocals", "drums", "bass", "other"):
+            (stems / f"{name}.wav").write_bytes(b"a stem")
+        arguments.append("--skip-existing")
     done = sfisep(*arguments, PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr
 
@@ -62,6 +77,7 @@ def test_json_is_utf_8_for_any_file_name(encoding: str, song: bytes, tmp_path: P
         raise AssertionError(constant)
 
     (file,) = json.loads(done.stdout.decode("utf-8"), parse_constant=refuse)["files"]
+    assert file["status"] == status
     assert file["path"] == f"{tmp_path}/caf\\xe9 \u00e4.wav"
     assert json.dumps(file, ensure_ascii=False).encode("utf-8")
 
@@ -85,6 +101,7 @@ def test_output_that_takes_nothing_is_an_error(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirect", ["2>&-", pytest.param("2>/dev/full", marks=needs_full)])
 def test_work_goes_on_without_standard_error(redirect: str, song: bytes, tmp_path: Path) -> None:
     done = sfisep("separate", song, "-d", "cpu", "-o", str(tmp_path / "out"), redirect=redirect)
@@ -106,6 +123,7 @@ def test_a_working_folder_that_is_gone() -> None:
     assert done.stderr == "error: the working folder no longer exists: change to another one\n"
 
 
+@pytest.mark.slow
 def test_too_little_memory_to_start(song: bytes) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (600 * 2**20, 600 * 2**20))
@@ -117,6 +135,7 @@ def test_too_little_memory_to_start(song: bytes) -> None:
     assert line.endswith(": free memory, or raise the limit (`ulimit -v`)")
 
 
+@pytest.mark.slow
 def test_full_temporary_folder_is_named(song: bytes, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

@@ -338,6 +338,7 @@ def test_replaced_stems_play(make_data: MakeData) -> None:
     assert torch.equal((stems > 0.2).sum(dim=(2, 3)) >= RATE - 20, torch.ones(16, 4).bool())
 
 
+@pytest.mark.slow
 def test_examples_exchange_their_stems(make_data: MakeData) -> None:
     dataset = open_data(make_data(noise), SHORT)
     plain = find_places(dataset, SHORT, BATCH)

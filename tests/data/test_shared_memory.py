@@ -70,6 +70,7 @@ def run_with_small_memory(size: str, tmp_path: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_batches_that_have_no_room_are_refused_at_once(tmp_path: Path) -> None:
     told = run_with_small_memory("64M", tmp_path)
     assert told == (
@@ -79,6 +80,7 @@ def test_batches_that_have_no_room_are_refused_at_once(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_later_ends_with_an_error(tmp_path: Path) -> None:
     told = run_with_small_memory("64M", tmp_path, "unchecked")
     assert told.startswith("TrainingError training: ")

@@ -15,7 +15,7 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.model_files import save_model
 
 SAMPLE_RATE = 8000
-SECONDS = 3.25
+SECONDS = 2.25
 
 
 def stems_of(track: int) -> np.ndarray:

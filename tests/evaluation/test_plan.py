@@ -86,7 +86,7 @@ class TestExcerpts:
 
     def test_short_track_is_taken_whole(self, dataset: StemDataset) -> None:
         (excerpt,) = plan_excerpts(dataset.tracks, ["noise 2"])
-        assert (excerpt.start, excerpt.stop) == (0, 3.25)
+        assert (excerpt.start, excerpt.stop) == (0, 2.25)
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -94,7 +94,7 @@ class TestExcerpts:
             ("noise 9", "a track that is scored"),
             ("noise 0:1.2.3-2", "a track that is scored"),
             ("noise 0:2-1", "START before END"),
-            ("noise 0:1-4", "0-3.25 s"),
+            ("noise 0:1-4", "0-2.25 s"),
         ],
     )
     def test_refused(self, dataset: StemDataset, text: str, message: str) -> None:

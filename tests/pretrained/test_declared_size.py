@@ -69,6 +69,7 @@ def test_settings_that_are_none_are_refused() -> None:
         build_declared("sfi-conv-tasnet", {"layers": 1}, {}, where="here")
 
 
+@pytest.mark.slow
 def test_loading_a_model_imports_no_computer_algebra() -> None:
     """PyTorch's meta device would: importing SymPy takes longer than loading the model."""
     code = (

@@ -615,6 +615,7 @@ def start(child: subprocess.Popen[str]) -> None:
     child.stdin.flush()
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_downloads(
     hub: Hub, cache: Path, children: list[subprocess.Popen[str]]
 ) -> None:
@@ -632,6 +633,7 @@ def test_of_two_processes_one_downloads(
     check_model(NAME)
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_to_trust(
     hub: Hub, cache: Path, children: list[subprocess.Popen[str]]
 ) -> None:

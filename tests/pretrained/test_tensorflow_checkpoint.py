@@ -116,6 +116,7 @@ def test_keys_may_share_their_beginnings() -> None:
     assert list(read_tensors(index, data)) == ["norm/beta", "norm/gamma"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["index", "data"])
 def test_every_changed_byte_is_noticed(damaged: str) -> None:
     whole = INDEX_BYTES if damaged == "index" else DATA_BYTES

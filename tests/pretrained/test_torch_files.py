@@ -525,6 +525,7 @@ def test_memo_is_not_sized_by_the_file(tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", READERS)
 def test_deep_nesting_does_not_overflow_the_stack(
     tmp_path: Path, read: Callable[[Path], object]
@@ -576,6 +577,7 @@ def test_what_others_allow_stays_allowed(tmp_path: Path) -> None:
         assert set(torch.serialization.get_safe_globals()) == {*before, Fraction}
 
 
+@pytest.mark.slow
 def test_threads_do_not_take_each_others_names_away(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save({"a": [Namespace(n=i) for i in range(200)]}, path)

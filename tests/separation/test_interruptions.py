@@ -19,7 +19,7 @@ from sfisep_core.pretrained.model_files import save_model
 pytestmark = pytest.mark.slow
 
 STEMS = ("vocals", "drums", "bass", "other")
-RATE, SECONDS = 11025, 60
+RATE, SECONDS = 11025, 20
 
 # Forks a process for every kill, so that libraries are loaded once; one thread forks well.
 KILLER = """
@@ -119,7 +119,7 @@ def start(
 
 
 def test_killed_processes_leave_no_part_under_a_final_name(folder: Path) -> None:
-    kills = 20
+    kills = 12
     done = subprocess.run(
         [sys.executable, "-c", KILLER, str(folder), str(folder / "model.safetensors"), str(kills)],
         capture_output=True,
@@ -160,7 +160,7 @@ def test_no_signal_is_taken_for_another_error(
     number: signal.Signals, code: int, folder: Path
 ) -> None:
     soundfile.write(folder / "short.wav", np.zeros((RATE, 1)), RATE, subtype="PCM_16")
-    signals = 40
+    signals = 20
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTER, str(int(number)), str(signals)],
         capture_output=True,
@@ -200,7 +200,6 @@ def test_several_processes_share_the_files(folder: Path) -> None:
     assert left == ["song", "song 0", "song 1", "song 2"]
 
 
-@pytest.mark.slow
 def test_ray_workers_share_the_files(folder: Path) -> None:
     pytest.importorskip("ray")
     for copy in range(3):
@@ -217,7 +216,6 @@ def test_ray_workers_share_the_files(folder: Path) -> None:
     assert left == ["song", "song 0", "song 1", "song 2"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_a_cluster_and_say_nothing(
     number: signal.Signals, code: int, folder: Path

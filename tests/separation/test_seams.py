@@ -54,6 +54,7 @@ def test_default_model_gives_the_same_in_windows(rate: int, music: Samples) -> N
         assert decibels(parts[name] - whole[name], whole[name]) < -60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["default", "global"])
 def test_seams_hold_no_larger_steps_than_music(kind: str, music: Samples) -> None:
     rate = 16000

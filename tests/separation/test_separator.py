@@ -237,6 +237,7 @@ def test_rates_out_of_range(rate: Any, separator: Separator) -> None:
         assert str(raised.value) == message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [4000, 384000])
 def test_extreme_rates(rate: int, separator: Separator) -> None:
     mixture = noise(2, rate // 4)

@@ -273,6 +273,7 @@ def test_gammatone_gain_does_not_depend_on_the_rate_in_exact_mode() -> None:
 # Equivariance: one band-limited signal sampled at two rates.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rates", "decibels_at_most"),
     [

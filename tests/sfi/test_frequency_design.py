@@ -87,6 +87,7 @@ def centre_gains(
     return (taps * tones).sum(dim=-1).abs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [48000, 192000, 384000])
 def test_gain_at_the_center_is_that_of_the_native_rate(sample_rate: int) -> None:
     centers = [500.0, 1000.0, 4000.0, 9000.0]

@@ -205,8 +205,8 @@ def test_run_of_which_a_process_is_killed_reaches_its_last_step(
     ("number", "options"),
     [
         (signal.SIGINT, []),
-        (signal.SIGTERM, []),
-        (signal.SIGTERM, ["--gpus", "0", "--workers", "2"]),
+        (signal.SIGTERM, ["--loader-workers", "0"]),
+        (signal.SIGTERM, ["--gpus", "0", "--workers", "2", "--loader-workers", "0"]),
     ],
 )
 def test_signal_saves_a_checkpoint(
@@ -231,7 +231,16 @@ def test_signal_saves_a_checkpoint(
 
 
 def test_error_in_every_process_is_shown_once(data: Path, settings: Path, tmp_path: Path) -> None:
-    options = ["--gpus", "0", "--workers", "2", "--set", "mixing.excerpt_seconds=60"]
+    options = [
+        "--gpus",
+        "0",
+        "--workers",
+        "2",
+        "--loader-workers",
+        "0",
+        "--set",
+        "mixing.excerpt_seconds=60",
+    ]
     ended = subprocess.run(
         command(data, tmp_path / "run", settings, *options),
         cwd=REPOSITORY,
