@@ -7,8 +7,7 @@ import typer
 
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.render import has_progress_bar, progress_bar, show_error, show_message
-from sfisep_cli.standard_streams import show_json
-from sfisep_cli.stdout import write_to_stdout
+from sfisep_cli.standard_streams import show_json, write_to_stdout
 from sfisep_core.errors import ConfigError
 from sfisep_core.separation.inputs import STANDARD_STREAM, find_files
 from sfisep_core.separation.plan import Outcome

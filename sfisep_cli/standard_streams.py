@@ -1,10 +1,13 @@
 """Handling of standard output and standard error that are closed, full, or not UTF-8."""
 
+import errno
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sfisep_cli.exit_codes import ExitCode
@@ -148,3 +151,24 @@ def show_json(text: str) -> None:
         raw.flush()
     except OSError as error:
         raise _OutputError(error.strerror or str(error)) from error
+
+
+def write_to_stdout(path: Path) -> None:
+    """Copy a file to standard output.
+
+    Raises:
+        AudioFileError: Standard output cannot be written.
+    """
+    try:
+        stream = getattr(sys.stdout, "buffer", None)
+        if stream is None:
+            raise OSError(errno.EBADF, "it is closed")
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, stream)
+        stream.flush()
+    except OSError as error:
+        msg = (
+            f"standard output: expected it to take a stem, got {error.strerror}: name a folder "
+            "with --out instead"
+        )
+        raise AudioFileError(msg) from error

@@ -59,8 +59,8 @@ class PreparationRequest(Execution):
             raise ConfigError(msg)
         if os.path.realpath(self.out) == os.path.realpath(self.source):
             msg = (
-                f"preparing {self.source}: --out would write over the source files: choose another "
-                "--out"
+                f"preparing {self.source}: the data set would be written over the source files: "
+                "choose another folder"
             )
             raise ConfigError(msg)
         check_output_format(self.container, self.encoding, 1, rate or MIN_SAMPLE_RATE)

@@ -62,7 +62,7 @@ def prepare_dataset(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"data set {out}: cannot be made: {error.strerror}; choose another --out"
+        msg = f"data set {out}: cannot be made: {error.strerror}; choose another folder"
         raise DatasetError(msg) from error
     manifest, sources = read_existing(out), read_sources(out)
     _warn_of_gone(source, out, {source_key(track) for track in all_tracks}, sources)
@@ -127,8 +127,8 @@ def _check_places(tracks: Sequence[SourceTrack], out: Path) -> None:
     inside = [t for t in tracks if os.path.realpath(t.path).startswith(tuple(places))]
     if inside:
         msg = (
-            f"preparing {inside[0].path}: --out {out} would write over the source files: choose "
-            "another --out"
+            f"preparing {inside[0].path}: a data set in {out} would be written over the source "
+            "files: choose another folder"
         )
         raise ConfigError(msg)
     there = set(os.listdir(out)) if os.path.isdir(out) else set()
@@ -138,7 +138,7 @@ def _check_places(tracks: Sequence[SourceTrack], out: Path) -> None:
     if foreign and not any(name.startswith(marks) for name in there):
         msg = (
             f"data set {out}: expected an empty folder or a prepared data set, found "
-            f"{foreign[0]!r}: choose another --out"
+            f"{foreign[0]!r}: choose another folder"
         )
         raise DatasetError(msg)
 

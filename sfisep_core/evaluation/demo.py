@@ -185,7 +185,7 @@ def _claim(out: Path) -> None:
         if others and not _is_marked(out):
             msg = (
                 f"output folder {out}: expected an empty folder or one of an earlier demo, found "
-                f"{others[0]!r}: choose another --out"
+                f"{others[0]!r}: choose another folder"
             )
             raise AudioFileError(msg)
         # Also if the mark exists: a folder that cannot be written is detected before any work.
@@ -214,7 +214,7 @@ def _unwritable(folder: Path, error: Exception) -> AudioFileError:
     reason = error.strerror if isinstance(error, OSError) else error
     msg = (
         f"output folder {folder}: expected a folder that can be made and written to, got "
-        f"{reason}: choose another --out"
+        f"{reason}: choose another folder"
     )
     return AudioFileError(msg)
 

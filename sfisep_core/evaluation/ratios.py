@@ -26,7 +26,7 @@ def snr(*, estimate: Signal, reference: Signal) -> float:
 
     Returns:
         The ratio; 0 for a silent estimate. inf: the estimate equals the reference. nan: the
-        reference is silent; rate such an estimate by its level instead (`level_db`).
+        reference is silent; such an estimate has a leakage instead (`bss_eval.bss_eval`).
 
     Raises:
         ConfigError: The shapes differ.
@@ -54,8 +54,8 @@ def si_sdr(*, estimate: Signal, reference: Signal) -> float:
     Returns:
         The ratio. inf: the estimate is a multiple of the reference (about 300 dB with rounding
         errors). -inf: the estimate is orthogonal to the reference, for example silent. nan: the
-        reference is silent, so that the ratio is undefined; rate such an estimate by its level
-        instead (`level_db`).
+        reference is silent, so that the ratio is undefined; such an estimate has
+        a leakage instead (`bss_eval.bss_eval`).
 
     Raises:
         ConfigError: The shapes differ.
@@ -72,21 +72,6 @@ def si_sdr(*, estimate: Signal, reference: Signal) -> float:
     return _ratio_db(scale**2 * reference_energy, distortion)
 
 
-def level_db(*, signal: Signal, relative_to: Signal) -> float:
-    """Compute the RMS level of a signal relative to another's, in dB.
-
-    Args:
-        signal: Shape (channel, time) or any other.
-        relative_to: Any shape; usually the mixture.
-
-    Returns:
-        20 log10 of the ratio of the RMS values over all channels and samples. -inf: the signal is
-        silent or empty. nan: `relative_to` is silent or empty.
-    """
-    power = _mean_square(relative_to)
-    return _ratio_db(_mean_square(signal), power) if power > 0 else math.nan
-
-
 def check_shapes(score: str, estimate: Signal, reference: Signal) -> None:
     """Raise a ConfigError, named after a score, if two signals differ in shape."""
     if estimate.shape != reference.shape:
@@ -95,10 +80,6 @@ def check_shapes(score: str, estimate: Signal, reference: Signal) -> None:
             f"{reference.shape}: cut both to the same samples and channels"
         )
         raise ConfigError(msg)
-
-
-def _mean_square(signal: Signal) -> float:
-    return _product(signal, signal) / max(signal.size, 1)
 
 
 def _blocks(*signals: Signal) -> Iterator[tuple[Signal, ...]]:

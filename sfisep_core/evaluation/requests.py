@@ -242,7 +242,7 @@ def _gather(plan: Plan, evaluation: Evaluation) -> tuple[Comparison, dict[str, A
         plan.folder.mkdir(parents=True, exist_ok=True)
         write_tables(plan.folder, tables, comparison.scores)
     except OSError as error:
-        msg = f"tables in {plan.folder}: cannot be written: {error.strerror}; choose another --out"
+        msg = f"tables in {plan.folder}: cannot be written: {error.strerror}; choose another folder"
         raise DatasetError(msg) from error
     return comparison, tables
 

@@ -202,7 +202,7 @@ def _write_report(
     try:
         write_report(study, path, model=load(model, plan.device))
     except OSError as error:
-        msg = f"report {path}: cannot be written: {error.strerror}; choose another --out"
+        msg = f"report {path}: cannot be written: {error.strerror}; choose another folder"
         raise DatasetError(msg) from error
 
 
@@ -210,5 +210,5 @@ def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        msg = f"report {path}: cannot be replaced: {error.strerror}; choose another --out"
+        msg = f"report {path}: cannot be replaced: {error.strerror}; choose another folder"
         raise DatasetError(msg) from error

@@ -171,7 +171,7 @@ class ScoringJob:
         try:
             write_track_scores(path, scores)
         except OSError as error:
-            msg = f"scores {path}: cannot be written: {error.strerror}; choose another --out"
+            msg = f"scores {path}: cannot be written: {error.strerror}; choose another folder"
             raise DatasetError(msg) from error
 
     def is_native(self, system: System) -> bool:
@@ -202,7 +202,7 @@ class ScoringJob:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            msg = f"estimates {folder}: cannot be made: {error.strerror}; choose another --out"
+            msg = f"estimates {folder}: cannot be made: {error.strerror}; choose another folder"
             raise AudioFileError(msg) from error
         for source, stem in estimates.items():
             write_audio(

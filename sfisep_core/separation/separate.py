@@ -146,7 +146,7 @@ def separate_files(
 def _plan(request: SeparationRequest) -> tuple[list[SeparationJob], list[Outcome]]:
     """Turn inputs into jobs, and inputs that match no file into failures."""
     if os.path.exists(request.out) and not os.path.isdir(request.out):
-        msg = f"--out {request.out}: expected a folder, got a file: choose another"
+        msg = f"folder of stems {request.out}: expected a folder, got a file: choose another folder"
         raise ConfigError(msg)
     folder = request.out / folder_name(request.model)
     paths, failures = find_files(request.inputs, outputs=(request.out, folder))

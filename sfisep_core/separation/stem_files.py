@@ -130,7 +130,7 @@ def check_room(folder: Path, needed: int) -> None:
     if needed > free:
         msg = (
             f"output folder {folder}: expected {needed / 1e6:.1f} MB of free space for temporary "
-            f"samples and stems, found {free / 1e6:.1f} MB: free some, or choose another --out"
+            f"samples and stems, found {free / 1e6:.1f} MB: free some, or choose another folder"
         )
         raise AudioFileError(msg)
 
@@ -176,6 +176,6 @@ def _make_folder(folder: Path) -> None:
     except OSError as error:
         msg = (
             f"output folder {folder}: expected a folder that can be made and written to, got "
-            f"{error.strerror}: choose another --out"
+            f"{error.strerror}: choose another folder"
         )
         raise AudioFileError(msg) from error

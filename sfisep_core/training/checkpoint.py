@@ -61,7 +61,7 @@ def owned(out: Path) -> Iterator[None]:
             remove_left_overs(out, shared=False)
             yield
     except LockHeldError as error:
-        msg = f"run folder {out}: another run is writing there; choose another --out"
+        msg = f"run folder {out}: another run is writing there; choose another folder"
         raise ConfigError(msg) from error
 
 

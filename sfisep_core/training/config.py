@@ -191,7 +191,7 @@ def resumed_config(
         if key.partition(".")[0] in _FIXED and kept.get(key) != wanted.get(key):
             msg = (
                 f"training setting {key}: the run in {out} has {kept.get(key)!r} and cannot go on "
-                f"with {wanted.get(key)!r}: leave it out, or start a new run in another --out"
+                f"with {wanted.get(key)!r}: leave it out, or start a new run in another folder"
             )
             raise ConfigError(msg)
     return config

@@ -109,7 +109,7 @@ def train(
         msg = f"--resume goes on with the weights in {out}: leave --init {init} out"
         raise ConfigError(msg)
     if os.path.exists(checkpoint) and not resume:
-        msg = f"run folder {out}: holds a run already; pass --resume to go on, or another --out"
+        msg = f"run folder {out}: holds a run already; pass --resume to go on, or another folder"
         raise ConfigError(msg)
     if FAMILIES[config.family][1].trained_on_top and init is None and not resume:
         msg = (

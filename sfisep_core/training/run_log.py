@@ -33,7 +33,7 @@ class RunLog:
             out.mkdir(parents=True, exist_ok=True)
             self.path.open("a").close()
         except OSError as error:
-            msg = f"run folder {out}: cannot be written to: {error.strerror}; choose another --out"
+            msg = f"run folder {out}: cannot be written to: {error.strerror}; choose another folder"
             raise ConfigError(msg) from error
         if tensorboard:
             self._scalars = _summary_writer(out / "tensorboard")

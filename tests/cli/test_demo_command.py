@@ -159,7 +159,7 @@ def test_model_with_other_stems_is_refused_before_it_is_downloaded(
             "output folder file/below: expected a folder that can be made",
         ),
         (["--out", "."], 1, "expected an empty folder or one of an earlier demo, found 'file'"),
-        (["--out", "x" * 300], 1, "got File name too long: choose another --out"),
+        (["--out", "x" * 300], 1, "got File name too long: choose another folder"),
         (["--sr", "3999"], 2, "equal to 4000"),
         (["--sr", "400000"], 2, "equal to 384000"),
         (["--model", "nothing"], 1, "model nothing: expected a bundled model"),

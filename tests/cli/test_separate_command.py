@@ -516,7 +516,7 @@ def test_what_is_written(options: str, names: list[str], run_sfisep: Run) -> Non
         ("--filename {stem!r}.{ext}", "just so, got {stem!r}"),
         ("--filename {}/{stem}.{ext}", "just so, got {}"),
         ("--format mp3 --sr 96000", "expected"),
-        ("--out song.wav", "--out song.wav: expected a folder, got a file"),
+        ("--out song.wav", "folder of stems song.wav: expected a folder, got a file"),
         ("--filename {track}.{ext}", "a name of its own for every stem"),
         ("--filename {track}/{stem}.mp3", "that ends in .{ext}"),
         ("--filename ../{track}/{stem}.{ext}", "inside the output folder"),

@@ -56,7 +56,7 @@ def test_demo_data_to_stems(
 
     assert run_sfisep(*arguments, *OPTIONS) == 2  # there is a run already
     assert capsys.readouterr().err.splitlines() == [
-        f"error: run folder {run}: holds a run already; pass --resume to go on, or another --out"
+        f"error: run folder {run}: holds a run already; pass --resume to go on, or another folder"
     ]
     assert run_sfisep(*arguments, "--resume", "--set", "steps=6", "--quiet") == 0
     assert read_description(run / "last.safetensors").training["steps"] == 6

@@ -319,7 +319,7 @@ def test_folder_that_cannot_be_made(name: str, reason: str, tmp_path: Path) -> N
     with pytest.raises(DatasetError) as raised:
         prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / name))
     assert str(raised.value) == (
-        f"data set {tmp_path / name}: cannot be made: {reason}; choose another --out"
+        f"data set {tmp_path / name}: cannot be made: {reason}; choose another folder"
     )
 
 

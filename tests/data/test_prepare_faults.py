@@ -256,7 +256,7 @@ def test_settings_are_checked_before_any_work(
 
 def test_source_is_never_written_over(tmp_path: Path) -> None:
     write_track(tmp_path / "in/train/song")
-    with pytest.raises(ConfigError, match="--out would write over the source files"):
+    with pytest.raises(ConfigError, match="would be written over the source files"):
         prepare_dataset(PreparationRequest(source=tmp_path / "in", out=tmp_path / "in/train/.."))
     assert {path.name for path in (tmp_path / "in").iterdir()} == {"train"}
 
@@ -265,7 +265,7 @@ def test_source_inside_the_prepared_splits_is_never_written_over(tmp_path: Path)
     out = tmp_path / "out"
     write_track(out / "train/song")
     before = (out / "train/song/vocals.wav").read_bytes()
-    with pytest.raises(ConfigError, match="would write over the source files"):
+    with pytest.raises(ConfigError, match="would be written over the source"):
         prepare_dataset(PreparationRequest(source=out / "train", out=out))
     assert (out / "train/song/vocals.wav").read_bytes() == before
 

@@ -5,7 +5,7 @@ import pytest
 
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation.metrics import BSS_EVAL_METRICS, WHOLE_TRACK_METRICS, whole_track_scores
-from sfisep_core.evaluation.ratios import level_db, si_sdr, snr
+from sfisep_core.evaluation.ratios import si_sdr, snr
 
 FRAMES = 4800
 _PHASE = 2 * np.pi * np.arange(FRAMES) / FRAMES
@@ -73,26 +73,6 @@ def test_si_sdr_of_a_silent_estimate_is_minus_infinity() -> None:
 def test_si_sdr_refuses_different_shapes() -> None:
     with pytest.raises(ConfigError, match=r"\(2, 4799\) and \(2, 4800\)"):
         si_sdr(estimate=SINE[:, 1:], reference=SINE)
-
-
-@pytest.mark.parametrize("scale", [1e-5, 0.25, 1.0, 10.0])
-def test_level_is_the_ratio_of_rms_values(scale: float) -> None:
-    level = level_db(signal=-scale * SINE, relative_to=SINE)
-    assert level == pytest.approx(20 * math.log10(scale), abs=1e-9)
-
-
-def test_level_does_not_depend_on_the_lengths() -> None:
-    level = level_db(signal=np.full((1, 10), 0.1), relative_to=np.ones((2, 1000)))
-    assert level == pytest.approx(-20.0, abs=1e-9)
-
-
-def test_level_of_silence_is_minus_infinity() -> None:
-    assert level_db(signal=np.zeros((2, 8)), relative_to=SINE) == -math.inf
-    assert level_db(signal=np.zeros((2, 0)), relative_to=SINE) == -math.inf
-
-
-def test_level_relative_to_silence_is_undefined() -> None:
-    assert math.isnan(level_db(signal=SINE, relative_to=np.zeros_like(SINE)))
 
 
 @pytest.mark.parametrize("noise", [0.001, 0.1, 1.0, 10.0])

@@ -207,7 +207,7 @@ def test_missing_split_names_those_that_have_tracks(request_: EvaluationRequest)
 
 def test_tables_that_cannot_be_written_are_an_error(request_: EvaluationRequest) -> None:
     (request_.out / "8000/summary.json").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="choose another --out"):
+    with pytest.raises(DatasetError, match="choose another folder"):
         evaluate(replace(request_, baselines=("mixture",), native=False))
 
 

@@ -610,7 +610,7 @@ def test_resumed_run_keeps_what_it_started_with(
         resumed_config(run, overrides=[override])
     assert str(raised.value) == (
         f"training setting {key}: the run in {run} has {old!r} and cannot go on with {new!r}: "
-        "leave it out, or start a new run in another --out"
+        "leave it out, or start a new run in another folder"
     )
 
 

@@ -191,7 +191,7 @@ def test_existing_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         train(TINY, data=data, out=tmp_path, device="cpu")
     assert str(raised.value) == (
-        f"run folder {tmp_path}: holds a run already; pass --resume to go on, or another --out"
+        f"run folder {tmp_path}: holds a run already; pass --resume to go on, or another folder"
     )
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.name]
     assert checkpoint.read_bytes() == b"weeks of work"
@@ -308,7 +308,7 @@ def test_foreign_sources_are_refused(data: Path, tmp_path: Path) -> None:
 def test_run_folder_that_cannot_be_made(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name, reason in (("file/run", "Not a directory"), ("n" * 300, "File name too long")):
-        with pytest.raises(ConfigError, match=f"be written to: {reason}; choose another --out$"):
+        with pytest.raises(ConfigError, match=f"be written to: {reason}; choose another folder$"):
             train(TINY, data=data, out=tmp_path / name, device="cpu")
 
 
