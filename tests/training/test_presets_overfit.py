@@ -84,7 +84,7 @@ LARGE |= {"conv-tasnet-libri2mix", "sepformer-wsj0-2mix", "sepformer-wsj0-2mix-d
 # It hears only what is above 8 kHz, and needs a separator: see the end-to-end test of its own.
 ELSEWHERE = {"super-resolve"}
 # A network that is told the source has to learn first to tell conditions apart.
-STEPS = {"cunet-demo": 80, "deepconvsep-keras": 45, "lasaft-demo": 40}
+STEPS = {"cunet-demo": 80, "deepconvsep-keras": 60, "lasaft-demo": 40}
 
 
 @pytest.mark.parametrize(
