@@ -1,7 +1,8 @@
-"""Changes to Typer for every command: types of flags, and messages about values.
+"""Changes to Typer for every command: types of parameters, and messages about values.
 
-Typer names the type of every option in the help. Flags have no value (`--quiet`, not `--quiet
-<bool>`), and without the column of types there is more room for explanations in narrow terminals.
+Typer names the type of every parameter in the help. Flags have no value (`--quiet`, not `--quiet
+<bool>`), and the type of an argument is a Python type (`<list[Path]>`) that tells a reader nothing.
+Without them there is more room for explanations in narrow terminals.
 Typer's message about an invalid value contains neither the value nor its unit.
 """
 
@@ -17,11 +18,17 @@ _MAX_SHOWN = 100
 """Maximum length of an invalid value in a message."""
 
 
-def _without_types_of_flags(params: list[Any]) -> list[Any]:
+def _without_needless_types(params: list[Any]) -> list[Any]:
     for param in params:
         if getattr(param, "is_flag", False):
             param.metavar = ""
+        elif param.param_type_name == "argument":
+            param.display_type_rich = _no_type
     return params
+
+
+def _no_type(ctx: Any) -> None:
+    del ctx
 
 
 def _unusable_value(error: typer.BadParameter) -> ConfigError:
@@ -56,7 +63,7 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters."""
-        return _without_types_of_flags(super().get_params(ctx))
+        return _without_needless_types(super().get_params(ctx))
 
 
 class Group(TyperGroup):
@@ -64,4 +71,4 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters."""
-        return _without_types_of_flags(super().get_params(ctx))
+        return _without_needless_types(super().get_params(ctx))
