@@ -10,7 +10,6 @@ more than 2 kB, and more than 1 GiB of memory beyond the start. Cases follow fro
 """
 
 import argparse
-import collections
 import faulthandler
 import json
 import logging
@@ -19,8 +18,6 @@ import os
 import resource
 import shutil
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 import traceback
@@ -51,6 +48,7 @@ from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.training.config import load_config
 from sfisep_core.training.requests import TrainingRequest, run_training
 from tests.benchmarks.fuzz_headers import damage
+from tests.benchmarks.fuzzing import run_processes
 
 PER_PROCESS = 300
 MOST_SECONDS = 20
@@ -333,34 +331,13 @@ def main() -> None:
         user_data = str(seeds / "user")
         platformdirs.user_data_dir = lambda *_: user_data  # type: ignore[assignment]
         make_seeds(seeds)
-        counts: collections.Counter[str] = collections.Counter()
-        end, first = time.monotonic() + 60 * options.minutes, options.first
-        while time.monotonic() < end:
-            command = [sys.executable, "-m", "tests.benchmarks.fuzz_files", "--seeds", str(seeds)]
-            cases = options.cases or PER_PROCESS
-            done = subprocess.run(
-                [*command, "--first", str(first), "--cases", str(cases)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            lines = [json.loads(line) for line in done.stdout.splitlines() if line[:1] == "["]
-            for number, name, outcome in lines:
-                known = outcome in ("result", "error")
-                counts[outcome if known else "finding"] += 1
-                if not known:
-                    print(f"case {number} ({name}): {outcome}", flush=True)  # noqa: T201
-            if done.returncode:
-                counts["finding"] += 1
-                print(  # noqa: T201
-                    f"case {first + len(lines)} ended its process with {done.returncode}: "
-                    f"{done.stderr[-2000:]}",
-                    flush=True,
-                )
-            first += len(lines) + (1 if done.returncode else 0)
-            print(f"{first - options.first} cases: {dict(counts)}", flush=True)  # noqa: T201
-            if options.cases:
-                break
+        run_processes(
+            ["tests.benchmarks.fuzz_files", "--seeds", str(seeds)],
+            first=options.first,
+            cases=options.cases or PER_PROCESS,
+            minutes=0 if options.cases else options.minutes,
+            expected=("result", "error"),
+        )
 
 
 if __name__ == "__main__":

@@ -9,16 +9,13 @@ than 4 GiB are findings. Cases follow from their number: `--first N --cases 1` r
 """
 
 import argparse
-import collections
 import json
 import logging
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import time
 import traceback
 from pathlib import Path
 
@@ -27,6 +24,7 @@ import soundfile
 
 from sfisep_core.errors import SfisepError
 from sfisep_core.separation.separator import Separator
+from tests.benchmarks.fuzzing import run_processes
 from tests.separation.divider import Divider
 
 SOUNDFILE = {
@@ -126,31 +124,13 @@ def main() -> None:
         if options.cases:
             run_cases(options.first, options.cases, Path(folder))
             return
-        counts: collections.Counter[str] = collections.Counter()
-        end, first = time.monotonic() + 60 * options.minutes, options.first
-        while time.monotonic() < end:
-            command = [sys.executable, "-m", "tests.benchmarks.fuzz_headers"]
-            done = subprocess.run(
-                [*command, "--first", str(first), "--cases", str(PER_PROCESS)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            lines = [json.loads(line) for line in done.stdout.splitlines() if line[:1] == "["]
-            for number, name, outcome in lines:
-                known = outcome in ("stems", "no samples", "error")
-                counts[outcome if known else "finding"] += 1
-                if not known:
-                    print(f"case {number} ({name}): {outcome}", flush=True)  # noqa: T201
-            if done.returncode:
-                counts["finding"] += 1
-                print(  # noqa: T201
-                    f"case {first + len(lines)} ended its process with {done.returncode}: "
-                    f"{done.stderr[-500:]}",
-                    flush=True,
-                )
-            first += len(lines) + (1 if done.returncode else 0)
-            print(f"{first - options.first} cases: {dict(counts)}", flush=True)  # noqa: T201
+        run_processes(
+            ["tests.benchmarks.fuzz_headers"],
+            first=options.first,
+            cases=PER_PROCESS,
+            minutes=options.minutes,
+            expected=("stems", "no samples", "error"),
+        )
 
 
 if __name__ == "__main__":
