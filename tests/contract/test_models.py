@@ -363,7 +363,8 @@ def test_level_of_the_input_does_not_matter(
     wanted = wanted and not isinstance(model, SCNet)
     if wanted and not isinstance(model, Cascade):
         assert type(model.config)().normalizes_level != isinstance(model, Spleeter)
-    model.normalizes_level = wanted
+    for part in (model, *(stage.model for stage in model.in_stages())):
+        part.normalizes_level = wanted
     quiet, loud = (
         torch.from_numpy(
             separated(model, (gain * mixture[0]).numpy(), sample_rate=served(model, 8000))
