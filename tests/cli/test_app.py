@@ -417,3 +417,48 @@ def test_standard_output_that_is_full(arguments: list[str]) -> None:
         "error: standard output: expected it to take the result, got No space left on device: "
         "make room, or write elsewhere\n"
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("separate", "song.wav", "--out"),
+        ("demo", "--out"),
+        ("prepare-data", "--tracks", "3", "--seconds", "1", "--demo"),
+        ("models", "join", "spleeter-vocals", "sfi-conv-tasnet-small"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_folders_that_cannot_be_made_are_one_line(
+    arguments: tuple[str, ...],
+    run_sfisep: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("song.wav", np.zeros(800), 8000)
+    # Nobody can make a folder there, not even root; below a file neither.
+    for folder in ("/proc/sfisep", "song.wav/x"):
+        target = folder if arguments[0] != "models" else f"{folder}/model.safetensors"
+        assert run_sfisep(*arguments, target) in (1, 2)
+        said = capsys.readouterr()
+        (line,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
+        assert folder.removesuffix("/sfisep") in line  # the nearest folder that there is
+        assert len(line) < 400
+        assert "Traceback" not in said.err
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_cache_that_cannot_be_made_is_one_line(
+    run_sfisep: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SFISEP_CACHE", "/proc/sfisep")
+    assert run_sfisep("models", "list") == 0
+    assert run_sfisep("models", "download", "scnet") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/proc/sfisep" in line
+    assert "set SFISEP_CACHE to another folder" in line
