@@ -17,6 +17,8 @@ from sfisep_core.audio.files import AudioReader, AudioWriter, read_audio, read_i
 from sfisep_core.audio.mending import ogg_checksum
 from sfisep_core.errors import AudioFileError
 
+pytestmark = pytest.mark.slow
+
 needs_ffmpeg = pytest.mark.skipif(
     shutil.which("ffmpeg") is None, reason="the program ffmpeg, which makes the file, is missing"
 )
@@ -200,7 +202,6 @@ def test_playlists_open_no_other_file(
         refused(path)  # no protocol to open it with
 
 
-@pytest.mark.slow
 @needs_ffmpeg
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory as Linux has it")
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:

@@ -22,9 +22,12 @@ from sfisep_core.audio.files import (
 from sfisep_core.audio.formats import CODECS, OGG_ORDER
 from sfisep_core.errors import AudioFileError, ConfigError
 
-pytestmark = pytest.mark.skipif(
-    "MP3" not in soundfile.available_formats(), reason="this libsndfile has no MP3"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        "MP3" not in soundfile.available_formats(), reason="this libsndfile has no MP3"
+    ),
+]
 
 CONTAINERS = ["mp3", "ogg", "opus"]
 VORBIS_RATES = [4000, 8000, 11025, 22050, 44100, 44101, 48000, 96000, 192000, 200000]
@@ -71,7 +74,6 @@ def test_length_is_exact(tmp_path: Path, container: str, sample_rate: int, chann
         assert again.shape == (channels, length)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("container", "sample_rate"), [("mp3", 44100), ("ogg", 44100), ("opus", 48000), ("mp3", 8000)]
 )

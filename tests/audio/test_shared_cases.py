@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from sfisep_core.audio.files import read_audio, read_info
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("ffmpeg") is None, reason="the program ffmpeg, which is the reference, is missing"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("ffmpeg") is None,
+        reason="the program ffmpeg, which is the reference, is missing",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,7 @@ def fail_with(error: BaseException) -> Callable[[], object]:
     return list_models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_there_and_imports_nothing_heavy(name: str) -> None:
     done = python(SHOW_IMPORTS, *name.split()[1:], "--help")
@@ -107,11 +108,13 @@ def test_help_is_there_and_imports_nothing_heavy(name: str) -> None:
     assert json.loads(done.stderr) == []
 
 
+@pytest.mark.slow
 def test_the_import_check_notices_a_heavy_module() -> None:
     done = python("import numpy\n" + SHOW_IMPORTS, "--help")
     assert json.loads(done.stderr) == ["numpy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_into_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -129,6 +132,7 @@ def test_help_fits_into_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert {choice for choice in choices if isinstance(choice, str)} | flags <= words
 
 
+@pytest.mark.slow
 # What can be refused without the model is refused before PyTorch is loaded.
 @pytest.mark.parametrize(
     ("arguments", "code"),
@@ -419,6 +423,7 @@ def test_standard_output_that_is_full(arguments: list[str]) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
     "arguments",

@@ -16,6 +16,8 @@ from sfisep_core.errors import ConfigError
 from sfisep_core.separation.separator import Output, Separator
 from tests.separation.divider import Divider
 
+pytestmark = pytest.mark.slow
+
 FORMATS = {"wav": "PCM_24", "flac": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
 RATES = (4000, 8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000)
 CHANNELS = (1, 2, 6, 9)
@@ -89,7 +91,6 @@ def test_every_cell(container: str, rate: int, tmp_path: Path) -> None:
         check(separator, cell, tmp_path)
 
 
-@pytest.mark.slow
 def test_some_of_the_cells_with_the_bundled_model(tmp_path: Path) -> None:
     everything = [
         cell for container in FORMATS for rate in RATES for cell in cells(container, rate)

@@ -22,6 +22,8 @@ from sfisep_core.models.super_resolved import SuperResolvedSeparator
 from sfisep_core.pretrained.model_files import load_model, save_model
 from tests.separation.divider import separated
 
+pytestmark = pytest.mark.slow
+
 # Small settings of every family, in the variants that differ in what is promised.
 _TCN = {
     "bottleneck_channels": 8,

@@ -15,6 +15,8 @@ from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import ConfigError, DatasetError
 
+pytestmark = pytest.mark.slow
+
 RATE = 8000
 SECONDS = 30.0
 FILES = ["bass.wav", "drums.wav", "mixture.wav", "other.wav", "vocals.wav"]

@@ -16,6 +16,8 @@ from sfisep_core.evaluation.bss_eval import CONDITION_LIMIT, METRICS, BssEval, b
 from sfisep_core.evaluation.museval_reference import museval_scores
 from tests.benchmarks.bss_eval_condition import band_limited
 
+pytestmark = pytest.mark.slow
+
 RATE = 8000
 FRAMES = 3
 
@@ -176,7 +178,6 @@ def test_silent_frame_is_nan_for_all_sources(silenced: str) -> None:
     assert found.num_silent_frames == 1
 
 
-@pytest.mark.slow
 def test_silent_source_is_left_out_and_its_leakage_given() -> None:
     references, estimates = noise(3, 2, 2 * RATE)
     references[1] = 0
@@ -236,7 +237,6 @@ def test_number_of_frames(frames: int, seconds: float, hop: float, expected: int
     assert found.sdr.shape == (2, expected)
 
 
-@pytest.mark.slow
 def test_references_upsampled_from_32_khz_are_flagged() -> None:
     # As in a recording, nothing begins or ends at once: that would fill the whole band.
     references, estimates = (x * np.hanning(32000) for x in noise(2, 1, 32000))
@@ -257,7 +257,6 @@ def test_references_upsampled_from_32_khz_are_flagged() -> None:
         np.testing.assert_allclose(getattr(again, name), getattr(found, name), rtol=0, atol=1e-3)
 
 
-@pytest.mark.slow
 def test_two_channels_that_are_the_same_are_flagged_with_the_scores_of_one() -> None:
     references, estimates = noise(2, 1, RATE)
     one = bss_eval(references, estimates, sample_rate=RATE)
@@ -303,7 +302,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
 def test_memory_stays_below_what_is_promised() -> None:
     run = subprocess.run(

@@ -33,6 +33,8 @@ from sfisep_core.pretrained.resolve import model_path, resolve_model
 from tests.pretrained.conftest import NAME, run_path
 from tests.pretrained.hub_server import Hub
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -615,7 +617,6 @@ def start(child: subprocess.Popen[str]) -> None:
     child.stdin.flush()
 
 
-@pytest.mark.slow
 def test_of_two_processes_one_downloads(
     hub: Hub, cache: Path, children: list[subprocess.Popen[str]]
 ) -> None:
@@ -633,7 +634,6 @@ def test_of_two_processes_one_downloads(
     check_model(NAME)
 
 
-@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_to_trust(
     hub: Hub, cache: Path, children: list[subprocess.Popen[str]]
 ) -> None:

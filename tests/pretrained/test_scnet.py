@@ -28,6 +28,8 @@ from sfisep_core.pretrained.torch_models import load_torch_model
 from tests.models.scnet_reference import PlainSCNet
 from tests.pretrained.hub_server import Hub
 
+pytestmark = pytest.mark.slow
+
 # The depths of the published networks make their 372 tensors; the channels are few.
 SIZE = SCNetNetworkConfig(channels=(4, 8, 8))
 SOURCES = PUBLISHED_SOURCES["scnet"]

@@ -31,6 +31,8 @@ from sfisep_core.training.config import load_config
 from tests.models.parity import difference
 from tests.pretrained.hub_server import Hub
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("hdemucs", "conv-tasnet-libri2mix")
 DEMUCS_SOURCES = ["drums", "bass", "other", "vocals"]
 

@@ -68,6 +68,7 @@ def assert_near(actual: Tensor, expected: Tensor) -> None:
 # Lengths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alignment", ["exact", "release"])
 @pytest.mark.parametrize(
     ("sample_rate", "lengths"),
@@ -109,6 +110,7 @@ def test_kernels_and_strides_of_any_ratio(kind: Kind, kernel_size: int, stride: 
             assert decoder(frames, sample_rate=sample_rate, length=length).shape == (1, 1, length)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [8000, 44100, 44101])
 def test_end_of_the_signal_is_as_if_zeros_followed(sample_rate: int) -> None:
     encoder, decoder = (layer.eval() for layer in layers("time", 3))

@@ -666,6 +666,7 @@ def test_settings_of_the_model_are_those_of_the_initial_one(tmp_path: Path) -> N
     assert load_config(file, init=str(initial)).model == own
 
 
+@pytest.mark.slow
 def test_loading_settings_imports_no_computer_algebra() -> None:
     """PyTorch's meta device would, to count weights: it takes longer than all else at the start."""
     code = (

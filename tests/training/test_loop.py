@@ -28,6 +28,8 @@ from sfisep_core.training.losses import source_losses
 from sfisep_core.training.run_log import RunLog
 from sfisep_core.training.validation import ValidationScores
 
+pytestmark = pytest.mark.slow
+
 RATE = 8000
 SECONDS = 2.0
 
@@ -116,7 +118,6 @@ def interrupt_after(step: int) -> Callable[[TrainingProgress], None]:
     return report
 
 
-@pytest.mark.slow
 def test_one_excerpt_can_be_learnt(data: Path, tmp_path: Path) -> None:
     # The excerpt is the whole track, so every step sees the same music.
     plain = MixingConfig(
@@ -233,7 +234,6 @@ def test_resume_with_a_damaged_state_is_one_line(key: str, data: Path, tmp_path:
             train(TINY, data=data, out=tmp_path, device="cpu", resume=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "radam-lookahead", "adadelta"])
 def test_state_that_no_optimizer_has_is_refused(
     optimizer: Literal["adamw", "radam-lookahead", "adadelta"], data: Path, tmp_path: Path

@@ -21,6 +21,8 @@ from sfisep_core.training.loop import CHECKPOINT_NAME, TrainingProgress, train
 from sfisep_core.training.validation import ValidationScores
 from tests.training.test_loop import TINY, events, losses
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -91,7 +93,6 @@ def test_tensorboard_gets_the_numbers_of_the_log(data: Path, tmp_path: Path) -> 
     assert "validation/si_sdr_improvement/4000/vocals" in found.Tags()["scalars"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["validate", "save_model"])
 def test_signal_while_validating_keeps_all_steps(
     moment: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

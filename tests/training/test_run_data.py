@@ -19,6 +19,8 @@ from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.loop import train
 from tests.training.test_loop import TINY
 
+pytestmark = pytest.mark.slow
+
 CONFIG: TrainingConfig = replace(TINY, steps=2, epoch_steps=2)
 LONGER: TrainingConfig = replace(CONFIG, steps=4)
 

@@ -9,6 +9,8 @@ from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
 from sfisep_core.models.inference.fused_tcn import FusedMaskNetwork, can_fuse
 from sfisep_core.models.registry import build_model
 
+pytestmark = pytest.mark.slow
+
 KINDS = [("global", "same"), ("batch", "same"), ("batch", "window"), ("global", "frame")]
 
 
