@@ -10,6 +10,7 @@ from typing import Any
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import MANIFEST_NAME
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError
+from sfisep_core.foreign import Fields
 from sfisep_core.wording import counted
 
 
@@ -61,10 +62,10 @@ class RunData:
         if stored is None:
             return None
         try:
-            assert isinstance(stored, dict)
-            splits = {name: SplitData(**split) for name, split in stored["splits"].items()}
-            return cls(Path(stored["folder"]), splits)
-        except (AssertionError, LookupError, TypeError, AttributeError) as error:
+            fields = Fields(stored, "data")
+            splits = {name: _read_split(it) for name, it in fields.table("splits", dict).items()}
+            return cls(Path(fields.text("folder")), splits)
+        except (LookupError, TypeError, ValueError) as error:
             msg = f"checkpoint {where}: its record of the data is damaged: take the one before"
             raise CheckpointError(msg) from error
 
@@ -129,6 +130,13 @@ def check_same_data(stored: RunData, current: RunData, out: Path) -> None:
             "go on with others"
         )
         raise ConfigError(msg)
+
+
+def _read_split(stored: Mapping[str, Any]) -> SplitData:
+    fields, seconds = Fields(stored, "split"), stored["seconds"]
+    if not isinstance(seconds, int | float):
+        fields.refuse("seconds", "a number", seconds)
+    return SplitData(fields.count("tracks", least=0), seconds, fields.text("sha256"))
 
 
 def _describe(dataset: StemDataset) -> SplitData:

@@ -140,7 +140,22 @@ def test_checkpoints_that_do_not_name_their_data(run: Path, data: Path) -> None:
     assert load_checkpoint(run / "checkpoint.pt")["data"]["folder"] == str(data)
 
 
-@pytest.mark.parametrize("record", [[], {}, {"folder": "x"}, {"folder": "x", "splits": {"a": {}}}])
+SPLIT = {"tracks": 1, "seconds": 2.0, "sha256": "0"}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        {},
+        {"folder": "x"},
+        {"folder": 1, "splits": {"a": SPLIT}},
+        {"folder": "x", "splits": {"a": {}}},
+        {"folder": "x", "splits": {"a": {**SPLIT, "tracks": "1"}}},
+        {"folder": "x", "splits": {"a": {**SPLIT, "seconds": "2"}}},
+        {"folder": "x", "splits": {"a": {**SPLIT, "sha256": None}}},
+    ],
+)
 def test_a_damaged_record(record: object, run: Path, data: Path) -> None:
     state = load_checkpoint(run / "checkpoint.pt")
     save_checkpoint(run / "checkpoint.pt", {**state, "data": record})
