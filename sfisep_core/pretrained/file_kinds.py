@@ -138,7 +138,7 @@ def is_checkpoint(path: Path) -> bool:
             return False
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(INDEX_SUFFIX) for name in archive.namelist())
-    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, NotImplementedError, zlib.error, zipfile.BadZipFile):
         return False
 
 

@@ -80,3 +80,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             check_kind(path, "torch")
     with pytest.raises(CheckpointError, match="cannot be read: No such file"):
         check_kind(tmp_path / "missing", "torch")
+
+
+def test_a_zip_file_of_a_later_version_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save({"weight": torch.zeros(2)}, path)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")  # in the zip directory; the version to extract is at byte 6
+    data[entry + 6] = 127
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"model\.pt"):
+        resolve_model(path)
