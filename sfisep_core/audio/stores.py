@@ -258,5 +258,11 @@ def read_all(signal: Signal) -> Samples:
 
 def walk(store: Signal, block_frames: int = BLOCK_FRAMES) -> Iterator[Samples]:
     """Yield a store's samples in blocks, in order."""
-    for start in range(0, store.frames, block_frames):
-        yield store.read(start, min(start + block_frames, store.frames))
+    for start, stop in block_ranges(store, block_frames):
+        yield store.read(start, stop)
+
+
+def block_ranges(signal: Signal, block_frames: int = BLOCK_FRAMES) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of each block of a signal, in order."""
+    for start in range(0, signal.frames, block_frames):
+        yield start, min(start + block_frames, signal.frames)

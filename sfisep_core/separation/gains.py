@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sfisep_core.audio.stores import BLOCK_FRAMES, ChangeableSignal, Signal
+from sfisep_core.audio.stores import BLOCK_FRAMES, ChangeableSignal, Signal, block_ranges
 from sfisep_core.models.blocks.consistency import ENERGY_SECONDS, share_residual
 from sfisep_core.models.contract import GainRule
 
@@ -36,7 +36,7 @@ def least_squares_gains(stems: Signal, mixture: Signal) -> npt.NDArray[np.float6
     num_sources, channels = stems.leading
     gram = np.zeros((channels, num_sources, num_sources))
     target = np.zeros((channels, num_sources))
-    for start, stop in _blocks(stems):
+    for start, stop in block_ranges(stems, BLOCK_FRAMES):
         signals = stems.read(start, stop).transpose(1, 0, 2).astype(np.float64)
         gram += signals @ signals.transpose(0, 2, 1)
         target += (signals @ mixture.read(start, stop)[..., None])[..., 0]
@@ -65,12 +65,12 @@ def apply_gain_rule(
         return
     if rule == "least-squares":
         gains = least_squares_gains(stems, mixture)[:, :, None]
-        for start, stop in _blocks(stems):
+        for start, stop in block_ranges(stems, BLOCK_FRAMES):
             stems.write(start, (stems.read(start, stop) * gains).astype(np.float32))
         return
     context = round(ENERGY_SECONDS * sample_rate)
     before = stems.read(0, 0)  # the unmodified end of the previous block
-    for start, stop in _blocks(stems):
+    for start, stop in block_ranges(stems, BLOCK_FRAMES):
         after = min(stop + context, stems.frames)
         block = np.concatenate([before, stems.read(start, after)], axis=-1)
         first = before.shape[-1]
@@ -81,8 +81,3 @@ def apply_gain_rule(
             sample_rate=sample_rate,
         )
         stems.write(start, shared.numpy()[..., first : first + stop - start])
-
-
-def _blocks(signal: Signal) -> list[tuple[int, int]]:
-    starts = range(0, signal.frames, BLOCK_FRAMES)
-    return [(start, min(start + BLOCK_FRAMES, signal.frames)) for start in starts]

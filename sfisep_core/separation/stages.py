@@ -1,10 +1,10 @@
 """Run a model on a whole signal stage by stage, each stage with windows of its own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from sfisep_core.audio.stores import BLOCK_FRAMES, Samples, Signal, Store, Stores, walk
+from sfisep_core.audio.stores import Samples, Signal, Store, Stores, block_ranges, walk
 from sfisep_core.models.contract import SeparationModel, rest_of
 from sfisep_core.separation.gains import apply_gain_rule
 from sfisep_core.separation.overlap_add import separate_in_windows
@@ -53,9 +53,10 @@ def separate_in_stages(
             progress=progress,
         )
     result = stores.make((len(model.sources), *mixture.leading), mixture.frames)
-    for start, stop in _blocks(mixture):
+    for start, stop in block_ranges(mixture):
         result.append(np.zeros((*result.leading, stop - start), dtype=np.float32))
     residual = _copy(mixture, stores)
+    rest = rest_of(stages[-1].keep)
     for number, stage in enumerate(stages):
         estimates = separate_in_windows(
             stage.model,
@@ -67,21 +68,19 @@ def separate_in_stages(
         )
         rows = [stage.model.sources.index(name) for name in stage.keep]
         kept = _Sources(result, [model.sources.index(name) for name in stage.keep])
-        for start, stop in _blocks(mixture):
+        for start, stop in block_ranges(mixture):
             kept.write(start, estimates.read(start, stop)[rows])
         stores.drop(estimates)
-        if stage is stages[-1] and rest_of(stage.keep) is None:
+        if stage is stages[-1] and rest is None:
             apply_gain_rule("mixture-consistent", kept, residual, sample_rate=sample_rate)
-        for start, stop in _blocks(mixture):
+            break
+        for start, stop in block_ranges(mixture):
             left = residual.read(start, stop) - kept.read(start, stop).sum(axis=0)
             residual.write(start, left)
-    rest = rest_of(stages[-1].keep)
     if rest is not None:
-        place = model.sources.index(rest)
-        for start, stop in _blocks(mixture):
-            stems = result.read(start, stop).copy()
-            stems[place] += residual.read(start, stop)
-            result.write(start, stems)
+        stem = _Sources(result, [model.sources.index(rest)])
+        for start, stop in block_ranges(mixture):
+            stem.write(start, stem.read(start, stop) + residual.read(start, stop))
     stores.drop(residual)
     return result
 
@@ -127,11 +126,6 @@ def _copy(signal: Signal, stores: Stores) -> Store:
     for block in walk(signal):
         copy.append(block)
     return copy
-
-
-def _blocks(signal: Signal) -> Iterator[tuple[int, int]]:
-    for start in range(0, signal.frames, BLOCK_FRAMES):
-        yield start, min(start + BLOCK_FRAMES, signal.frames)
 
 
 def _share_of(progress: Progress | None, number: int, count: int) -> Progress | None:
