@@ -23,6 +23,7 @@ output = Console(highlight=False, emoji=False)
 
 _BAR_WIDTH = 26  # beside the percentage and the remaining time
 _LONGEST_NAME = 30  # longest first column that is not wrapped
+_SECONDS_BETWEEN_LINES = 60.0  # of progress in a log file
 
 
 def show_error(message: str) -> None:
@@ -140,33 +141,31 @@ class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Render for the only task."""
         del task
-        left = self._pace.seconds_left(now=time.monotonic())
-        if left is None:
-            return Text("-:--:-- left")
-        return Text(f"{timedelta(seconds=round(left))} left")
+        return Text(_time_left(self._pace))
+
+
+def _time_left(pace: Pace) -> str:
+    left = pace.seconds_left(now=time.monotonic())
+    return "-:--:-- left" if left is None else f"{timedelta(seconds=round(left))} left"
 
 
 ShowProgress = Callable[[float, float, str], None]
 """Takes (done, total, label)."""
 
 
-def has_progress_bar(*, quiet: bool) -> bool:
-    """Tell whether there is a progress bar: only if standard error is a terminal."""
-    return not quiet and console.is_interactive
-
-
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[ShowProgress]:
-    """Show a progress bar within the block.
+    """Show a progress bar within the block; a line a minute if standard error is no terminal.
 
     Args:
-        quiet: True for no bar. There is none either if standard error is not a terminal.
+        quiet: True for neither.
 
     Yields:
         A function of (done, total, label), to be called at the start and after each progress; done
         and total have the same unit, chosen by the caller. A new total restarts the bar.
     """
     pace = Pace()
+    bar, last_line = not quiet and console.is_interactive, time.monotonic()
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None, table_column=Column(ratio=1)),
@@ -175,12 +174,17 @@ def progress_bar(*, quiet: bool) -> Iterator[ShowProgress]:
         console=console,
         expand=True,
         transient=True,
-        disable=not has_progress_bar(quiet=quiet),
+        disable=not bar,
     ) as progress:
         task = progress.add_task("", total=None)
 
         def show(done: float, total: float, label: str) -> None:
-            pace.note(done, total, now=time.monotonic())
+            nonlocal last_line
+            now = time.monotonic()
+            pace.note(done, total, now=now)
+            if not bar and not quiet and now >= last_line + _SECONDS_BETWEEN_LINES:
+                last_line = now
+                show_message(f"{label}: {done / max(total, 1):.0%}, {_time_left(pace)}")
             text = Text(printable(label))
             text.truncate(console.width - _BAR_WIDTH, overflow="ellipsis")
             progress.update(task, completed=done, total=total, description=escape(text.plain))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import typer
 
 from sfisep_cli.exit_codes import ExitCode
-from sfisep_cli.render import has_progress_bar, progress_bar, show_error, show_message
+from sfisep_cli.render import progress_bar, show_error, show_message
 from sfisep_cli.standard_streams import show_json, write_to_stdout
 from sfisep_core.errors import ConfigError
 from sfisep_core.separation.inputs import STANDARD_STREAM, find_files
@@ -57,7 +57,7 @@ def _separate(request: SeparationRequest, *, quiet: bool) -> SeparationResult:
             show_error(outcome.error)
 
     with progress_bar(quiet=quiet) as show_progress:
-        progress = show_progress if has_progress_bar(quiet=quiet) else None
+        progress = None if quiet else show_progress
         return separate_files(request, progress=progress, finished=show_failure)
 
 

@@ -1,4 +1,7 @@
-"""Locks between processes: files that one process at a time holds."""
+"""Locks between processes: files that one process at a time holds.
+
+filelock is imported where a lock is taken: commands that take none should not wait for it.
+"""
 
 import contextlib
 import errno
@@ -8,8 +11,10 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _logger = logging.getLogger(__name__)
 
@@ -44,6 +49,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         LockHeldError: Another process holds it, and `wait` is False.
         OSError: The file cannot be written.
     """
+    from filelock import FileLock, Timeout
+
     lock = FileLock(path)
     try:
         with _file_named(path):
@@ -73,6 +80,8 @@ def locked_while_busy(
         LockHeldError: Another process holds it, and has written nothing for two minutes.
         OSError: A file cannot be written.
     """
+    from filelock import FileLock
+
     lock = FileLock(path)
     with _file_named(path):
         _acquire_while_busy(lock, holder, written, purpose)
@@ -97,8 +106,10 @@ def _file_named(path: Path) -> Iterator[None]:
 
 
 def _acquire_while_busy(
-    lock: FileLock, holder: Path, written: Callable[[], int], purpose: str
+    lock: "FileLock", holder: Path, written: Callable[[], int], purpose: str
 ) -> None:
+    from filelock import Timeout
+
     with contextlib.suppress(Timeout):
         lock.acquire(timeout=0)
         return

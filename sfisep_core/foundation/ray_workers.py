@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import secrets
 import signal
 import socket
 import sys
@@ -172,6 +171,8 @@ def _keep_to_this_machine() -> None:
     os.environ[_CLUSTERS_ALLOWED] = "0"
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
+        import secrets  # with hashing: 10 ms that no other command should wait for
+
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 

@@ -39,6 +39,27 @@ def test_quiet_shows_no_progress(terminal: io.StringIO) -> None:
     assert terminal.getvalue() == ""
 
 
+def test_log_file_receives_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = io.StringIO()
+    monkeypatch.setattr(render, "console", Console(file=sent, width=100))
+    now = 1000.0
+    monkeypatch.setattr(render.time, "monotonic", lambda: now)
+    with render.progress_bar(quiet=False) as show_progress:
+        for done in range(101):
+            now = 1000.0 + done
+            show_progress(done, 200, f"track {done}")
+    assert sent.getvalue() == "track 60: 30%, 0:02:20 left\n"
+
+
+def test_log_file_of_quiet_work_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = io.StringIO()
+    monkeypatch.setattr(render, "console", Console(file=sent, width=100))
+    monkeypatch.setattr(render, "_SECONDS_BETWEEN_LINES", 0.0)
+    with render.progress_bar(quiet=True) as show_progress:
+        show_progress(1, 2, "song")
+    assert sent.getvalue() == ""
+
+
 def test_time_left_is_that_of_the_mean_pace() -> None:
     pace = render.Pace()
     assert pace.seconds_left(now=0.0) is None
