@@ -13,19 +13,15 @@ import argparse
 import faulthandler
 import json
 import logging
-import math
 import os
 import resource
 import shutil
-import struct
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import platformdirs
@@ -41,6 +37,7 @@ from sfisep_core.errors import SfisepError
 from sfisep_core.evaluation.evaluate import EvaluationRequest, evaluate
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.cache import CachedModel, keep
+from sfisep_core.pretrained.checkpoint_files import read_checkpoint
 from sfisep_core.pretrained.details import show_model
 from sfisep_core.pretrained.fetch import check_model, local_models
 from sfisep_core.pretrained.model_files import save_model
@@ -48,7 +45,17 @@ from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.training.config import load_config
 from sfisep_core.training.requests import TrainingRequest, run_training
 from tests.benchmarks.fuzz_headers import damage
+from tests.benchmarks.fuzz_values import (
+    change_checkpoint,
+    change_header,
+    change_json,
+    change_lines,
+    change_toml,
+)
 from tests.benchmarks.fuzzing import run_processes
+from tests.pretrained.checkpoint_writer import DATA, INDEX, write_checkpoint, zip_of
+from tests.pretrained.test_official import make_checkpoint
+from tests.pretrained.test_scnet import published_file
 
 PER_PROCESS = 300
 MOST_SECONDS = 20
@@ -57,13 +64,6 @@ MOST_BYTES = 2**30
 RATE = 8000
 ADDRESS = "https://example.org/model.safetensors"
 
-# Stands for what no JSON writer writes.
-DEEP = "nested 100,000 deep"
-HOSTILE: tuple[Any, ...] = (
-    *(None, True, -1, 0, 1, 2**31, 2**63, 10**12, 10**400, -0.5, 1e308, math.nan, math.inf),
-    *("", "x" * 10**6, "\x1b[31m\x07", "\0", "\ud800", "../../x", "/dev/zero", "=1+1", "nan"),
-    *([], {}, [[]], {"": {}}, [1] * 10**5, DEEP),
-)
 TRAINING = """
 family = "sfi-conv-tasnet"
 steps = 2
@@ -104,95 +104,9 @@ class Target:
     read: Callable[[Path], object]
 
 
-def change_tree(tree: Any, rng: np.random.Generator) -> Any:
-    """Change one to three values of a tree of dictionaries and lists."""
-    root = {"": deepcopy(tree)}
-    for _ in range(rng.integers(1, 4)):
-        places = list(_places(root))
-        holder, key = places[int(rng.integers(len(places)))]
-        kind = int(rng.integers(6))
-        if kind == 0 and holder is not root:
-            del holder[key]
-        elif kind == 1:
-            holder[key] = [holder[key]]
-        elif kind == 2:
-            other, of_other = places[int(rng.integers(len(places)))]
-            holder[key] = deepcopy(other[of_other])
-        elif kind == 3 and isinstance(holder[key], dict):
-            holder[key][str(HOSTILE[int(rng.integers(len(HOSTILE)))])[:200]] = 1
-        else:
-            holder[key] = deepcopy(HOSTILE[int(rng.integers(len(HOSTILE)))])
-    return root[""]
-
-
-def _places(node: Any) -> Any:
-    keys = node.keys() if isinstance(node, dict) else range(min(len(node), 50))
-    for key in list(keys):
-        yield node, key
-        if isinstance(node[key], dict | list):
-            yield from _places(node[key])
-
-
-def change_json(data: bytes, rng: np.random.Generator) -> bytes:
-    """Change values of a JSON file."""
-    return _dumps(change_tree(json.loads(data), rng))
-
-
-def _dumps(tree: Any) -> bytes:
-    text = json.dumps(tree).replace(json.dumps(DEEP), "[" * 10**5 + "]" * 10**5)
-    return text.encode()
-
-
-def change_lines(data: bytes, rng: np.random.Generator) -> bytes:
-    """Change values of a journal: one JSON value for each line."""
-    lines = data.splitlines()
-    number = int(rng.integers(len(lines)))
-    lines[number] = change_json(lines[number], rng)
-    return b"\n".join(lines) + b"\n"
-
-
-def change_header(data: bytes, rng: np.random.Generator) -> bytes:
-    """Change values of the header of a safetensors file, the model's description included."""
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    metadata = header["__metadata__"]
-    if rng.integers(2):
-        (key,) = metadata
-        metadata[key] = change_json(metadata[key].encode(), rng).decode()
-    else:
-        header = change_tree(header, rng)
-    text = _dumps(header)
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]
-
-
-def change_checkpoint(data: bytes, rng: np.random.Generator) -> bytes:
-    """Change values of a training checkpoint."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "checkpoint.pt")
-        path.write_bytes(data)
-        state = change_tree(torch.load(path, weights_only=True), rng)
-        torch.save(state, path)
-        return path.read_bytes()
-
-
-def change_toml(data: bytes, rng: np.random.Generator) -> bytes:
-    """Change values of a TOML file."""
-    values = [_dumps(value).decode() for value in HOSTILE if value is not None and value != {}]
-    values += ["nan", "-inf", "{a = 1}", "1979-05-27", "0x" + "f" * 500, "'" + "y" * 5000 + "'"]
-    lines = data.decode().splitlines()
-    for _ in range(rng.integers(1, 4)):
-        number = int(rng.integers(len(lines)))
-        key, equals, _ = lines[number].partition(" = ")
-        if equals and rng.integers(8):
-            lines[number] = f"{key} = {values[int(rng.integers(len(values)))]}"
-        else:
-            lines[number] = lines[int(rng.integers(len(lines)))]
-    return "\n".join(lines).encode()
-
-
-def read_model(folder: Path) -> None:
-    """Read a model file."""
-    resolve_model(folder / "model.safetensors")
+def read_model(file: str) -> Callable[[Path], object]:
+    """Read a model file, of ours or published."""
+    return lambda folder: resolve_model(folder / file)
 
 
 def resume(folder: Path) -> None:
@@ -228,7 +142,11 @@ def read_cache(_: Path) -> None:
 SCORES = f"evaluation/{RATE}/mixture/test/song.json"
 RECORD = "cache/models/kept.json"
 TARGETS = (
-    Target("model.safetensors", change_header, read_model),
+    Target("model.safetensors", change_header, read_model("model.safetensors")),
+    Target("released.pt", change_checkpoint, read_model("released.pt")),
+    Target("scnet.ckpt", change_checkpoint, read_model("scnet.ckpt")),
+    Target("spleeter.whl", None, lambda folder: read_checkpoint(folder / "spleeter.whl")),
+    Target(f"spleeter/{INDEX}", None, lambda folder: read_checkpoint(folder / "spleeter" / INDEX)),
     Target("run/checkpoint.pt", change_checkpoint, resume),
     Target("settings.toml", change_toml, lambda folder: load_config(folder / "settings.toml")),
     Target(f"data/{MANIFEST_NAME}", change_json, score),
@@ -259,6 +177,7 @@ def make_seeds(folder: Path) -> None:
     (folder / "settings.toml").write_text(TRAINING, encoding="utf-8")
     config = load_config(folder / "settings.toml")
     save_model(build_model(config.family, config.model), folder / "model.safetensors")
+    make_published(folder)
     weights = folder / "kept.part"
     shutil.copy(folder / "model.safetensors", weights)
     (folder / RECORD).parent.mkdir(parents=True)
@@ -270,6 +189,21 @@ def make_seeds(folder: Path) -> None:
         )
     )
     score(folder)
+
+
+def make_published(folder: Path) -> None:
+    """Make model files as other programs publish them: SFI Conv-TasNet, SCNet, TensorFlow."""
+    make_checkpoint(folder / "released.pt")
+    published_file(folder / "scnet.ckpt", "best")
+    rng = np.random.default_rng(1)
+    tensors = {
+        f"conv2d_{number}/kernel": rng.normal(size=(5, 2, 3)).astype("f4") for number in range(8)
+    }
+    files = dict(zip((INDEX, DATA), write_checkpoint(tensors), strict=True))
+    zip_of(folder / "spleeter.whl", files)
+    (folder / "spleeter").mkdir()
+    for name, content in files.items():
+        (folder / "spleeter" / name).write_bytes(content)
 
 
 def run_cases(first: int, cases: int, seeds: Path, folder: Path) -> None:
