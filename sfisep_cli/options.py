@@ -114,8 +114,8 @@ LowRate = Annotated[
         "--low-rate",
         metavar="HZ",
         min=0,
-        help="Of super-resolve and super-resolve-share: sampling frequency to separate at; what it "
-        "cannot hold of the stems is made of the mixture.",
+        help="Of super-resolve: sampling frequency to separate at; what it cannot hold of the "
+        "stems is made of the mixture.",
         show_default="that of --network, or the model's own",
     ),
 ]
@@ -126,7 +126,8 @@ Network = Annotated[
         "--network",
         metavar="MODEL",
         help="Of super-resolve: a super-resolved model, by name or file, whose network is taken.",
-        show_default="the model's own, if it is such a model; otherwise none",
+        show_default="the model's own, if it is such a model; otherwise none: the band above is "
+        "shared out without a network",
     ),
 ]
 
@@ -229,13 +230,7 @@ def check_low_rate(methods: Sequence[str], low_rate: int, network: str) -> None:
     Raises:
         ConfigError: An option is given without its method.
     """
-    uses = {
-        "--low-rate": (low_rate, {"super-resolve", "super-resolve-share"}),
-        "--network": (network, {"super-resolve"}),
-    }
-    for name, (value, users) in uses.items():
-        if value and not users & set(methods):
-            msg = (
-                f"{name} is for the method {' or '.join(sorted(users))}: give that, or leave it out"
-            )
+    for name, value in (("--low-rate", low_rate), ("--network", network)):
+        if value and "super-resolve" not in methods:
+            msg = f"{name} is for the method super-resolve: give that, or leave it out"
             raise ConfigError(msg)

@@ -51,7 +51,7 @@ def compare_resampling(
         list[str] | None,
         typer.Option(
             metavar="native|resample|soxr|noisy-kernel|post-noise|direct|super-resolve|"
-            "super-resolve-share|mixture|oracle-irm",
+            "mixture|oracle-irm",
             help="Compare this, see `sfisep separate --method` and `sfisep evaluate --baseline`; "
             "the first is compared with the others. May be repeated.",
             show_default="the first six",
@@ -114,7 +114,7 @@ def compare_resampling(
         sample_rates=tuple(sample_rate or ()),
         out=out,
         model=model,
-        methods=tuple(method or core.METHODS),
+        methods=tuple(method or core.DEFAULT_METHODS),
         method_options=method_options(kernel_noise, post_noise, low_rate, network),
         metrics=metrics,
         allow_upsampled=allow_upsampled,

@@ -49,9 +49,8 @@ def evaluate(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="resample|soxr|noisy-kernel|post-noise|direct|super-resolve|super-resolve-share|"
-            "mixture|oracle-irm",
-            help="Score this as well. The first seven run the model in other ways, see `sfisep "
+            metavar="resample|soxr|noisy-kernel|post-noise|direct|super-resolve|mixture|oracle-irm",
+            help="Score this as well. The first six run the model in other ways, see `sfisep "
             "separate --method`; mixture takes the mixture for every stem, and oracle-irm masks "
             "it knowing the stems: what a separator starts from, and what masks can reach. May be "
             "repeated.",

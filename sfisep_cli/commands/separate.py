@@ -67,8 +67,7 @@ def separate(
             "that the model was trained at, and back; super-resolve separates at --low-rate. The "
             "others are for comparisons: soxr is resample with a better filter; noisy-kernel and "
             "post-noise make up for the highs that a lower rate lacks, with noise; direct feeds "
-            "the input as it is; super-resolve-share is super-resolve without a network. Those "
-            "that resample hold a file in memory.",
+            "the input as it is. Those that resample hold a file in memory.",
         ),
     ] = "native",
     super_resolve: Annotated[

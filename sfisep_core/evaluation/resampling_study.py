@@ -34,7 +34,7 @@ SAMPLE_RATES = (
 )
 """Hz: the default rates of a comparison."""
 
-METHODS = ("native", "resample", "soxr", "noisy-kernel", "post-noise", "direct")
+DEFAULT_METHODS = ("native", "resample", "soxr", "noisy-kernel", "post-noise", "direct")
 
 REPORT_NAME = "report.html"
 
@@ -56,7 +56,7 @@ class ResamplingRequest(ScoringRequest):
 
     out: Path = Path("resampling-study")
     model: str = "default"
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = DEFAULT_METHODS
     sample_rates: tuple[int, ...] = ()
     report: bool = True
     examples: tuple[str, ...] = ()

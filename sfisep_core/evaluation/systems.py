@@ -127,7 +127,6 @@ def check_systems(systems: Iterable[System], device: str) -> None:
                 sample_rate=0,
                 low_rate=system.options.low_rate,
                 network=system.options.network,
-                shares_only=False,
             )
 
 

@@ -52,18 +52,6 @@ def compare_systems(tracks: Sequence[TrackScores], systems: Sequence[str]) -> Co
     return Comparison(scores, summarise_scores(scores), _differences(rows, systems))
 
 
-def collect(tracks: Iterable[TrackScores]) -> Scores:
-    """Gather the scores of tracks; see `track_values`.
-
-    Args:
-        tracks: Scores by track.
-
-    Returns:
-        All scores, including infinite ones.
-    """
-    return _by_track((scores, track_values(scores)) for scores in tracks)
-
-
 def track_values(scores: TrackScores) -> _Values:
     """Reduce the scores of a track to numbers: framewise scores to the median over frames.
 

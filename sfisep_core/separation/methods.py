@@ -23,7 +23,7 @@ from sfisep_core.separation.stages import separate_in_stages
 from sfisep_core.separation.super_resolution import super_resolve
 
 # Methods that resample with torchaudio's windowed sinc.
-_WITH_SINC = ("resample", "noisy-kernel", "post-noise", "super-resolve", "super-resolve-share")
+_WITH_SINC = ("resample", "noisy-kernel", "post-noise", "super-resolve")
 
 
 class Method(Protocol):
@@ -168,35 +168,30 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
     return separate
 
 
-def _super_resolved(*, shares_only: bool) -> Method:
-    """Build the method that separates at a low rate and restores the band above."""
-
-    def separate(
-        model: SeparationModel,
-        mixture: Signal,
-        *,
-        sample_rate: int,
-        stores: Stores,
-        settings: SeparationSettings,
-        progress: Progress | None,
-    ) -> Store:
-        restored = super_resolve(
-            model,
-            sample_rate=sample_rate,
-            low_rate=settings.options.low_rate,
-            network=settings.options.network,
-            shares_only=shares_only,
-        )
-        return separate_in_stages(
-            restored,
-            mixture,
-            sample_rate=sample_rate,
-            stores=stores,
-            settings=settings,
-            progress=progress,
-        )
-
-    return separate
+def _super_resolved(
+    model: SeparationModel,
+    mixture: Signal,
+    *,
+    sample_rate: int,
+    stores: Stores,
+    settings: SeparationSettings,
+    progress: Progress | None,
+) -> Store:
+    """Separate at a low rate and restore the band above."""
+    restored = super_resolve(
+        model,
+        sample_rate=sample_rate,
+        low_rate=settings.options.low_rate,
+        network=settings.options.network,
+    )
+    return separate_in_stages(
+        restored,
+        mixture,
+        sample_rate=sample_rate,
+        stores=stores,
+        settings=settings,
+        progress=progress,
+    )
 
 
 METHODS: dict[MethodName, Method] = {
@@ -206,6 +201,5 @@ METHODS: dict[MethodName, Method] = {
     "noisy-kernel": _resampled(change_with_noisy_kernel, change_with_sinc),
     "post-noise": _resampled(change_with_post_noise, change_with_sinc),
     "direct": _direct,
-    "super-resolve": _super_resolved(shares_only=False),
-    "super-resolve-share": _super_resolved(shares_only=True),
+    "super-resolve": _super_resolved,
 }

@@ -16,7 +16,6 @@ MethodName = Literal[
     "post-noise",
     "direct",
     "super-resolve",
-    "super-resolve-share",
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 Progress = Callable[[float, float], None]
@@ -36,10 +35,10 @@ class MethodOptions:
         post_noise_level: "post-noise": RMS of the noise relative to that of each channel of the
             up-sampled signal; 0 or more.
         seed: Seed of both kinds of noise, 0 or more.
-        low_rate: "super-resolve" and "super-resolve-share": rate in Hz at which the model
-            separates; 0: the rate of `network`, or without one the model's native rate.
+        low_rate: "super-resolve": rate in Hz at which the model separates; 0: the rate of
+            `network`, or without one the model's native rate.
         network: "super-resolve": name or file of a super-resolved model whose network is used; "":
-            none.
+            the model's own if it is such a model, otherwise none.
 
     Raises:
         ConfigError: A value is out of range.
@@ -76,7 +75,6 @@ OPTIONS_OF: dict[str, tuple[str, ...]] = {
     "noisy-kernel": ("kernel_noise_level", "seed"),
     "post-noise": ("post_noise_level", "seed"),
     "super-resolve": ("low_rate", "network"),
-    "super-resolve-share": ("low_rate",),
 }
 
 

@@ -14,7 +14,6 @@ def super_resolve(
     sample_rate: int,
     low_rate: int,
     network: str,
-    shares_only: bool,
 ) -> SeparationModel:
     """Combine a model with a restorer.
 
@@ -24,8 +23,8 @@ def super_resolve(
         sample_rate: Sample rate of the mixture in Hz.
         low_rate: Rate in Hz at which to separate; 0: that of `network`, or without one the model's
             native rate.
-        network: Name or file of a super-resolved model whose restorer is used; "": none.
-        shares_only: Restore without a network, at the same low rate.
+        network: Name or file of a super-resolved model whose restorer is used; "": that of `model`.
+            Where that has none either, the band above is shared out without a network.
 
     Returns:
         The super-resolved model, on the device of `model`; or the separator itself if `sample_rate`
@@ -51,9 +50,7 @@ def super_resolve(
     low_rate = low_rate or own.low_rate or separator.native_rate
     if sample_rate == low_rate:
         return separator
-    return SuperResolvedSeparator.around(
-        separator, low_rate=low_rate, restorer=None if shares_only else restorer
-    )
+    return SuperResolvedSeparator.around(separator, low_rate=low_rate, restorer=restorer)
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.evaluation.plan import plan_systems, scored_sources
-from sfisep_core.evaluation.resampling_study import METHODS, SAMPLE_RATES, make_study
+from sfisep_core.evaluation.resampling_study import DEFAULT_METHODS, SAMPLE_RATES, make_study
 from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.scoring_jobs import ScoringSettings
 from sfisep_core.evaluation.systems import MIXTURE, System
@@ -54,7 +54,7 @@ class Material:
     about: str
     tracks: str
     exclude: tuple[str, ...] = ()
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = DEFAULT_METHODS
 
 
 MATERIALS = (

@@ -78,7 +78,6 @@ def oracle_ways(model: SuperResolvedSeparator) -> dict[str, Way]:
 def model_ways(model: SuperResolvedSeparator, network: str) -> dict[str, Way]:
     """Give the ways of separating with the model below the network."""
     low_rate, inner = model.config.low_rate, model.separator.for_inference()
-    options = MethodOptions(low_rate=low_rate, network=network)
 
     def upsampling(track: TrackSignals) -> Samples:
         length = track.mixture.shape[-1]
@@ -88,7 +87,8 @@ def model_ways(model: SuperResolvedSeparator, network: str) -> dict[str, Way]:
         high = resample(flat, orig_rate=low_rate, target_rate=track.sample_rate, length=length)
         return high.reshape(*stems.shape[:2], -1)
 
-    def method(name: str) -> Way:
+    def method(name: str, network: str = "") -> Way:
+        options = MethodOptions(low_rate=low_rate, network=network)
         return lambda track: separated(
             inner,
             track.mixture,
@@ -99,8 +99,8 @@ def model_ways(model: SuperResolvedSeparator, network: str) -> dict[str, Way]:
 
     return {
         "upsampling": upsampling,
-        "super-resolve-share": method("super-resolve-share"),
-        "super-resolve": method("super-resolve"),
+        "shares": method("super-resolve"),
+        "super-resolve": method("super-resolve", network),
         "native": method("native"),
     }
 

@@ -182,10 +182,6 @@ def test_super_resolve_is_a_method(run_sfisep: Run, separators: list[FakeSeparat
     [
         (["separate", "song.wav", "--low-rate", "8000"], "--low-rate is for the method"),
         (["separate", "song.wav", "--network", "a.safetensors"], "--network is for the method"),
-        (
-            ["separate", "song.wav", "--method", "super-resolve-share", "--network", "a"],
-            "--network is for the method super-resolve:",
-        ),
         (["evaluate", "--baseline", "resample", "--low-rate", "8000"], "--low-rate is for"),
         (["compare-resampling", "--network", "a.safetensors"], "--network is for"),
     ],

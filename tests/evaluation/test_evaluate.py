@@ -22,11 +22,11 @@ from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.scoring_jobs import ScoringSettings
 from sfisep_core.evaluation.study import ScoreKey
 from sfisep_core.evaluation.systems import System, load
-from sfisep_core.evaluation.tables import collect
 from sfisep_core.foundation.jobs import Execution
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.model_files import load_model, save_model
+from tests.evaluation.collecting import collect
 from tests.evaluation.conftest import SAMPLE_RATE, SECONDS, stems_of
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from sfisep_core.evaluation.plan import plan_systems
 from sfisep_core.evaluation.scoring import Evaluation, score_systems
 from sfisep_core.evaluation.scoring_jobs import ScoringSettings
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
-from sfisep_core.evaluation.tables import collect
+from tests.evaluation.collecting import collect
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,6 @@ from sfisep_core.evaluation.scoring import Evaluation
 from sfisep_core.evaluation.scoring_jobs import Failure
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.tables import (
-    collect,
     compare_systems,
     make_tables,
     summarise_scores,
@@ -30,6 +29,7 @@ from sfisep_core.evaluation.track_scores import (
     read_track_scores,
     write_track_scores,
 )
+from tests.evaluation.collecting import collect
 
 NAN = math.nan
 

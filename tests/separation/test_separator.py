@@ -252,8 +252,7 @@ def test_whole_rate_of_another_type(rate: Any, separator: Separator) -> None:
 
 def test_settings_out_of_range() -> None:
     model = small_model()
-    expected = "native, resample, soxr, noisy-kernel, post-noise, direct, super-resolve, "
-    expected += "super-resolve-share"
+    expected = "native, resample, soxr, noisy-kernel, post-noise, direct, super-resolve"
     with pytest.raises(ConfigError, match=rf"^method 'directly': expected one of {expected}$"):
         SeparationSettings(method="directly")  # type: ignore[arg-type]
     for segment in (-1.0, math.nan, math.inf):

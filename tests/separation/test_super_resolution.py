@@ -32,7 +32,7 @@ def resolved(**config: Any) -> SeparationModel:
 
 
 def asked(model: SeparationModel, **options: Any) -> SeparationModel:
-    settings = {"sample_rate": 44100, "low_rate": 0, "network": "", "shares_only": False}
+    settings = {"sample_rate": 44100, "low_rate": 0, "network": ""}
     return super_resolve(model, **{**settings, **options})
 
 
@@ -56,10 +56,10 @@ def test_network_brings_its_low_rate(tmp_path: Path) -> None:
     assert isinstance(found, SuperResolvedSeparator)
     assert found.config.low_rate == 6000
     assert found.restorer.network is not None
-    shares = asked(small(), network=network, shares_only=True, low_rate=8000)
-    assert isinstance(shares, SuperResolvedSeparator)
-    assert shares.restorer.network is None
-    assert shares.config.low_rate == 8000
+    lower = asked(small(), network=network, low_rate=8000)
+    assert isinstance(lower, SuperResolvedSeparator)
+    assert lower.restorer is found.restorer
+    assert lower.config.low_rate == 8000
 
 
 def test_super_resolved_model_is_taken_apart() -> None:
@@ -70,10 +70,6 @@ def test_super_resolved_model_is_taken_apart() -> None:
     assert found.separator is model.separator
     assert found.restorer is model.restorer
     assert found.config.low_rate == 6000
-    shares = asked(model, shares_only=True)
-    assert isinstance(shares, SuperResolvedSeparator)
-    assert shares.restorer.network is None
-    assert shares.config.low_rate == 6000
 
 
 def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
@@ -92,11 +88,10 @@ def test_rate_bound_model_serves_every_rate() -> None:
     model = small("conv-tasnet", native_rate=8000, kernel_size=16)
     for rate in (4000, 8000, 22050, 44100):
         mixture = np.random.default_rng(0).normal(0, 0.1, (2, rate)).astype(np.float32)
-        for method in ("super-resolve", "super-resolve-share"):
-            stems = separated(model, mixture, method=method, sample_rate=rate)
-            assert stems.shape == (4, 2, rate)
-            if rate != 8000:
-                np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=1e-4)
+        stems = separated(model, mixture, method="super-resolve", sample_rate=rate)
+        assert stems.shape == (4, 2, rate)
+        if rate != 8000:
+            np.testing.assert_allclose(stems.sum(axis=0), mixture, atol=1e-4)
 
 
 def test_network_is_computed_with_fewer_bits() -> None:
