@@ -33,7 +33,8 @@ def path_below(folder: Path, *names: str) -> Path:
         names: Names of one path part each.
 
     Raises:
-        DatasetError: A name is empty, `.` or `..`, or holds a separator or a NUL.
+        DatasetError: A name is empty, `.` or `..`, or holds a separator, a NUL or half a surrogate
+            pair.
     """
     path = folder
     for name in names:
@@ -45,10 +46,19 @@ def path_below(folder: Path, *names: str) -> Path:
             )
             raise DatasetError(msg)
         path /= name
-        if path.name != name:  # a drive or a stream, where systems have these
+        # A drive or a stream, where systems have these.
+        if path.name != name or not _is_encodable(name):
             msg = f"name {shown(name)}: no file or folder in {folder} can have it: rename it"
             raise DatasetError(msg)
     return path
+
+
+def _is_encodable(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -23,6 +23,13 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
             path_below(tmp_path, *names)
 
 
+def test_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"no file or folder in .* can have it"):
+        path_below(tmp_path, "half a pair: \ud800")
+    # What Linux gives for a name that is not UTF-8 is one that a file can have.
+    assert path_below(tmp_path, "\udcff") == tmp_path / "\udcff"
+
+
 def test_shown_values_are_short_and_escaped() -> None:
     assert shown("a\x1b[31m\n") == "'a\\x1b[31m\\n'"
     assert shown(3) == "3"
