@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from sfisep_cli.completion import complete_model
 from sfisep_cli.render import show_log
 from sfisep_core.errors import ConfigError
 
@@ -31,6 +32,7 @@ Model = Annotated[
         help="A name from `sfisep models list`, a .safetensors file, a checkpoint as the authors "
         "of SFI Conv-TasNet released it, or the address of one of these. What is not on this "
         "machine is downloaded once.",
+        autocompletion=complete_model,
     ),
 ]
 
@@ -128,6 +130,7 @@ Network = Annotated[
         help="Of super-resolve: a super-resolved model, by name or file, whose network is taken.",
         show_default="the model's own, if it is such a model; otherwise none: the band above is "
         "shared out without a network",
+        autocompletion=complete_model,
     ),
 ]
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from sfisep_cli.completion import complete_model
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.flags import Command, Group
 from sfisep_cli.options import AsJson, Quiet
@@ -25,7 +26,9 @@ app = typer.Typer(
 Names = Annotated[
     list[str],
     typer.Argument(
-        metavar="NAME|URL", help="Names from `sfisep models list`, or addresses (https://...)."
+        metavar="NAME|URL",
+        help="Names from `sfisep models list`, or addresses (https://...).",
+        autocompletion=complete_model,
     ),
 ]
 
@@ -95,7 +98,12 @@ def _list_families(*, as_json: bool) -> None:
 @app.command(cls=Command)
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|URL", help="A name from `sfisep models list`.")
+        str,
+        typer.Argument(
+            metavar="NAME|URL",
+            help="A name from `sfisep models list`.",
+            autocompletion=complete_model,
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -149,7 +157,12 @@ def download(
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME|URL", help="Models to check.", show_default="all"),
+        typer.Argument(
+            metavar="NAME|URL",
+            help="Models to check.",
+            show_default="all",
+            autocompletion=complete_model,
+        ),
     ] = None,
 ) -> None:
     """Compare the files of bundled and downloaded models with their known SHA-256.
@@ -168,7 +181,12 @@ def verify(
 @app.command(cls=Command)
 def path(
     name: Annotated[
-        str, typer.Argument(metavar="NAME|URL", help="A model that is bundled or downloaded.")
+        str,
+        typer.Argument(
+            metavar="NAME|URL",
+            help="A model that is bundled or downloaded.",
+            autocompletion=complete_model,
+        ),
     ],
 ) -> None:
     """Print the path of a model's safetensors file."""
@@ -231,11 +249,20 @@ def convert(
 @app.command(cls=Command)
 def join(
     first: Annotated[
-        str, typer.Argument(metavar="FIRST", help="A model's name or file; it runs first.")
+        str,
+        typer.Argument(
+            metavar="FIRST",
+            help="A model's name or file; it runs first.",
+            autocompletion=complete_model,
+        ),
     ],
     second: Annotated[
         str,
-        typer.Argument(metavar="SECOND", help="Another, for what the first leaves of the mixture."),
+        typer.Argument(
+            metavar="SECOND",
+            help="Another, for what the first leaves of the mixture.",
+            autocompletion=complete_model,
+        ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
     keep: Annotated[

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sfisep_cli.completion import complete_model, complete_preset
 from sfisep_cli.options import Data, Device, Quiet, check_models
 from sfisep_cli.processes import count_processes, errors_for_the_launcher, start_processes
 from sfisep_cli.training import check_settings, run
@@ -33,6 +34,7 @@ def train(
             metavar="FILE.toml|PRESET",
             help="Settings of the model and the training; those it leaves out keep their defaults.",
             show_default="the preset default",
+            autocompletion=complete_preset,
         ),
     ] = None,
     settings: Annotated[
@@ -66,6 +68,7 @@ def train(
             metavar="MODEL",
             help="Start from the weights of this model, by name or file; super-resolution is "
             "trained on top of it.",
+            autocompletion=complete_model,
         ),
     ] = None,
     precision: Annotated[

@@ -9,8 +9,7 @@ from typing import Any
 
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.registry import FAMILIES
-
-PRESETS = Path(__file__).parent / "presets"
+from sfisep_core.training.presets import PRESETS, list_presets
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
+        presets = ", ".join(list_presets())
         msg = f"configuration {path}: no such file, nor a preset: name one of {presets}"
         raise ConfigError(msg) from error
     except (OSError, ValueError, RecursionError) as error:
@@ -57,7 +56,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     if base is None:
         return values
     if not isinstance(base, str) or not os.path.isfile(PRESETS / f"{base}.toml"):
-        presets = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
+        presets = ", ".join(list_presets())
         msg = f"configuration {path}: base: expected the name of a preset ({presets}), got {base!r}"
         raise ConfigError(msg)
     return _merged(read_settings(Path(base)), values)
@@ -75,8 +74,8 @@ def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 def list_families() -> list[Family]:
     """Return the families that can be trained."""
     presets: dict[str, list[str]] = {family: [] for family in FAMILIES}
-    for file in sorted(PRESETS.glob("*.toml")):
-        presets[read_settings(Path(file.stem))["family"]].append(file.stem)
+    for name in list_presets():
+        presets[read_settings(Path(name))["family"]].append(name)
     return [
         Family(family, (model.__doc__ or "").strip().splitlines()[0], tuple(presets[family]))
         for family, (_, model) in FAMILIES.items()

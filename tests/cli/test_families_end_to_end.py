@@ -12,7 +12,7 @@ from sfisep_core.audio.files import read_audio
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.training.config_files import PRESETS
+from sfisep_core.training.presets import PRESETS
 
 pytestmark = pytest.mark.slow
 

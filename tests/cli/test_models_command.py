@@ -16,7 +16,7 @@ from sfisep_core.models.spleeter import Spleeter
 from sfisep_core.pretrained.archives import ARCHIVES
 from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED
-from sfisep_core.training.config_files import PRESETS
+from sfisep_core.training.presets import PRESETS
 from tests.models.spleeter_reference import random_weights
 from tests.pretrained.checkpoint_writer import DATA, INDEX, tar_of, write_checkpoint, zip_of
 from tests.pretrained.hub_server import Hub, running_hub, use_hub

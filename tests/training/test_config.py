@@ -26,10 +26,10 @@ from sfisep_core.training.config import (
     resumed_config,
     show_config,
 )
-from sfisep_core.training.config_files import PRESETS
 from sfisep_core.training.dissimilarity import DissimilarityConfig
+from sfisep_core.training.presets import list_presets
 
-PRESET_NAMES = sorted(path.stem for path in PRESETS.glob("*.toml"))
+PRESET_NAMES = list_presets()
 
 
 def test_default_preset_is_there() -> None:

@@ -10,8 +10,8 @@ from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.training.config import TrainingConfig, load_config
-from sfisep_core.training.config_files import PRESETS
 from sfisep_core.training.loop import train
+from sfisep_core.training.presets import list_presets
 from tests.compiler import compiles
 from tests.training.test_loop import events, losses
 
@@ -87,9 +87,7 @@ ELSEWHERE = {"super-resolve"}
 STEPS = {"cunet-demo": 80, "deepconvsep-keras": 60, "lasaft-demo": 40}
 
 
-@pytest.mark.parametrize(
-    "preset", sorted({path.stem for path in PRESETS.glob("*.toml")} - LARGE - ELSEWHERE)
-)
+@pytest.mark.parametrize("preset", sorted(set(list_presets()) - LARGE - ELSEWHERE))
 def test_preset(preset: str, data: Path, tmp_path: Path) -> None:
     config = load_config(Path(preset))
     if config.family == "sfi-conv-tasnet":  # less deep, for speed
