@@ -69,7 +69,7 @@ class SpleeterConfig(SpectrogramConfig):
     sources: tuple[str, ...] = ("vocals", "accompaniment")
     stft: STFTConfig = field(default_factory=lambda: STFTConfig(n_fft=4096, hop=1024))
     gain_rule: GainRule = "mixture-consistent"
-    segment_seconds: Annotated[int, Range(0, 3600)] = 40
+    segment_seconds: Annotated[int, Range(0, 3600)] = 20
     context_seconds: Annotated[float, Range(0, 600)] = 6.04  # half a patch and two frames
     network: SpleeterUNetConfig = field(default_factory=SpleeterUNetConfig)
     masks: Masks = "ratio"

@@ -17,8 +17,8 @@ from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES, torch_layout
 _FOLDER = Path(__file__).parent / "weights"
 
 BUNDLED_SHA256 = {
-    "default": "7b873031f2acda9d7d2103dac1031c23bd52bd4546a3497fa7297b4a1037e8cc",
-    "spleeter-vocals": "94d6935f57a45096f9ba64a0df90aa4f3ed7e3c33502366e6311c07b87fd3962",
+    "default": "efc502094df0e2add46464e18277a76d3f5463b086290f6e837c1124828e65fb",
+    "spleeter-vocals": "bddf6c41eabaa4a0a75a84fc1ec16f4147724dba992bf51846abcd01e97301d9",
     "sfi-conv-tasnet-small": "976102fc7c8d5054c853a2b38381f134ae1798c80660a680b5d570ff70fb47c8",
 }
 BUNDLED: dict[str, Path] = {name: _FOLDER / f"{name}.safetensors" for name in BUNDLED_SHA256}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sfisep_core.audio.stores import Samples, Signal, Store, Stores, block_ranges, walk
+from sfisep_core.foundation.memory import return_freed_memory
 from sfisep_core.models.contract import SeparationModel, rest_of
 from sfisep_core.separation.gains import apply_gain_rule
 from sfisep_core.separation.overlap_add import separate_in_windows
@@ -58,6 +59,7 @@ def separate_in_stages(
     residual = _copy(mixture, stores)
     rest = rest_of(stages[-1].keep)
     for number, stage in enumerate(stages):
+        return_freed_memory()
         estimates = separate_in_windows(
             stage.model,
             residual,
