@@ -17,7 +17,7 @@ def check_settings(request: "TrainingRequest", *, show: bool) -> None:
     Raises:
         Exit: The settings are shown.
     """
-    from sfisep_core.training.config import show_config
+    from sfisep_core.training.config_loading import show_config
 
     config = request.config
     if show:

@@ -24,7 +24,7 @@ class TrainingRequest:
         out: Folder of the run, see `loop.train`; None = runs/NAME, the name of the preset or file.
         config_file: TOML file, or the name of a preset; None = the default preset, or with `resume`
             the settings of the run.
-        overrides: `key=value` texts that override the file, see `config.load_config`.
+        overrides: `key=value` texts that override the file, see `config_loading.load_config`.
         resume: Resume from the checkpoint in `out`.
         change_data: Resume although `data` differs from the run's training data.
         init: Model file or name with the initial weights; None = random ones.
@@ -49,7 +49,7 @@ class TrainingRequest:
     @property
     def folder(self) -> Path:
         """Folder of the run."""
-        from sfisep_core.training.config import DEFAULT_PRESET
+        from sfisep_core.training.config_loading import DEFAULT_PRESET
 
         name = DEFAULT_PRESET if self.config_file is None else self.config_file.stem
         return Path("runs") / name if self.out is None else self.out
@@ -62,7 +62,7 @@ class TrainingRequest:
             CheckpointError: There is no run to resume, or the model of `init` cannot be read.
             ConfigError: A setting is unknown or out of range.
         """
-        from sfisep_core.training.config import load_config, resumed_config
+        from sfisep_core.training.config_loading import load_config, resumed_config
 
         overrides = list(self.overrides)
         if self.resume:

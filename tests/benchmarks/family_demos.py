@@ -19,9 +19,9 @@ from sfisep_core.evaluation.systems import MIXTURE, System
 from sfisep_core.evaluation.tables import collect
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME
-from sfisep_core.training.config import load_config
-from sfisep_core.training.config_files import PRESETS
+from sfisep_core.training.config_loading import load_config
 from sfisep_core.training.loop import train
+from sfisep_core.training.presets import PRESETS
 from tests.benchmarks.resampling_page import UNTRAINED
 from tests.benchmarks.resampling_study import score, untrained_model
 

@@ -42,7 +42,7 @@ from sfisep_core.pretrained.details import show_model
 from sfisep_core.pretrained.fetch import check_model, local_models
 from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.pretrained.resolve import resolve_model
-from sfisep_core.training.config import load_config
+from sfisep_core.training.config_loading import load_config
 from sfisep_core.training.requests import TrainingRequest, run_training
 from tests.benchmarks.fuzz_headers import damage
 from tests.benchmarks.fuzz_values import (

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.scnet import SCNet
-from sfisep_core.training.config import load_config
+from sfisep_core.training.config_loading import load_config
 from tests.models.scnet_reference import PlainSCNet
 
 # The published way: windows of the training length that overlap by half.

@@ -33,7 +33,8 @@ from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
 from sfisep_core.training import loop
-from sfisep_core.training.config import TrainingConfig, load_config
+from sfisep_core.training.config import TrainingConfig
+from sfisep_core.training.config_loading import load_config
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/training-speed.md"
 WARM_UP = 3

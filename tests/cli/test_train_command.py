@@ -46,7 +46,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object,
         resumed_config=resumed_config,
         show_config=lambda config: f"settings of {config}",
     )
-    monkeypatch.setitem(sys.modules, "sfisep_core.training.config", config_module)
+    monkeypatch.setitem(sys.modules, "sfisep_core.training.config_loading", config_module)
     monkeypatch.setitem(sys.modules, "sfisep_core.training.loop", SimpleNamespace(train=train))
     return noted
 

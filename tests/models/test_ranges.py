@@ -14,7 +14,8 @@ from sfisep_core.config_values import Range, build_config
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.registry import FAMILIES, build_model
 from sfisep_core.pretrained.model_files import load_model
-from sfisep_core.training.config import TrainingConfig, load_config
+from sfisep_core.training.config import TrainingConfig
+from sfisep_core.training.config_loading import load_config
 
 CONFIGS = {
     **{family: config for family, (config, _) in FAMILIES.items()},

@@ -27,7 +27,7 @@ from sfisep_core.pretrained.resolve import convert_checkpoint, resolve_model
 from sfisep_core.pretrained.torch_models import load_torch_model
 from sfisep_core.separation.methods import separate_signal
 from sfisep_core.separation.settings import SeparationSettings
-from sfisep_core.training.config import load_config
+from sfisep_core.training.config_loading import load_config
 from tests.models.parity import difference
 from tests.pretrained.hub_server import Hub
 

@@ -19,9 +19,9 @@ from sfisep_core.models.registry import FAMILIES, build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNetConfig
 from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME, save_checkpoint
-from sfisep_core.training.config import (
+from sfisep_core.training.config import TrainingConfig
+from sfisep_core.training.config_loading import (
     DEFAULT_PRESET,
-    TrainingConfig,
     load_config,
     resumed_config,
     show_config,
@@ -670,7 +670,7 @@ def test_settings_of_the_model_are_those_of_the_initial_one(tmp_path: Path) -> N
 def test_loading_settings_imports_no_computer_algebra() -> None:
     """PyTorch's meta device would, to count weights: it takes longer than all else at the start."""
     code = (
-        "import sys; from sfisep_core.training.config import load_config; load_config(); "
+        "import sys; from sfisep_core.training.config_loading import load_config; load_config(); "
         "sys.exit('sympy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,8 +8,9 @@ import torch
 from sfisep_core.data.mixing import MixingConfig
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNetConfig
-from sfisep_core.training.config import TrainingConfig, load_config
+from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.config_files import read_settings
+from sfisep_core.training.config_loading import load_config
 from sfisep_core.training.presets import PRESETS, list_presets
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,8 @@ import pytest
 from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.training.config import TrainingConfig, load_config
+from sfisep_core.training.config import TrainingConfig
+from sfisep_core.training.config_loading import load_config
 from sfisep_core.training.loop import train
 from sfisep_core.training.presets import list_presets
 from tests.compiler import compiles
