@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from sfisep_core.audio.resample import sinc_fits
 from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.data.datasets import StemDataset
-from sfisep_core.data.mixing import MixingConfig, RawBatch, draw_example
+from sfisep_core.data.mixing import RawBatch, draw_example
+from sfisep_core.data.mixing_config import MixingConfig
 from sfisep_core.data.shared_memory import (
     SHARED_MEMORY,
     SHARED_MEMORY_ADVICE,

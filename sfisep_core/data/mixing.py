@@ -17,16 +17,15 @@ from torch import Tensor
 
 from sfisep_core.audio.resample import limit_band, sinc_resample
 from sfisep_core.data.augmentation import (
-    MixingConfig,
     StepDraw,
     choose_channels,
     draw_changes,
     draw_givers,
     draw_step,
-    play_rate,
 )
 from sfisep_core.data.datasets import Place, StemDataset
 from sfisep_core.data.equalizer import equalize
+from sfisep_core.data.mixing_config import MixingConfig, play_rate
 
 __all__ = [
     "Example",

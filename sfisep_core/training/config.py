@@ -14,7 +14,7 @@ from sfisep_core.config_values import (
     Share,
     ShareBelowOne,
 )
-from sfisep_core.data.mixing import MixingConfig
+from sfisep_core.data.mixing_config import MixingConfig
 from sfisep_core.errors import ConfigError
 from sfisep_core.training.dissimilarity import DissimilarityConfig
 from sfisep_core.training.losses import LossName

@@ -11,16 +11,15 @@ import pytest
 from sfisep_core.data.augmentation import (
     Changes,
     ChannelDraw,
-    MixingConfig,
     choose_channels,
     choose_muted,
     draw_changes,
     draw_givers,
     draw_levels,
     draw_step,
-    play_rate,
 )
 from sfisep_core.data.layouts import STEMS
+from sfisep_core.data.mixing_config import MixingConfig, play_rate
 from sfisep_core.errors import ConfigError
 
 PROBABILITIES = [f.name for f in fields(MixingConfig) if f.name.endswith("_probability")]

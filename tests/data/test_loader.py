@@ -18,7 +18,8 @@ import torch
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.layouts import STEMS
 from sfisep_core.data.loader import ExampleLoader
-from sfisep_core.data.mixing import MixingConfig, RawBatch, draw_example
+from sfisep_core.data.mixing import RawBatch, draw_example
+from sfisep_core.data.mixing_config import MixingConfig
 from sfisep_core.errors import AudioFileError, ConfigError, DatasetError, TrainingError
 
 pytestmark = pytest.mark.slow
@@ -224,7 +225,7 @@ import multiprocessing, sys
 from pathlib import Path
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.loader import ExampleLoader
-from sfisep_core.data.mixing import MixingConfig
+from sfisep_core.data.mixing_config import MixingConfig
 
 if __name__ == "__main__":
     config = MixingConfig(excerpt_seconds=0.25)

@@ -21,7 +21,8 @@ import sys
 from types import SimpleNamespace
 import numpy as np, torch
 from sfisep_core.data import loader, shared_memory
-from sfisep_core.data.mixing import MixingConfig, RawBatch
+from sfisep_core.data.mixing import RawBatch
+from sfisep_core.data.mixing_config import MixingConfig
 from sfisep_core.errors import SfisepError
 
 class Batches(torch.utils.data.Dataset):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sfisep_core.config_values import build_config
-from sfisep_core.data.mixing import MixingConfig
+from sfisep_core.data.mixing_config import MixingConfig
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import FAMILIES, build_model

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sfisep_core.data.demo_corpus import generate_demo_corpus
-from sfisep_core.data.mixing import MixingConfig
+from sfisep_core.data.mixing_config import MixingConfig
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError

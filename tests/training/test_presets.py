@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfisep_core.data.mixing import MixingConfig
+from sfisep_core.data.mixing_config import MixingConfig
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNetConfig
 from sfisep_core.training.config import TrainingConfig
