@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
-from sfisep_core.config_values import CheckedConfig, Range
+from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.errors import ConfigError
+from sfisep_core.models.sources import DEFAULT_SOURCES
 
 GainRule = Literal["mixture-consistent", "least-squares", "none"]
 BuildModel = Callable[[str, Mapping[str, Any]], "SeparationModel"]
@@ -23,6 +24,39 @@ REST_NAMES = ("other", "accompaniment", "instrumental")
 def rest_of(sources: Sequence[str]) -> str | None:
     """Return the source that holds the residual of the others, or None if there is none."""
     return next((name for name in REST_NAMES if name in sources), None)
+
+
+@dataclass(frozen=True)
+class FamilyConfig(CheckedConfig):
+    """Settings that most families share; each family adds its own.
+
+    Attributes:
+        sources: Names of the stems, in the order of the source axis. Sources without names of their
+            own, as two speakers, are "s1", "s2", ...
+        native_rate: Hz, the sampling frequency of training; sizes in samples are given at it.
+        gain_rule: How the sum of the stems is made to fit the mixture. "mixture-consistent": the
+            model itself distributes what the stems lack of the mixture over them. "least-squares":
+            after separation every stem gets one gain, fitted to the mixture. "none": stems are not
+            changed, whatever their sum.
+        normalizes_level: Whether each channel is divided by its standard deviation before
+            separation, so that the level of a recording does not matter.
+        segment_seconds: Seconds of a long signal that are separated at once, context excluded; 0 =
+            the whole signal.
+        context_seconds: Seconds on either side of a segment that the model takes as input and whose
+            output is discarded.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    section = "model setting "
+
+    sources: tuple[str, ...] = DEFAULT_SOURCES
+    native_rate: SampleRate = 44100
+    gain_rule: GainRule = "least-squares"
+    normalizes_level: bool = False
+    segment_seconds: Annotated[int, Range(0, 3600)] = 20
+    context_seconds: Annotated[float, Range(0, 600)] = 0.5
 
 
 @dataclass(frozen=True)

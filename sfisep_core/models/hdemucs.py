@@ -12,38 +12,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfisep_core.audio.torchaudio_check import check_torchaudio
-from sfisep_core.config_values import CheckedConfig, Range, SampleRate
+from sfisep_core.config_values import Range, SampleRate
 from sfisep_core.models.blocks.channel_groups import separate_in_groups
 from sfisep_core.models.blocks.consistency import share_residual
-from sfisep_core.models.contract import GainRule, SegmentRule, SeparationModel
-from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
+from sfisep_core.models.contract import FamilyConfig, GainRule, SegmentRule, SeparationModel
+from sfisep_core.models.sources import check_sources
 
 # Reflected ends of shorter signals would not fit, where the network adds up to 2,559 samples.
 _SHORTEST = 2560
 
 
 @dataclass(frozen=True)
-class HDemucsConfig(CheckedConfig):
+class HDemucsConfig(FamilyConfig):
     """Settings of Hybrid Demucs; the defaults are those of torchaudio's large-window version.
 
     Attributes:
-        sources: Names in the order of the source axis.
-        native_rate: Hz, the only rate at which the network works.
+        native_rate: Hz, the sampling frequency of training, the only one at which the network
+            works.
         channels: Output channels of the first layer; those of the published weights are 48.
-        gain_rule: See `SeparationModel`; "mixture-consistent" distributes the residual over the
-            stems.
-        segment_seconds: With the context on both sides 11 s, as in the tutorial.
-        context_seconds: Context on either side of a segment.
+        segment_seconds: Seconds of a segment of a long signal; with the context on both sides it
+            has 11 s by default, as in torchaudio's tutorial. 0 = the whole signal.
     """
 
-    section = "model setting "
-
-    sources: tuple[str, ...] = DEFAULT_SOURCES
     native_rate: SampleRate = 44100
     channels: Annotated[int, Range(4, 1024)] = 48
     gain_rule: GainRule = "mixture-consistent"
     segment_seconds: Annotated[int, Range(0, 3600)] = 10
-    context_seconds: Annotated[float, Range(0, 600)] = 0.5
 
 
 class HDemucs(SeparationModel):
@@ -70,7 +64,7 @@ class HDemucs(SeparationModel):
         self.sources = config.sources
         self.native_rate = config.native_rate
         self.gain_rule = config.gain_rule
-        self.normalizes_level = False
+        self.normalizes_level = config.normalizes_level
         self.segments = SegmentRule(
             seconds=config.segment_seconds,
             context_seconds=config.context_seconds,

@@ -10,16 +10,16 @@ from typing import Annotated, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from sfisep_core.config_values import CheckedConfig, Range, SampleRate
+from sfisep_core.config_values import Range, SampleRate
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
 from sfisep_core.models.contract import (
-    GainRule,
+    FamilyConfig,
     SegmentRule,
     SeparationModel,
 )
 from sfisep_core.models.inference import faster
 from sfisep_core.models.mask_model import MaskModel
-from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
+from sfisep_core.models.sources import check_sources
 from sfisep_core.sfi.analog_filters import make_filters
 from sfisep_core.sfi.filter_bank import FilterSettings
 from sfisep_core.sfi.frame_grid import Alignment
@@ -35,13 +35,10 @@ _Layer = TypeVar("_Layer", SFIConv1d, SFIConvTranspose1d)
 
 
 @dataclass(frozen=True)
-class SFIConvTasNetConfig(CheckedConfig):
+class SFIConvTasNetConfig(FamilyConfig):
     """Settings of an SFI Conv-TasNet; the defaults are the paper's (FD-MGF)."""
 
-    section = "model setting "
-
-    sources: tuple[str, ...] = DEFAULT_SOURCES
-    native_rate: SampleRate = 32000  # Hz, of training; kernel_size and stride are counted at it
+    native_rate: SampleRate = 32000
     num_filters: Annotated[int, Range(1, 4096)] = 440  # <N>
     kernel_size: Annotated[int, Range(1, 8192)] = 160  # <L>, 5 ms
     stride: Annotated[int, Range(1, 8192)] = 80  # <W>, 2.5 ms: 400 frames a second
@@ -57,10 +54,7 @@ class SFIConvTasNetConfig(CheckedConfig):
     tcn: TCNConfig = field(default_factory=TCNConfig)
     trunk: Literal["per-source", "shared"] = "per-source"  # four networks (the paper) or one
     mask: Literal["softmax", "free"] = "softmax"  # free masks may exceed 1 and be negative
-    gain_rule: GainRule = "least-squares"
     normalizes_level: bool = True
-    segment_seconds: Annotated[int, Range(0, 3600)] = 20
-    context_seconds: Annotated[float, Range(0, 600)] = 0.5  # the receptive field is +-0.3 s
 
 
 class SFIConvTasNet(MaskModel):

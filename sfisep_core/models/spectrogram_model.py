@@ -10,55 +10,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfisep_core.audio.stft import STFT, STFTConfig
-from sfisep_core.config_values import CheckedConfig, Range, SampleRate
+from sfisep_core.config_values import Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.channel_groups import separate_in_groups
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.contract import (
-    GainRule,
+    FamilyConfig,
     SegmentRule,
     SeparationModel,
     rest_of,
 )
-from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
+from sfisep_core.models.sources import check_sources
 
 # If the period of the frame positions is longer, segments start where positions almost repeat.
 _LONGEST_PERIOD = 2.0  # seconds
 
 
 @dataclass(frozen=True)
-class SpectrogramConfig(CheckedConfig):
+class SpectrogramConfig(FamilyConfig):
     """Settings that all spectrogram families share; each family adds its own.
 
     Attributes:
-        sources: Names in the order of the source axis.
-        native_rate: Hz, rate of training, at which the sizes in `stft` are given.
-        stft: Settings of the short-time Fourier transform.
+        stft: Short-time Fourier transform whose spectra the network takes.
         rates: "any": windows and hops keep their duration at other rates, so that the network sees
             the frequencies and frame rate of training. "native": other rates are refused.
         beyond: At other rates the transform loses what lies above the band of training and next to
-            half the rate. "other" adds it to the residual source (`contract.rest_of`), or to all
-            sources in equal shares if there is none; "drop" discards it.
-        gain_rule: See `SeparationModel`; "mixture-consistent" distributes the residual over the
-            stems.
-        normalizes_level: See `SeparationModel`.
-        segment_seconds: Length of segments of long signals.
-        context_seconds: Context on either side of a segment.
+            half the rate. "other" adds it to the residual source ("other", "accompaniment" or
+            "instrumental"), or to all sources in equal shares if there is none; "drop" discards it.
 
     Raises:
         ConfigError: Stems must add up to a mixture of which a part is dropped.
     """
 
-    section = "model setting "
-
-    sources: tuple[str, ...] = DEFAULT_SOURCES
-    native_rate: SampleRate = 44100
     stft: STFTConfig = field(default_factory=STFTConfig)
     rates: Literal["any", "native"] = "any"
     beyond: Literal["other", "drop"] = "other"
-    gain_rule: GainRule = "least-squares"
-    normalizes_level: bool = False
-    segment_seconds: Annotated[int, Range(0, 3600)] = 20
     context_seconds: Annotated[float, Range(0, 600)] = 1
 
     def __post_init__(self) -> None:

@@ -7,44 +7,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sfisep_core.config_values import CheckedConfig, Range, SampleRate
+from sfisep_core.config_values import Range, SampleRate
 from sfisep_core.models.contract import (
-    GainRule,
+    FamilyConfig,
     SegmentRule,
 )
 from sfisep_core.models.mask_model import MaskModel
-from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
+from sfisep_core.models.sources import check_sources
 
 
 @dataclass(frozen=True)
-class TimeDomainConfig(CheckedConfig):
+class TimeDomainConfig(FamilyConfig):
     """Settings that all families with learned filters share; each family adds its own.
 
     Attributes:
-        sources: Names in the order of the source axis.
-        native_rate: Hz, the only rate at which the filters work.
-        num_filters: Number of filters <N>.
+        native_rate: Hz, the sampling frequency of training, the only one at which filters work.
+        num_filters: Number of learned filters of the encoder, and of the decoder <N>.
         kernel_size: Length of a filter in samples <L>; the stride is half of that, rounded down.
-        gain_rule: See `SeparationModel`; "mixture-consistent" distributes the residual over the
-            stems.
-        normalizes_level: See `SeparationModel`.
-        segment_seconds: Length of segments of long signals.
-        context_seconds: Context on either side of a segment.
 
     Raises:
         ConfigError: Sources are not distinct plain words, or there are no filters.
     """
 
-    section = "model setting "
-
-    sources: tuple[str, ...] = DEFAULT_SOURCES
     native_rate: SampleRate = 8000
     num_filters: Annotated[int, Range(1, 4096)] = 512
     kernel_size: Annotated[int, Range(2, 8192)] = 16
-    gain_rule: GainRule = "least-squares"
     normalizes_level: bool = True
-    segment_seconds: Annotated[int, Range(0, 3600)] = 20
-    context_seconds: Annotated[float, Range(0, 600)] = 0.5
 
     def __post_init__(self) -> None:
         """Check values and names."""
