@@ -9,32 +9,67 @@ from sfisep_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class MixingConfig(CheckedConfig):
-    """How training examples are drawn; a probability of 0 switches an augmentation off."""
+    """How training examples are drawn; a probability of 0 switches an augmentation off.
+
+    Attributes:
+        excerpt_seconds: Seconds of an example.
+        channels: Channels of an example. 1: one channel of a stem or the mean of all. 2: mono is
+            copied to both channels, and of more than two channels the first two are used.
+        remix_probability: For each example: all its stems come from tracks and places of their own.
+            Otherwise they come from one place.
+        replace_probability: For each stem of an example that is not remixed: it comes from another
+            track and place.
+        exchange_probability: For each example: it exchanges its stems with the other examples of
+            the step that do so; each stem of the step is heard once, in another mixture.
+        active_probability: For each stem that comes from a place of its own: its excerpt contains a
+            second in which the stem is active. Otherwise every place is equally likely.
+        random_channel_probability: For each stem, where `channels` is 1: one channel is taken at
+            random, instead of the mean of all.
+        swap_probability: For each stem, where `channels` is 2: left and right are swapped.
+        dynamic_levels: Whether the levels of all stems are drawn as in the dynamic mixing of
+            speech, in place of `gain_probability` and `gain_db`.
+        gain_probability: For each stem: its level is changed.
+        gain_db: Largest change of a level in dB, up or down; changes are uniform.
+        flip_probability: For each stem: its polarity is inverted.
+        mute_probability: For each stem: it is silent, in the mixture too. At least one stem that is
+            not "other" is kept.
+        shift_probability: For each stem that is neither remixed nor replaced: it is moved against
+            the others in time.
+        shift_seconds: Largest shift in seconds, earlier or later.
+        speed_probability: For each step: tempo and pitch of all its examples are changed together.
+        speeds: Factors of tempo and pitch, of which one is drawn for a step; one that is listed
+            twice is twice as likely.
+        equalizer_probability: For each stem: it gets smooth random gains over frequency.
+        equalizer_db: Largest of these gains in dB, up or down; they are uniform at eight
+            frequencies.
+        sample_rates: Hz, sampling frequencies of training, of which one is drawn for each step.
+        lowpass_probability: For each step: its signals are limited to the band of a lower rate of
+            `sample_rates`.
+    """
 
     section = "training setting mixing."
 
     excerpt_seconds: Annotated[float, Range(0, 3600, above_low=True)] = 3.0
     channels: Literal[1, 2] = 1
-    remix_probability: Share = 0.6  # stems of an example come from different places
-    replace_probability: Share = 0.0  # each stem without remixing: taken from another place
-    exchange_probability: Share = 0.0  # each example: exchanges stems with others of the step
-    active_probability: Share = 0.8  # the excerpt of a stem contains a second with activity
-    random_channel_probability: Share = 1.0  # one channel of a stem instead of their mean
-    swap_probability: Share = 0.5  # a stem's two channels are swapped
-    dynamic_levels: bool = False  # one level per stem, see `draw_levels`; replaces gain_*
-    gain_probability: Share = 1.0  # each stem
-    gain_db: Annotated[float, Range(0, 60)] = 4.0  # uniform in +- this
-    flip_probability: Share = 0.5  # polarity of each stem
-    mute_probability: Share = 0.0  # each stem; at least one that is not "other" is kept
-    shift_probability: Share = 0.0  # each stem without remixing
-    shift_seconds: Annotated[float, Range(0, 3600)] = 0.5  # earlier or later, at most this
-    speed_probability: Share = 1.0  # tempo and pitch of a step
-    # One value of each is drawn per step.
+    remix_probability: Share = 0.6
+    replace_probability: Share = 0.0
+    exchange_probability: Share = 0.0
+    active_probability: Share = 0.8
+    random_channel_probability: Share = 1.0
+    swap_probability: Share = 0.5
+    dynamic_levels: bool = False
+    gain_probability: Share = 1.0
+    gain_db: Annotated[float, Range(0, 60)] = 4.0
+    flip_probability: Share = 0.5
+    mute_probability: Share = 0.0
+    shift_probability: Share = 0.0
+    shift_seconds: Annotated[float, Range(0, 3600)] = 0.5
+    speed_probability: Share = 1.0
     speeds: tuple[Annotated[float, Range(0.1, 10)], ...] = (0.8, 0.9, 1.0, 1.0, 1.1, 1.25)
-    equalizer_probability: Share = 0.0  # each stem
-    equalizer_db: Annotated[float, Range(0, 20)] = 6.0  # uniform in +- this, at eight frequencies
+    equalizer_probability: Share = 0.0
+    equalizer_db: Annotated[float, Range(0, 20)] = 6.0
     sample_rates: tuple[SampleRate, ...] = (8000, 11025, 16000, 22050, 24000, 32000)
-    lowpass_probability: Share = 0.1  # band-limit a step's signals to a lower drawn rate
+    lowpass_probability: Share = 0.1
 
     def __post_init__(self) -> None:
         """Check values, and that no set of choices is empty."""

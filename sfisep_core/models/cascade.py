@@ -33,7 +33,7 @@ class StageConfig:
 
     Attributes:
         family: Name of the family.
-        config: Its settings.
+        config: Its settings by name; those left out have the family's defaults.
         keep: The sources whose estimates become stems of the cascade.
     """
 
@@ -57,7 +57,8 @@ class CascadeConfig(CheckedConfig):
     Attributes:
         sources: Names in the order of the source axis: the sources that the stages keep.
         native_rate: Hz, a rate at which all stages work.
-        stages: In the order in which they run.
+        stages: The models, in the order in which they run; each separates what the stages before it
+            leave of the mixture.
 
     Raises:
         ConfigError: The sources are not those that the stages keep, or there are too many stages.

@@ -19,7 +19,12 @@ MaskKind = Literal["sigmoid", "relu"]
 
 @dataclass(frozen=True)
 class ConvTasNetConfig(TimeDomainConfig):
-    """Settings of a Conv-TasNet; the defaults are the sizes of torchaudio's."""
+    """Settings of a Conv-TasNet; the defaults are the sizes of torchaudio's.
+
+    Attributes:
+        mask: Activation of the masks: "sigmoid" (0 to 1) or "relu" (0 or more).
+        tcn: Temporal convolutional network that estimates the masks.
+    """
 
     mask: MaskKind = "sigmoid"
     tcn: TCNConfig = field(

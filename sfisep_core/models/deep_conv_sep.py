@@ -24,22 +24,33 @@ from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramM
 class DeepConvSepNetworkConfig(CheckedConfig):
     """Size and form of the network; the defaults are those of the authors' program.
 
+    Attributes:
+        frames: Frames of a window <T>; the network takes no other length.
+        kernel_frames: Frames of the horizontal convolution <t2>, at most `frames`.
+        num_vertical: Filters of the vertical convolution <N1>, each over all bins of a frame.
+        num_horizontal: Filters of the horizontal convolution <N2>, each over `kernel_frames`.
+        num_features: Outputs of the dense layer that all sources share.
+        tied: Whether decoders use the encoder's weights, as the authors' program does; otherwise
+            they have their own.
+        activation: Of the outputs: "relu", or "abs" for absolute values.
+        channels: Channels that are separated together; with 1 each is separated by itself.
+        normalizes_bins: Whether every bin is scaled by the range of its values in training.
+
     Raises:
         ConfigError: A size does not fit.
     """
 
     section = "model setting network."
 
-    # <T>, of a window; the network takes no other length
     frames: Annotated[int, Range(1, 4096)] = 30
-    kernel_frames: Annotated[int, Range(1, 4096)] = 15  # <t2>, of the horizontal convolution
-    num_vertical: Annotated[int, Range(1, 8192)] = 50  # <N1>, filters over all bins of a frame
-    num_horizontal: Annotated[int, Range(1, 8192)] = 50  # <N2>, filters over kernel_frames
-    num_features: Annotated[int, Range(1, 65536)] = 128  # of the dense layer shared by all sources
-    tied: bool = True  # decoders use the encoder's weights (authors) or their own
-    activation: Literal["relu", "abs"] = "relu"  # of the outputs
-    channels: Literal[1, 2] = 1  # separated together
-    normalizes_bins: bool = False  # by the range of each bin in training
+    kernel_frames: Annotated[int, Range(1, 4096)] = 15
+    num_vertical: Annotated[int, Range(1, 8192)] = 50
+    num_horizontal: Annotated[int, Range(1, 8192)] = 50
+    num_features: Annotated[int, Range(1, 65536)] = 128
+    tied: bool = True
+    activation: Literal["relu", "abs"] = "relu"
+    channels: Literal[1, 2] = 1
+    normalizes_bins: bool = False
 
     def __post_init__(self) -> None:
         """Check values, and the kernel against the window."""
@@ -158,7 +169,12 @@ class DeepConvSepNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class DeepConvSepConfig(SpectrogramConfig):
-    """Settings of DeepConvSep; the defaults are those of the authors' program."""
+    """Settings of DeepConvSep; the defaults are those of the authors' program.
+
+    Attributes:
+        network: Size and form of the network.
+        overlap: Frames that a window shares with the next, fewer than `network.frames`.
+    """
 
     stft: STFTConfig = field(
         default_factory=lambda: STFTConfig(n_fft=1024, hop=256, padding="zeros", scale="ortho")
@@ -166,7 +182,6 @@ class DeepConvSepConfig(SpectrogramConfig):
     gain_rule: GainRule = "mixture-consistent"
     normalizes_level: bool = True
     network: DeepConvSepNetworkConfig = field(default_factory=DeepConvSepNetworkConfig)
-    # Frames that a window shares with the next, half of them by default
     overlap: Annotated[int, Range(0, 4095)] = 15
 
 

@@ -29,8 +29,10 @@ class SCNetConfig(SpectrogramConfig):
     """Settings of SCNet; the defaults are those of the published small model.
 
     Attributes:
-        stft: Windows are rectangular.
-        segment_seconds: With the context on both sides 11 s, the length of training.
+        stft: Short-time Fourier transform whose spectra the network takes; the published one has
+            rectangular windows.
+        segment_seconds: Seconds of a segment of a long signal; with the context on both sides it
+            has 11 s by default, the length of training. 0 = the whole signal.
         network: Size of the network.
     """
 

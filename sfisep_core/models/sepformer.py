@@ -14,7 +14,11 @@ from sfisep_core.models.time_domain_model import TimeDomainConfig, TimeDomainMod
 
 @dataclass(frozen=True)
 class SepFormerConfig(TimeDomainConfig):
-    """Settings of a SepFormer; the defaults are the published ones."""
+    """Settings of a SepFormer; the defaults are the published ones.
+
+    Attributes:
+        network: Dual-path transformer that estimates the masks.
+    """
 
     num_filters: Annotated[int, Range(1, 4096)] = 256
     network: DualPathConfig = field(default_factory=DualPathConfig)

@@ -36,24 +36,56 @@ _Layer = TypeVar("_Layer", SFIConv1d, SFIConvTranspose1d)
 
 @dataclass(frozen=True)
 class SFIConvTasNetConfig(FamilyConfig):
-    """Settings of an SFI Conv-TasNet; the defaults are the paper's (FD-MGF)."""
+    """Settings of an SFI Conv-TasNet; the defaults are the paper's (FD-MGF).
+
+    The receptive field of the paper's network is 0.3 s to either side, which `context_seconds`
+    covers.
+
+    Attributes:
+        num_filters: Number of analog filters of the encoder, and of the decoder <N>.
+        kernel_size: Length of a filter <L>, in samples at `native_rate`; at other rates filters
+            keep their duration.
+        stride: Distance between frames <W>, in samples at `native_rate`; at other rates frames keep
+            their number per second.
+        filters: Kind of the analog filters, a name in `sfisep_core.sfi.FILTERS`. The paper's are
+            "modulated-gaussian" (MGF) and "multi-phase-gammatone" (MPGTF).
+        design: How the filters' taps are computed at a rate. "frequency": they fit the frequency
+            response, for kinds of filter that have one. "time": they sample the impulse response.
+        alignment: Positions of frames and taps. "exact": the same instants at every rate.
+            "release": those of the published program, for weights that were trained with it; where
+            its kernel or stride is not a whole number of samples it is the same as "exact".
+        nyquist_rule: Filters near half the sampling frequency F / 2, in the time design. "mask":
+            those whose centre lies above it are set to zero below the native rate. "taper": filters
+            fade out towards it, which removes the images of those next to it; needs the alignment
+            "exact".
+        num_response_samples: Smallest number of frequencies at which taps are fitted <M>; frequency
+            design with the alignment "release" only.
+        num_centers: Number of different centre frequencies, which "multi-phase-gammatone" filters
+            share; other kinds have one each.
+        lowest_hz: Hz, centre of the first filter before training.
+        highest_hz: Hz, centre of the last filter before training.
+        tcn: Temporal convolutional network that estimates the masks.
+        trunk: "per-source": one mask network for each source, as in the paper. "shared": one
+            network for all sources.
+        mask: "softmax": masks lie between 0 and 1 and sum to 1 over the sources, as in the paper.
+            "free": masks may exceed 1 and be negative.
+    """
 
     native_rate: SampleRate = 32000
-    num_filters: Annotated[int, Range(1, 4096)] = 440  # <N>
-    kernel_size: Annotated[int, Range(1, 8192)] = 160  # <L>, 5 ms
-    stride: Annotated[int, Range(1, 8192)] = 80  # <W>, 2.5 ms: 400 frames a second
-    filters: str = "modulated-gaussian"  # a name in `sfi.FILTERS`
+    num_filters: Annotated[int, Range(1, 4096)] = 440
+    kernel_size: Annotated[int, Range(1, 8192)] = 160
+    stride: Annotated[int, Range(1, 8192)] = 80
+    filters: str = "modulated-gaussian"
     design: Design = "frequency"
-    alignment: Alignment = "exact"  # "release" for weights trained by the published program
-    # Time design: "taper" removes the images of filters next to F/2
+    alignment: Alignment = "exact"
     nyquist_rule: NyquistRule = "mask"
-    num_response_samples: Annotated[int, Range(2, 65536)] = 640  # frequency design: <M>
-    num_centers: Annotated[int, Range(1, 4096)] = 96  # gammatone only
+    num_response_samples: Annotated[int, Range(2, 65536)] = 640
+    num_centers: Annotated[int, Range(1, 4096)] = 96
     lowest_hz: Annotated[float, Range(0, 192_000)] = 50.0
     highest_hz: Annotated[float, Range(0, 192_000)] = 16000.0
     tcn: TCNConfig = field(default_factory=TCNConfig)
-    trunk: Literal["per-source", "shared"] = "per-source"  # four networks (the paper) or one
-    mask: Literal["softmax", "free"] = "softmax"  # free masks may exceed 1 and be negative
+    trunk: Literal["per-source", "shared"] = "per-source"
+    mask: Literal["softmax", "free"] = "softmax"
     normalizes_level: bool = True
 
 

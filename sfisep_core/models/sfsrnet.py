@@ -23,9 +23,9 @@ class SFSRNetConfig(TimeDomainConfig):
     """Settings of an SFSRNet; the defaults are the published ones.
 
     Attributes:
-        network: Size of the separator.
+        network: Dual-path transformer that estimates the masks.
         stage_rates: Hz, one per block: its estimates are trained in the band of this rate.
-        super_resolution: Settings of the network after the last block.
+        super_resolution: Network that restores the high frequencies after the last block.
 
     Raises:
         ConfigError: There are not as many rates as blocks, or one is above the native rate.

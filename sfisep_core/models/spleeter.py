@@ -43,7 +43,8 @@ class SpleeterConfig(SpectrogramConfig):
     """Settings of Spleeter; the defaults are those of the model of two stems.
 
     Attributes:
-        segment_seconds: Length of segments, rounded to a whole number of patch steps.
+        segment_seconds: Seconds of a segment of a long signal, rounded to a whole number of patch
+            steps; 0 = the whole signal.
         network: Size of each U-Net.
         masks: "ratio": each network estimates its source's magnitude with a sigmoid; the mask is
             the estimate's power divided by the sum of all sources' (2 and 4 stems). "softmax": the
@@ -56,8 +57,8 @@ class SpleeterConfig(SpectrogramConfig):
         patches: "joined": patches lie on a fixed grid and are cross-faded, so that segments agree
             with the whole signal. "published": patches do not overlap; the first starts two hops
             before the signal.
-        patch_overlap: Frames of the cross-fade, "joined" only. 441 frames are 10.24 s, a whole
-            number of samples at every multiple of 25 Hz.
+        patch_overlap: Frames of the cross-fade, "joined" only. With the default, patches are 441
+            frames apart: 10.24 s, a whole number of samples at every multiple of 25 Hz.
         above: Masks above the network's bins (11 kHz). "zeros" and "average" are the published
             choices: zero, or each frame's mean over the network's bins. "top-band": the mean over
             the upper quarter of these bins. "rest": everything to the residual source.

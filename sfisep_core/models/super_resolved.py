@@ -23,7 +23,12 @@ _LONGEST_SEGMENT = 10
 
 @dataclass(frozen=True)
 class SeparatorConfig:
-    """A separator by family and settings."""
+    """A separator by family and settings.
+
+    Attributes:
+        family: Name of the family.
+        config: Its settings by name; those left out have the family's defaults.
+    """
 
     family: str = "sfi-conv-tasnet"
     config: dict[str, Any] = field(default_factory=dict)
@@ -36,8 +41,8 @@ class SuperResolvedConfig(CheckedConfig):
     Attributes:
         separator: The separator that works at the low rate; its weights come from a trained model.
         low_rate: Hz, the rate at which it separates.
-        native_rate: Hz, the rate at which the restorer was trained.
-        restorer: Settings of the network for the band above.
+        native_rate: Hz, the rate at which the restorer was trained, above `low_rate`.
+        restorer: Restorer of the band above half of `low_rate`.
 
     Raises:
         ConfigError: The low rate is not above 0 and below the native one, or the separator is

@@ -23,7 +23,14 @@ from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramM
 
 @dataclass(frozen=True)
 class ComplexUNetConfig(SpectrogramConfig):
-    """Settings of a TFC-TDF U-Net; the defaults are those of the small published network."""
+    """Settings of a TFC-TDF U-Net; the defaults are those of the small published network.
+
+    Attributes:
+        network: Structure and size of each source's network, or of the one conditioned network.
+        channels: Channels that are separated together; with 1 each is separated by itself.
+        output: Output of the network: the source's "spectrum", or a complex "mask" whose real and
+            imaginary parts lie between -1 and 1.
+    """
 
     stft: STFTConfig = field(default_factory=lambda: STFTConfig(n_fft=2048, hop=1024))
     gain_rule: GainRule = "mixture-consistent"
@@ -31,9 +38,7 @@ class ComplexUNetConfig(SpectrogramConfig):
     # The receptive field of the small network is 2.9 s to either side
     context_seconds: Annotated[float, Range(0, 600)] = 4
     network: TFCUNetConfig = field(default_factory=TFCUNetConfig)
-    channels: Literal[1, 2] = 2  # separated together
-    # Output of the network: the source's spectrum, or a complex mask whose real and imaginary parts
-    # lie between -1 and 1.
+    channels: Literal[1, 2] = 2
     output: Literal["spectrum", "mask"] = "spectrum"
 
 

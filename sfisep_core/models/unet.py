@@ -26,6 +26,9 @@ class MagnitudeUNetConfig(SpectrogramConfig):
 
     Jansson et al. divided magnitudes by the largest one of the recording. Here the level is
     normalised by the standard deviation, which does not depend on a single sample.
+
+    Attributes:
+        network: Size of each source's network, or of the one conditioned network.
     """
 
     native_rate: SampleRate = 8192

@@ -20,20 +20,28 @@ from sfisep_core.training.waveform_losses import inverse_level, mixture_of
 class DissimilarityConfig(CheckedConfig):
     """Settings of the loss "dissimilarity"; the defaults are those of the authors' program.
 
+    Attributes:
+        alpha: Weight of the squared distances from sources other than "other".
+        beta: Weight of the squared distance from the reference of "other", for all sources but
+            "vocals".
+        gamma: The same for "vocals".
+        against: What estimates should differ from: the "references" of the other sources, as in the
+            authors' program, or their "estimates", as in the paper, where `alpha` applies to all
+            pairs, also those with "other".
+        domain: What distances compare: spectra's "magnitude", or the samples ("waveform") as the
+            program for Keras does.
+
     Raises:
         ConfigError: A weight is out of its range.
     """
 
     section = "training setting dissimilarity."
 
-    # Weight of the distances between sources
     alpha: ShareBelowOne = 0.001
-    beta: ShareBelowOne = 0.01  # of the distances from "other"
-    gamma: ShareBelowOne = 0.03  # the same for "vocals"
-    # Signals from which estimates should differ: the references of other sources (the program) or
-    # their estimates (the paper, where alpha applies to all pairs, also those with "other").
+    beta: ShareBelowOne = 0.01
+    gamma: ShareBelowOne = 0.03
     against: Literal["references", "estimates"] = "references"
-    domain: Literal["magnitude", "waveform"] = "magnitude"  # waveform: the program for Keras
+    domain: Literal["magnitude", "waveform"] = "magnitude"
 
 
 def dissimilarity_loss(

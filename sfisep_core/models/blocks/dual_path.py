@@ -24,20 +24,27 @@ _LAYER_NORM_EPS = 1e-6  # of norms of one frame
 class DualPathConfig(CheckedConfig):
     """Size of a dual-path transformer; the defaults are SepFormer's.
 
+    Attributes:
+        chunk_frames: Frames of a chunk <K>; chunks overlap by half.
+        num_blocks: Number of blocks, each with layers within chunks and then across chunks.
+        intra_layers: Layers of a block within chunks.
+        inter_layers: Layers of a block across chunks.
+        num_heads: Heads of the attention; their number divides the number of filters.
+        hidden_features: Hidden features of a feed-forward part.
+        inter_hidden_features: The same for the layers across chunks; None = as within chunks.
+
     Raises:
         ConfigError: A size is below 1, or the chunk length is odd.
     """
 
     section = "model setting network."
 
-    # <K>, even; chunks overlap by half
     chunk_frames: Annotated[int, Range(2, 65536, parity="even")] = 250
     num_blocks: Annotated[int, Range(1, 64)] = 2
-    intra_layers: Annotated[int, Range(1, 64)] = 8  # per block, within chunks
-    inter_layers: Annotated[int, Range(1, 64)] = 8  # per block, across chunks
+    intra_layers: Annotated[int, Range(1, 64)] = 8
+    inter_layers: Annotated[int, Range(1, 64)] = 8
     num_heads: Annotated[int, Range(1, 256)] = 8
-    hidden_features: Annotated[int, Range(1, 65536)] = 1024  # inside a feed-forward part
-    # the same for the layers across chunks; None = the same number
+    hidden_features: Annotated[int, Range(1, 65536)] = 1024
     inter_hidden_features: Annotated[int, Range(1, 65536)] | None = None
 
 

@@ -30,8 +30,9 @@ class RestorerConfig(CheckedConfig):
     """Settings of a restorer.
 
     Attributes:
-        network: Whether a network corrects the shares.
-        window_seconds: Window of the transform; the hop is a quarter of it.
+        network: Whether a network corrects the shares in which the sources divide the band; without
+            it they are those just below the band.
+        window_seconds: Seconds of a window of the transform; the hop is a quarter of it.
         widths: Channels of the network's inner convolutions.
 
     Raises:

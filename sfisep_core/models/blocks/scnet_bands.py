@@ -14,13 +14,14 @@ class SCNetNetworkConfig(CheckedConfig):
     """Size of the network; the defaults are the published ones.
 
     Attributes:
-        channels: Of the encoder blocks, from the outermost on.
+        channels: Output channels of the encoder blocks, from the outermost on.
         band_shares: Shares of the bins that each band but the last one has, from 0 Hz on.
-        kernel_sizes: Of each band's convolution along bins.
-        strides: Of the same: a band becomes shorter by it in every encoder block.
-        depths: Residual blocks along frames of each band.
-        compression: By how much residual blocks have fewer channels inside.
-        num_layers: Dual-path layers, even: after every other one frames are transformed back.
+        kernel_sizes: Bins of the convolution of each band, at least its stride.
+        strides: Stride of this convolution along bins, for each band: by what factor every encoder
+            block shortens it.
+        depths: Residual blocks along frames, for each band.
+        compression: By what factor residual blocks have fewer channels inside.
+        num_layers: Dual-path layers; after every other one frames are transformed back.
         expansion: Hidden features of an LSTM, for one feature of its input.
 
     Raises:

@@ -34,13 +34,13 @@ class SpleeterUNetConfig(LevelsConfig):
     """Size of the network; the defaults are those of the published model of two stems.
 
     Attributes:
-        encoder_activation: After the encoders' norms.
-        decoder_activation: Before the decoders' norms.
+        encoder_activation: Activation after the encoders' norms.
+        decoder_activation: Activation before the decoders' norms.
         last_channels: Channels of the last decoder, from which the last convolution makes all
             masks.
         dropout: Probability of dropout in the three innermost decoders.
-        fixed_norms: The running statistics of batch norms are used, and kept, in training too: for
-            networks that are fine-tuned in small batches.
+        fixed_norms: Whether batch norms use their running statistics, and keep them, in training
+            too: for networks that are fine-tuned in small batches.
 
     Raises:
         ConfigError: A size is out of range.

@@ -25,12 +25,20 @@ _DROPPED = 3  # number of decoders with dropout of 0.5, from the innermost on
 class StridedUNetConfig(LevelsConfig):
     """Size of the network; the defaults are Jansson's.
 
+    Attributes:
+        control: "none": one network for each source. Otherwise one network is told the source, and
+            this is what computes its factors and offsets from it: "dense" layers, or convolutions
+            ("cnn").
+        film: Whether these are one factor and one offset for each encoder ("simple") or for each of
+            its channels ("complex").
+        control_widths: Widths of the three layers of the control network.
+
     Raises:
         ConfigError: A size is out of range.
     """
 
-    control: Literal["none", "dense", "cnn"] = "none"  # network of the condition
-    film: Literal["simple", "complex"] = "simple"  # one factor per level, or one per channel
+    control: Literal["none", "dense", "cnn"] = "none"
+    film: Literal["simple", "complex"] = "simple"
     control_widths: tuple[Annotated[int, Range(1, 65536)], ...] = (16, 64, 256)
 
     def __post_init__(self) -> None:

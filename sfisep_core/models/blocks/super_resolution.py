@@ -31,7 +31,9 @@ class SuperResolutionConfig(CheckedConfig):
     Attributes:
         stft: The transform, with sizes at the model's native rate.
         widths: Channels of the three inner convolutions.
-        heuristic: Initial guess of the high band, an input of the network; see `heuristic`.
+        heuristic: Initial guess of the high band, an input of the network: the mixture's times a
+            ratio of the low bands. "share": estimate over mixture. "paper": mixture over estimate,
+            as published; the weaker a source, the more it gets.
 
     Raises:
         ConfigError: There are not three widths of at least 1, or no such heuristic.

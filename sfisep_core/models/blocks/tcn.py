@@ -18,24 +18,37 @@ from sfisep_core.models.blocks.norms import InputNormKind, NormKind, make_norm
 class TCNConfig(CheckedConfig):
     """Size of a temporal convolutional network.
 
+    Attributes:
+        bottleneck_channels: Channels between layers <B>.
+        hidden_channels: Channels inside a layer <H>.
+        kernel_size: Frames of a depthwise convolution <P>.
+        num_layers: Layers of a stack <X>, with dilations of 1, 2, 4, ... frames.
+        num_stacks: Number of stacks <R>.
+        norm: Norms of the layers, by the span of their statistics. "global": all channels of a
+            group over all time, as published; masks then depend on how a signal is cut into
+            segments. "batch": batch norm. "frame": all channels of one frame. "window": all
+            channels of a bounded window of time.
+        input_norm: Norm of the input, the same kinds; "same": as `norm`. Before batch norms,
+            "window" makes masks independent of the level of a recording, on which they would depend
+            with running statistics alone.
+        norm_groups: Groups of channels that are normalised separately; "global" norms only.
+        norm_window: Frames of the window, centred on the frame that is normalised; "window" norms
+            only.
+
     Raises:
         ConfigError: A size is below 1, or the kernel size is even.
     """
 
     section = "model setting tcn."
 
-    bottleneck_channels: Annotated[int, Range(1, 4096)] = 160  # <B>, between layers
-    hidden_channels: Annotated[int, Range(1, 8192)] = 160  # <H>, inside a layer
-    # <P>, of the depthwise convolutions
+    bottleneck_channels: Annotated[int, Range(1, 4096)] = 160
+    hidden_channels: Annotated[int, Range(1, 8192)] = 160
     kernel_size: Annotated[int, Range(1, 129, parity="odd")] = 3
-    num_layers: Annotated[int, Range(1, 16)] = 6  # <X>, dilations 1, 2, 4, ... of a stack
-    num_stacks: Annotated[int, Range(1, 64)] = 2  # <R>
+    num_layers: Annotated[int, Range(1, 16)] = 6
+    num_stacks: Annotated[int, Range(1, 64)] = 2
     norm: NormKind = "global"
-    # Of the input; "same": as `norm`. Followed by batch norms, "window" makes the masks independent
-    # of the level of a recording; with running statistics alone they would depend on it.
     input_norm: InputNormKind = "same"
-    norm_groups: Annotated[int, Range(1, 4096)] = 8  # "global" norm only
-    # Frames, "window" norms only: 0.5 s at 400 frames a second
+    norm_groups: Annotated[int, Range(1, 4096)] = 8
     norm_window: Annotated[int, Range(1, 100001, parity="odd")] = 201
 
     @property

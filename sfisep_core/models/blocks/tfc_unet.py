@@ -32,31 +32,56 @@ Modulation = Literal["none", "film", "film-simple", "pocm", "gpocm"]
 class TFCUNetConfig(CheckedConfig):
     """Structure and size of the network; the defaults are the small TFC-TDF U-Net's.
 
+    Attributes:
+        num_blocks: Number of blocks: encoders, one in the middle, and as many decoders.
+        channels: Channels of all blocks.
+        transform: Transform of a block. "tfc": convolutions over time and frequency. "tdc":
+            convolutions over frequency, frame by frame. "tdf": dense layers over frequency, frame
+            by frame.
+        across: Transform over all frequencies that is added in each block, for "tfc" blocks.
+            "tdf": dense layers. "lasaft": dense layers of latent sources, weighted by the source.
+            "lightsaft": the same with a second layer that latent sources share.
+        num_layers: Convolutions of a TFC or TDC.
+        bottleneck_factor: Bins for each hidden unit between the two dense layers of a TDF; None =
+            one layer.
+        min_units: Smallest number of hidden units.
+        bias: Whether dense layers have a bias.
+        affine: Whether the norms of dense layers have weights.
+        halves_time: Levels at which the number of frames is halved too, 0 = outermost; None = all.
+        modulation: How the features of "tfc" blocks depend on the source. "none": not at all.
+            "film": a factor and an offset for each channel. "film-simple": one pair for each block.
+            "pocm": the channels are mixed. "gpocm": the same as a gate.
+        conditioned: Blocks that are modulated: those of the "encoder", of the "decoder", or all
+            ("full").
+        embedding: Length of the vector that stands for a source.
+        control_layers: Dense layers from this vector to the modulation, each twice as wide as the
+            one before.
+        num_latent: Number of latent sources; "lasaft" and "lightsaft" only.
+        key_size: Length of the keys by which latent sources are weighted; "lasaft" and "lightsaft"
+            only.
+
     Raises:
         ConfigError: Values contradict each other.
     """
 
     section = "model setting network."
 
-    # Odd: encoders, one bottleneck block, decoders
     num_blocks: Annotated[int, Range(3, 31, parity="odd")] = 7
     channels: Annotated[int, Range(1, 1024)] = 24
-    transform: Literal["tfc", "tdc", "tdf"] = "tfc"  # of a block
-    across: Literal["none", "tdf", "lasaft", "lightsaft"] = "tdf"  # added: over all frequencies
-    num_layers: Annotated[int, Range(1, 64)] = 5  # convolutions of a TFC or TDC
-    # Bins per unit between two dense layers; None = one layer
+    transform: Literal["tfc", "tdc", "tdf"] = "tfc"
+    across: Literal["none", "tdf", "lasaft", "lightsaft"] = "tdf"
+    num_layers: Annotated[int, Range(1, 64)] = 5
     bottleneck_factor: Annotated[int, Range(1, 65536)] | None = 16
     min_units: Annotated[int, Range(1, 65536)] = 16
-    bias: bool = False  # of dense layers
-    affine: bool = False  # weights of their norms
-    # At these levels, 0 = outermost; None = at all levels
+    bias: bool = False
+    affine: bool = False
     halves_time: tuple[Annotated[int, Range(0, 14)], ...] | None = None
     modulation: Modulation = "none"
-    conditioned: Literal["encoder", "decoder", "full"] = "decoder"  # blocks that are modulated
-    embedding: Annotated[int, Range(1, 4096)] = 32  # length of a source's embedding
-    control_layers: Annotated[int, Range(1, 12)] = 3  # each twice as wide as the previous one
-    num_latent: Annotated[int, Range(1, 256)] = 6  # LaSAFT: latent sources
-    key_size: Annotated[int, Range(1, 4096)] = 32  # LaSAFT: length of a key
+    conditioned: Literal["encoder", "decoder", "full"] = "decoder"
+    embedding: Annotated[int, Range(1, 4096)] = 32
+    control_layers: Annotated[int, Range(1, 12)] = 3
+    num_latent: Annotated[int, Range(1, 256)] = 6
+    key_size: Annotated[int, Range(1, 4096)] = 32
 
     def __post_init__(self) -> None:
         """Check values, and combinations of them."""

@@ -16,6 +16,10 @@ from sfisep_core.errors import ConfigError
 class LevelsConfig(CheckedConfig):
     """Size of a U-Net of strided convolutions; the default is Jansson's, and Spleeter's.
 
+    Attributes:
+        channels: Output channels of the encoders, from the outermost on; each encoder halves the
+            numbers of frames and bins.
+
     Raises:
         ConfigError: A size is out of range.
     """
@@ -29,7 +33,7 @@ class LevelsConfig(CheckedConfig):
         128,
         256,
         512,
-    )  # of the encoders; each halves frames and bins
+    )
 
     def __post_init__(self) -> None:
         """Check values and their number."""
