@@ -26,7 +26,7 @@ class TrainingConfig(CheckedConfig):
     """All settings that affect what a run computes.
 
     Attributes:
-        family: Name of the model's family.
+        family: Name of the model's family; `sfisep models list --families` lists them.
         model: Settings of the family by name; those left out have the family's defaults.
         mixing: How training examples are drawn and augmented.
         seed: Seed of the initial weights and of all random draws.
@@ -43,7 +43,7 @@ class TrainingConfig(CheckedConfig):
         dissimilarity: Settings of the loss "dissimilarity".
         mask_silent: Whether silent stems, below -60 dB of the mixture's energy, are left out of the
             loss.
-        optimizer: "adamw", "radam-lookahead" (RAdam with Lookahead) or "adadelta".
+        optimizer: Optimizer of the weights; "radam-lookahead" is RAdam with Lookahead.
         learning_rate: Learning rate at the end of the warm-up, which `schedule` then changes.
         betas: Decay per step of the running means of gradients and of their squares; not for
             "adadelta".
