@@ -11,15 +11,10 @@ from typing import Any
 from sfisep_core.errors import ConfigError
 from sfisep_core.foundation.jobs import Execution, run_jobs
 from sfisep_core.pretrained.address import folder_name, shown_name
-from sfisep_core.separation.inputs import (
-    STANDARD_STREAM,
-    check_outputs,
-    find_files,
-    on_disk,
-    track_name,
-)
+from sfisep_core.separation.inputs import STANDARD_STREAM, find_files, on_disk
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.overall_progress import ShowProgress, overall_progress
+from sfisep_core.separation.places import check_outputs, track_name
 from sfisep_core.separation.plan import Outcome, SeparationJob, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
 
