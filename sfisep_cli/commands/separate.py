@@ -51,9 +51,9 @@ def separate(
         typer.Option(
             "--out",
             "-o",
-            metavar="DIR|-",
-            help="Folder to write to; made where it does not exist. - writes one stem to standard "
-            "output.",
+            metavar="DIR|beside|-",
+            help="Folder to write to; made where it does not exist. beside writes next to each "
+            "input. - writes one stem to standard output.",
         ),
     ] = Path("separated"),
     model: Model = "default",
@@ -153,7 +153,8 @@ def separate(
         str,
         typer.Option(
             metavar="PATTERN",
-            help="Of each stem, below OUT/MODEL.",
+            help="Of each stem, below OUT/MODEL and the folders of the input. May also contain "
+            "{parent}, the name of the input's folder, {model} and {date}.",
             rich_help_panel=_FORMAT,
         ),
     ] = FILENAME,
@@ -211,8 +212,8 @@ def separate(
     """Separate music into vocals, drums, bass and other.
 
     Every stem has the sampling frequency, the channels and the exact length of its input, and is
-    written as OUT/MODEL/TRACK/STEM.wav. A file that fails does not stop the others; the exit code
-    is 1 then.
+    written as OUT/MODEL/TRACK/STEM.wav, below the folders of a folder that was given. A file that
+    fails does not stop the others; the exit code is 1 then.
     """
     method = _method(method, super_resolve=super_resolve)
     check_low_rate([method], low_rate, network)

@@ -1,6 +1,7 @@
 """Fetch a model file from a plain address."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -48,7 +49,8 @@ def folder_name(name: str) -> str:
     """Return the name of the folder for stems of a model.
 
     Args:
-        name: See `model_path`.
+        name: See `model_path`. A file is named after its folder and itself, because the best model
+            of every training run has the same name.
 
     Returns:
         One component of a path, not empty and not "." or "..".
@@ -58,8 +60,14 @@ def folder_name(name: str) -> str:
     """
     if is_address(name):
         return address_key(name)
-    last = Path(name).name.removesuffix(".safetensors")
-    return last if last not in ("", ".", "..") else "model"
+    path = Path(name)
+    last = path.name.removesuffix(".safetensors")
+    if last in ("", ".", ".."):
+        return "model"
+    if name == last:  # a name, not a path
+        return last
+    folder = Path(os.path.abspath(path)).parent.name
+    return f"{folder}-{last}" if folder else last
 
 
 def fetch_address(url: str, sha256: str | None, path: Path, progress: Progress) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
@@ -29,9 +30,23 @@ STDIN_TRACK = "stdin"
 _logger = logging.getLogger("sfisep_core.inputs")
 
 
+@dataclass(frozen=True)
+class InputFile:
+    """A file to separate.
+
+    Attributes:
+        path: The file as the user would write it, or "-".
+        below: Its folder relative to the folder, or to the fixed part of the pattern, that was
+            given; None for a file that was named itself.
+    """
+
+    path: Path
+    below: Path | None = None
+
+
 def find_files(
     inputs: Sequence[Path], *, outputs: tuple[Path, ...]
-) -> tuple[list[Path], dict[Path, str]]:
+) -> tuple[list[InputFile], dict[Path, str]]:
     """Replace folders by the audio files in them, and patterns by the matching files.
 
     Stems of an earlier run are not inputs: where an input folder contains one of the `outputs`,
@@ -44,10 +59,11 @@ def find_files(
     Returns:
         The files without duplicates, and a message for every input that matches no file.
     """
-    files: dict[str, Path] = {}  # absolute -> as the user wrote it
+    files: dict[str, InputFile] = {}  # by absolute path
     failures: dict[Path, str] = {}
     for path in inputs:
         # os.path returns False where pathlib raises: a name too long, a folder without permission.
+        root: Path | None = path
         if os.path.isdir(path):
             matches = _audio_files_in(path, outputs=outputs, failures=failures)
             if not matches:
@@ -56,9 +72,10 @@ def find_files(
                     f"{' '.join(sorted(AUDIO_SUFFIXES))}"
                 )
         elif os.path.exists(path) or path == STANDARD_STREAM:
-            matches = [path]
+            matches, root = [path], None
         else:
-            matches = _files_of_pattern(str(path), outputs=outputs)
+            root = _fixed_part(path)
+            matches = _files_of_pattern(str(path), root, outputs=outputs)
             if not matches:
                 failures[path] = (
                     f"{path}: no such file or folder; for music to begin with, run `sfisep demo`"
@@ -67,18 +84,29 @@ def find_files(
             if file.stem in (".", ".."):
                 failures[file] = f"{file}: no folder can have the name {file.stem!r}: rename it"
                 continue
-            files.setdefault(os.path.abspath(file), file)
+            below = None if root is None else _below(file, root)
+            files.setdefault(os.path.abspath(file), InputFile(file, below))
     return list(files.values()), failures
 
 
-def _files_of_pattern(pattern: str, *, outputs: tuple[Path, ...]) -> list[Path]:
+def _below(file: Path, root: Path) -> Path:
+    """Return the folder of a file relative to a folder above it."""
+    below = Path(os.path.relpath(file.parent, root))
+    return below if ".." not in below.parts else Path()  # of a pattern such as "x/*/../../*.wav"
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """Return the folder of a pattern in which the search starts."""
+    return Path(*takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+
+
+def _files_of_pattern(pattern: str, root: Path, *, outputs: tuple[Path, ...]) -> list[Path]:
     """Return the files that match a pattern, sorted.
 
     Files in output folders are left out, unless the pattern starts in one.
     """
     matches = [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
-    fixed = list(takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
-    start = Path(os.path.realpath(Path(*fixed)))
+    start = Path(os.path.realpath(root))
     skipped = [Path(os.path.realpath(output)) for output in outputs]
     skipped = [output for output in skipped if not start.is_relative_to(output)]
     return [

@@ -10,11 +10,12 @@ from typing import Any
 
 from sfisep_core.errors import ConfigError
 from sfisep_core.foundation.jobs import Execution, run_jobs
+from sfisep_core.models.sources import DEFAULT_SOURCES
 from sfisep_core.pretrained.address import folder_name, shown_name
 from sfisep_core.separation.inputs import STANDARD_STREAM, find_files, on_disk
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.overall_progress import ShowProgress, overall_progress
-from sfisep_core.separation.places import check_outputs, track_name
+from sfisep_core.separation.places import BESIDE, choose_places, without_stems
 from sfisep_core.separation.plan import Outcome, SeparationJob, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
 
@@ -33,13 +34,15 @@ class SeparationRequest(Execution):
 
     Attributes:
         inputs: Audio files, folders, patterns with `*`, `?` or `[...]`, and "-" for standard input.
-        out: Folder for the stems, OUT/MODEL/TRACK/STEM.wav; created if missing.
+        out: Folder for the stems, OUT/MODEL/TRACK/STEM.wav, below which folders given as input are
+            mirrored; created if missing. `BESIDE` = the folder of each input, TRACK/STEM.wav.
         model: Name, path or address.
         sample_rate: Rate in Hz to separate and write at; None = each file's own.
         device: "auto", "cpu", "cuda" or "cuda:N".
         compiled: Whether to compile the network first, see `Separator`.
         settings: How all files are separated.
-        output: What is written, and how.
+        output: What is written, and how. Its file names may also contain {parent} (name of the
+            input's folder), {model} and {date} (year-month-day).
         skip_existing: Skip files whose outputs all exist.
     """
 
@@ -140,18 +143,30 @@ def separate_files(
 
 def _plan(request: SeparationRequest) -> tuple[list[SeparationJob], list[Outcome]]:
     """Turn inputs into jobs, and inputs that match no file into failures."""
-    if os.path.exists(request.out) and not os.path.isdir(request.out):
+    beside, model, output = request.out == BESIDE, folder_name(request.model), request.output
+    if not beside and os.path.exists(request.out) and not os.path.isdir(request.out):
         msg = f"folder of stems {request.out}: expected a folder, got a file: choose another folder"
         raise ConfigError(msg)
-    folder = request.out / folder_name(request.model)
-    paths, failures = find_files(request.inputs, outputs=(request.out, folder))
-    output = request.output
-    check_outputs(paths, folder=folder, filename=output.filename, suffix=f".{output.container}")
+    outputs = () if beside else (request.out, request.out / model)
+    files, failures = find_files(request.inputs, outputs=outputs)
+    if beside:
+        from sfisep_core.pretrained.registry import known_sources
+
+        sources = {*DEFAULT_SOURCES, *(known_sources(request.model) or ())}
+        files = without_stems(files, model=model, output=output, sources=sources)
+    places = choose_places(files, out=request.out, model=model, output=output)
     setup = SeparatorSetup(request.model, request.device, request.compiled, request.settings)
-    rate, skip = request.sample_rate, request.skip_existing
     jobs = [
-        SeparationJob(path, setup, folder, track_name(path), rate, output, skip)
-        for path in request.share(paths)
+        SeparationJob(
+            place.path,
+            setup,
+            place.folder,
+            place.track,
+            request.sample_rate,
+            replace(output, filename=place.filename),
+            request.skip_existing,
+        )
+        for place in request.share(places)
     ]
     return jobs, [Outcome(path, None, message) for path, message in failures.items()]
 

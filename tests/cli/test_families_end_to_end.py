@@ -57,7 +57,7 @@ def test_train_separate_evaluate(run_sfisep: Run, capsys: Capture, preset: str, 
         assert "it works at 8000 Hz only; pass --method resample" in capsys.readouterr().err
         options += ["--method", "resample"]
     assert run_sfisep("separate", "song.wav", *options) == 0
-    stems = {path.stem: read_audio(path) for path in Path("separated/best/song").glob("*.wav")}
+    stems = {path.stem: read_audio(path) for path in Path("separated/run-best/song").glob("*.wav")}
     assert set(stems) == {"vocals", "drums", "bass", "other"}
     for samples, sample_rate in stems.values():
         assert (samples.shape, sample_rate) == ((2, 22051), 22050)

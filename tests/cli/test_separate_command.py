@@ -2,6 +2,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from sfisep_core.errors import AudioFileError, CheckpointError, ConfigError
 from sfisep_core.pretrained import registry
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation import jobs as job_module
-from sfisep_core.separation.inputs import find_files
+from sfisep_core.separation.inputs import InputFile, find_files
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.plan import SeparatorSetup
 from sfisep_core.separation.settings import MethodOptions, SeparationSettings
@@ -142,7 +143,7 @@ def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) 
         (
             Path("a b.wav"),
             {
-                "out_dir": Path("o/my.v2"),
+                "out_dir": Path("o/weights-my.v2"),
                 "track": "a b",
                 "sample_rate": 8000,
                 "output": Output(
@@ -158,7 +159,9 @@ def test_every_option_arrives(run_sfisep: Run, separators: list[FakeSeparator]) 
         )
     ]
     names = sorted(str(path) for path in Path("o").rglob("*.flac"))
-    assert names == [f"o/my.v2/{name}/x/a b.flac" for name in ("drums", "residual", "vocals")]
+    assert names == [
+        f"o/weights-my.v2/{name}/x/a b.flac" for name in ("drums", "residual", "vocals")
+    ]
 
 
 def test_every_method_can_be_chosen(run_sfisep: Run, separators: list[FakeSeparator]) -> None:
@@ -320,28 +323,80 @@ def test_interrupt_stops_all(run_sfisep: Run, separators: list[FakeSeparator]) -
     assert [path.name for path, _ in separators[0].calls] == ["a.wav", "interrupt.wav"]
 
 
-@pytest.mark.parametrize(
-    ("inputs", "rivals"),
-    [
-        pytest.param(["x/song.wav", "y/song.wav"], "x/song.wav and y/song.wav", id="two folders"),
-        pytest.param(["x/song.wav", "x/song.flac"], "x/song.wav and x/song.flac", id="two formats"),
-        pytest.param(["x"], "x/song.flac and x/song.wav", id="found in a folder"),
-    ],
-)
-def test_two_inputs_for_one_output_folder(
-    inputs: list[str],
-    rivals: str,
-    run_sfisep: Run,
-    separators: list[FakeSeparator],
-    capsys: pytest.CaptureFixture[str],
+def test_two_inputs_of_one_name_in_different_folders(
+    run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    touch("x/song.wav", "y/song.wav", "x/song.flac")
-    assert run_sfisep("separate", *inputs) == 2
+    touch("x/song.wav", "y/song.wav")
+    assert run_sfisep("separate", "x/song.wav", "y/song.wav") == 2
     assert capsys.readouterr().err == (
-        f"error: {rivals} would all write their stems to separated/default/song: rename one of "
-        "them, or separate them in runs with different --out\n"
+        "error: x/song.wav and y/song.wav would all write their stems to separated/default/song: "
+        'rename one of them, or tell them apart by their folders, as --filename "{parent}/{track}/'
+        '{stem}.{ext}" does\n'
     )
     assert separators == []
+    advised = ("--filename", "{parent}/{track}/{stem}.{ext}")
+    assert run_sfisep("separate", "x/song.wav", "y/song.wav", *advised) == 0
+    assert written() == [f"separated/default/{name}/song/vocals.wav" for name in "xy"]
+
+
+@pytest.mark.parametrize("inputs", [["x/song.wav", "x/song.flac"], ["x"], ["x/*"]])
+def test_inputs_of_two_formats_are_told_apart_by_them(
+    inputs: list[str], run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("x/song.wav", "x/song.flac", "x/other.wav")
+    assert run_sfisep("separate", *inputs, "x/other.wav") == 0
+    names = ["other", "song-flac", "song-wav"]
+    assert written() == [f"separated/default/{name}/vocals.wav" for name in names]
+    told = capsys.readouterr().err.splitlines()
+    note = "its track is called {0}, because another input is called song, too"
+    assert set(told[:2]) == {
+        f"x/song.{suffix}: {note.format(f'song-{suffix}')}" for suffix in ("flac", "wav")
+    }
+
+
+def test_folder_keeps_its_tree(run_sfisep: Run) -> None:
+    touch("lib/A/01 intro.flac", "lib/A/cd 2/01 intro.flac", "lib/loose.wav", "named/x.wav")
+    assert run_sfisep("separate", "lib", "named/x.wav", "--shard", "1/1") == 0
+    tree = ["A/01 intro", "A/cd 2/01 intro", "loose", "x"]
+    assert written() == [f"separated/default/{track}/vocals.wav" for track in tree]
+    assert run_sfisep("separate", "lib/*/**/*.flac", "-o", "o") == 0
+    tree = ["A/01 intro", "A/cd 2/01 intro"]
+    assert written()[:2] == [f"o/default/{track}/vocals.wav" for track in tree]
+
+
+def test_fields_of_file_names(run_sfisep: Run) -> None:
+    touch("lib/{A}/song.wav")
+    pattern = "{date} {model} {parent} {track}/{stem}.{ext}"
+    days = {f"{datetime.now().astimezone():%Y-%m-%d}"}
+    assert run_sfisep("separate", "lib", "--filename", pattern, "-m", "runs/a/best") == 0
+    days.add(f"{datetime.now().astimezone():%Y-%m-%d}")  # it may be midnight
+    ((place,),) = [written()]
+    assert place in {f"separated/a-best/{{A}}/{day} a-best {{A}} song/vocals.wav" for day in days}
+
+
+def test_stems_beside_each_input(
+    run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("lib/A/song.flac", "lib/A/song.wav", "lib/B/take.wav", "lib/B/take/solo.wav")
+    for _ in range(2):  # the second run finds the stems of the first
+        assert run_sfisep("separate", "lib", "--out", "beside") == 0
+        assert [str(path) for path, _ in separators[-1].calls] == [
+            "lib/A/song.flac",
+            "lib/A/song.wav",
+            "lib/B/take/solo.wav",
+            "lib/B/take.wav",
+        ]
+    assert "left out 8 stems of other inputs" in capsys.readouterr().err
+    places = ["A/song-flac", "A/song-wav", "B/take", "B/take/solo"]
+    assert set(written()) == {f"lib/{place}/vocals.wav" for place in places}
+    flat = ("--out", "beside", "--filename", "{track}-{model}-{stem}.{ext}")
+    assert run_sfisep("separate", "lib/B/take.wav", *flat) == 0
+    assert Path("lib/B/take-default-drums.wav").exists()
+    # Whoever names a stem means it.
+    assert run_sfisep("separate", "lib/B/take.wav", "lib/B/take/drums.wav", "-o", "beside") == 2
+    assert "lib/B/take/drums.wav would be replaced by the stem" in capsys.readouterr().err
+    assert run_sfisep("separate", "-", "--out", "beside") == 2
+    assert "standard input lies in no folder" in capsys.readouterr().err
 
 
 def test_file_named_twice_is_separated_once(
@@ -582,7 +637,8 @@ def test_links_in_a_circle_and_empty_stems(run_sfisep: Run) -> None:
     touch("x/a.wav", "separated/default/a/vocals.wav", "separated/default/a/drums.wav")
     Path("x/loop").symlink_to(".")
     Path("loop").symlink_to("loop")
-    assert find_files([Path("x")], outputs=(Path("loop"),)) == ([Path("x/a.wav")], {})
+    expected = [InputFile(Path("x/a.wav"), Path())]
+    assert find_files([Path("x")], outputs=(Path("loop"),)) == (expected, {})
     assert run_sfisep("separate", "x", "--skip-existing") == 0
     assert Path("separated/default/a/vocals.wav").read_text() == "vocals of "
 
@@ -593,7 +649,7 @@ def test_links_of_a_folder_are_followed_or_told(run_sfisep: Run) -> None:
     Path("x/again").symlink_to("../elsewhere")
     Path("x/gone.wav").symlink_to("nothing")
     assert find_files([Path("x")], outputs=()) == (
-        [Path("x/a.wav"), Path("x/again/b.wav")],
+        [InputFile(Path("x/a.wav"), Path()), InputFile(Path("x/again/b.wav"), Path("again"))],
         {Path("x/gone.wav"): "x/gone.wav: a link to a file that is not there: mend or remove it"},
     )
     assert run_sfisep("separate", "x", "-q") == 1

@@ -63,7 +63,7 @@ def test_published_models_give_the_published_stems(
     checkpoint = published / f"sfi_convtasnet_{variant}.best_checkpoint"
     options = ["--model", checkpoint, "--segment", 0, "--float32", "--device", "cpu", "--quiet"]
     assert run_sfisep("separate", path, "--out", tmp_path / "out", *options) == 0
-    folder = tmp_path / "out" / checkpoint.name / "mixture"
+    folder = tmp_path / "out" / f"{published.name}-{checkpoint.name}" / "mixture"
     assert sorted(file.name for file in folder.iterdir()) == sorted(f"{s}.wav" for s in STEMS)
     for number, stem in enumerate(PUBLISHED):
         written, rate = soundfile.read(folder / f"{stem}.wav")
@@ -83,7 +83,7 @@ def test_stems_of_a_stereo_file_add_up(
     assert run_sfisep("separate", *arguments) == 0
     stems = []
     for name in STEMS:
-        stem, stem_rate = soundfile.read(tmp_path / "out/tiny/song" / f"{name}.wav")
+        stem, stem_rate = soundfile.read(tmp_path / f"out/{tmp_path.name}-tiny/song/{name}.wav")
         assert (stem_rate, stem.shape) == (rate, mixture.shape)
         stems.append(stem)
     error = np.linalg.norm(np.sum(stems, axis=0) - mixture) / np.linalg.norm(mixture)
@@ -95,7 +95,7 @@ def test_lower_rate_in_integers(run_sfisep: Run, model: Path, tmp_path: Path) ->
     options = ["--out", tmp_path / "out", "--model", model, "--sr", 8000, "--format", "flac"]
     assert run_sfisep("separate", tmp_path / "song.wav", *options, "--quiet") == 0
     for name in STEMS:
-        info = soundfile.info(tmp_path / "out/tiny/song" / f"{name}.flac")
+        info = soundfile.info(tmp_path / f"out/{tmp_path.name}-tiny/song/{name}.flac")
         assert (info.samplerate, info.frames, info.channels) == (8000, 800, 1)
         assert info.subtype == "PCM_24"
 
@@ -103,7 +103,7 @@ def test_lower_rate_in_integers(run_sfisep: Run, model: Path, tmp_path: Path) ->
 def test_bad_inputs_are_one_line_each_and_the_rest_is_done(
     run_sfisep: Run, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out" / "tiny"
+    out = tmp_path / "out" / f"{tmp_path.name}-tiny"
     samples = noise(2000, 2)
     for name in ("first.wav", "last.wav", "blocked.wav"):
         soundfile.write(tmp_path / name, samples, 8000)
@@ -128,7 +128,7 @@ def test_bad_inputs_are_one_line_each_and_the_rest_is_done(
         "text.wav": "expected audio, found data",
         "empty.wav": "an empty file (0 bytes)",
         "nan.wav": "expected finite samples, found nan at 0.125 s in channel 2 of 2",
-        "out/tiny/blocked": "File exists",
+        f"out/{tmp_path.name}-tiny/blocked": "File exists",
     }
     for line, (name, text) in zip(lines, said.items(), strict=True):
         assert str(tmp_path / name) in line

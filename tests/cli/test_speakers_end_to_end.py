@@ -60,7 +60,9 @@ def test_prepare_train_separate_evaluate(run_sfisep: Run, capsys: Capture) -> No
 
     options = ["--model", model, "--device", "cpu", "--quiet", "--float32"]
     assert run_sfisep("separate", "wsj0-mix/2speakers/wav8k/min/tt/mix/tt0.wav", *options) == 0
-    stems = {path.stem: read_audio(path)[0] for path in Path("separated/best/tt0").glob("*.wav")}
+    stems = {
+        path.stem: read_audio(path)[0] for path in Path("separated/run-best/tt0").glob("*.wav")
+    }
     assert set(stems) == {"s1", "s2"}
 
     command = ["evaluate", "--model", model, "--baseline", "mixture", "--device", "cpu"]

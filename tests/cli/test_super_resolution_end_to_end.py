@@ -99,7 +99,7 @@ def test_train_separate_compare(run_sfisep: Run, capsys: Capture, data: str, bel
     assert run_sfisep("separate", "song.wav", *own, *options) == 0
     for stem in ("vocals", "drums", "bass", "other"):
         beside, rate = read_audio(Path(f"separated/below/song/{stem}.wav"))
-        alone, _ = read_audio(Path(f"separated/best/song/{stem}.wav"))
+        alone, _ = read_audio(Path(f"separated/run-best/song/{stem}.wav"))
         assert (beside.shape, rate) == ((2, 22051), 22050)
         np.testing.assert_allclose(beside, alone, atol=1e-5)
     refused = ["--super-resolve", "--network", below]

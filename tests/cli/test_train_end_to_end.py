@@ -76,7 +76,9 @@ def test_demo_data_to_stems(
     mixture = demo / "test/demo_0002/mixture.wav"
     options = ["--model", run / "best.safetensors", "--out", tmp_path / "out", "--float32"]
     assert run_sfisep("separate", mixture, *options, "--device", "cpu", "--quiet") == 0
-    stems = [soundfile.read(tmp_path / f"out/best/mixture/{stem}.wav")[0] for stem in STEMS]
+    stems = [
+        soundfile.read(tmp_path / f"out/{run.name}-best/mixture/{stem}.wav")[0] for stem in STEMS
+    ]
     expected, _ = soundfile.read(mixture)
     assert expected.shape == (16000, 2)
     error = np.linalg.norm(np.sum(stems, axis=0) - expected) / np.linalg.norm(expected)

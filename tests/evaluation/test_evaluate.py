@@ -230,7 +230,7 @@ def test_other_weights_under_the_same_name_are_scored_again(
     # What was saved is of the first weights, though there is a file for each stem.
     again = run(plan_systems(identify_model(str(path)), ["native"]), save_estimates=True)
     assert again.computed == 3
-    saved = tmp_path / f"out/{SAMPLE_RATE}/best.native/estimates"
+    saved = tmp_path / f"out/{SAMPLE_RATE}/{tmp_path.name}-best.native/estimates"
     scores = run(plan_systems(None, [], estimates=[saved])).scores[0]
     assert scores.sources["drums"].whole == whole[1]
 
@@ -306,7 +306,7 @@ def test_processes_give_the_same(run: Evaluate, model: Path, tmp_path: Path) -> 
 def test_saved_estimates_give_the_same_scores(run: Evaluate, model: Path, tmp_path: Path) -> None:
     systems = plan_systems(identify_model(str(model)), ["resample"])
     first = run(systems, save_estimates=True)
-    saved = tmp_path / f"out/{SAMPLE_RATE}/tiny.resample/estimates"
+    saved = tmp_path / f"out/{SAMPLE_RATE}/{systems[0].folder}/estimates"
     again = run(plan_systems(None, [], estimates=[saved]))
     for a, b in zip(first.scores, again.scores, strict=True):
         for source in SOURCES:

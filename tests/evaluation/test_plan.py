@@ -50,8 +50,8 @@ def test_systems_have_one_folder_each(model: Path, tmp_path: Path) -> None:
         estimates=[tmp_path / "mine"],
     )
     assert [(s.name, s.folder) for s in systems] == [
-        ("native", "tiny.native"),
-        ("resample", "tiny.resample"),
+        ("native", f"{model.parent.name}-tiny.native"),
+        ("resample", f"{model.parent.name}-tiny.resample"),
         ("mixture", "mixture"),
         ("mine", "estimates.mine"),
     ]

@@ -920,7 +920,12 @@ def test_secrets_of_a_mirror_are_not_shown(
     ("name", "folder"),
     [
         ("default", "default"),
-        ("a/b/my.safetensors", "my"),
+        ("a/b/my.safetensors", "b-my"),
+        ("a/run-1/best.safetensors", "run-1-best"),
+        ("../run-2/best.safetensors", "run-2-best"),
+        ("my.safetensors", "{working folder}-my"),
+        ("/my.safetensors", "my"),
+        ("weights/best_checkpoint", "weights-best_checkpoint"),
         ("..", "model"),
         ("/", "model"),
         ("http://host/x/..", r"model-[0-9a-f]{16}"),
@@ -928,4 +933,5 @@ def test_secrets_of_a_mirror_are_not_shown(
     ],
 )
 def test_stems_are_written_below_one_folder(name: str, folder: str) -> None:
+    folder = folder.replace("{working folder}", re.escape(Path.cwd().name))
     assert re.fullmatch(folder, folder_name(name))
