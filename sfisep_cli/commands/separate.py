@@ -158,6 +158,15 @@ def separate(
             rich_help_panel=_FORMAT,
         ),
     ] = FILENAME,
+    no_tags: Annotated[
+        bool,
+        typer.Option(
+            "--no-tags",
+            help="Write no tags: otherwise every stem has those of the input, its cover, and one "
+            "that names program and model.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = False,
     skip_existing: Annotated[
         bool,
         typer.Option(
@@ -228,7 +237,16 @@ def separate(
         device=device,
         compiled=compiled,
         settings=SeparationSettings(method, segment, overlap, batch_size, precision, options),
-        output=Output(container, encoding, clip_mode, chosen, two_stems, residual, filename),
+        output=Output(
+            container,
+            encoding,
+            clip_mode,
+            stems=chosen,
+            two_stems=two_stems,
+            residual=residual,
+            filename=filename,
+            tags=not no_tags,
+        ),
         skip_existing=skip_existing,
         jobs=jobs,
         engine=engine,

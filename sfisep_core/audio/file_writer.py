@@ -22,6 +22,8 @@ from sfisep_core.audio.formats import (
     Encoding,
     check_output_format,
 )
+from sfisep_core.audio.tag_writer import info_texts, write_tags
+from sfisep_core.audio.tags import NO_TAGS, Tags
 from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.foundation.atomic import put_all_in_place, remove_left_overs, temporary_beside
 
@@ -59,6 +61,7 @@ class AudioWriter:
         encoding: Encoding | None = None,
         frames: int | None = None,
         channel_mask: int = 0,
+        tags: Tags = NO_TAGS,
     ) -> None:
         """Check the format; nothing is written yet.
 
@@ -73,6 +76,7 @@ class AudioWriter:
                 more. None means unknown; a WAV that reaches 4 GiB is then an error.
             channel_mask: Loudspeaker positions as a WAV channel mask, only for WAV; 0 =
                 unspecified.
+            tags: Tags of the file.
 
         Raises:
             ConfigError: If the container cannot hold such audio.
@@ -90,6 +94,7 @@ class AudioWriter:
         self._channel_mask = channel_mask if container == "wav" else 0
         if container == "wav" and (frames or 0) > self._max_frames:
             self._format = "RF64"
+        self._tags = tags
         self._temporary = temporary_beside(self._path)
 
     def __enter__(self) -> Self:
@@ -139,8 +144,11 @@ class AudioWriter:
             surplus = int(self._format in ("MP3", "OGG") and self._frames == 0)
             if surplus:
                 self._file.write(np.zeros((surplus, self._channels), dtype=np.float32))
+            self._write_info()
             self._file.close()
             self._mend(surplus)
+            if self._tags != NO_TAGS:
+                write_tags(self._temporary, self._tags)
             self._check_complete()
             self._raw.close()
 
@@ -195,6 +203,13 @@ class AudioWriter:
         # Closing writes headers, which fails on a full disk; this file is removed anyway.
         with contextlib.suppress(soundfile.LibsndfileError):
             self._file.close()
+
+    def _write_info(self) -> None:
+        # Set behind the samples, so that they stand at the end and the header is as without them.
+        # In a file without samples libsndfile does not count them in its size.
+        if self._format in ("WAV", "RF64") and self._frames > 0:
+            for name, text in info_texts(self._tags).items():
+                setattr(self._file, name, text)
 
     def _mend(self, surplus: int) -> None:
         if self._format == "OGG":

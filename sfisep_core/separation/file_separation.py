@@ -12,6 +12,8 @@ import numpy as np
 from sfisep_core.audio.files import AudioReader, check_output_format
 from sfisep_core.audio.resample import resample_blocks, resampled_length
 from sfisep_core.audio.stores import Samples, Store, Stores
+from sfisep_core.audio.tag_reader import read_tags
+from sfisep_core.audio.tags import NO_TAGS
 from sfisep_core.errors import AudioFileError, ConfigError
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.checks import LARGEST_SAMPLE
@@ -40,6 +42,7 @@ def separate_file(
     stored_sources: Sequence[int],
     sample_rate: int | None,
     output: Output,
+    provenance: str,
     separate: Separate,
 ) -> SeparatedFile:
     """Separate a file into files.
@@ -51,6 +54,7 @@ def separate_file(
         stored_sources: Numbers of sources of the stores that `separate` needs at once.
         sample_rate: Rate in Hz to separate and write at; None = the file's own.
         output: How to write.
+        provenance: Program and model, for the tags of the stems.
         separate: The separation.
 
     Returns:
@@ -90,6 +94,7 @@ def separate_file(
             _usable(reader, path), channels=channels, orig_rate=orig_rate, target_rate=target_rate
         ):
             mixture.append(block)
+        tags = read_tags(path).with_provenance(provenance) if output.tags else NO_TAGS
         # After the input was checked, but before the work.
         make_folders(files.values())
         stems = separate(mixture, stores=stores, sample_rate=target_rate)
@@ -101,6 +106,7 @@ def separate_file(
             sample_rate=target_rate,
             output=output,
             channel_mask=reader.info.channel_mask,
+            tags=tags,
         )
         frames = mixture.frames
     return SeparatedFile(

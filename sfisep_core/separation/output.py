@@ -33,6 +33,7 @@ class Output:
         two_stems: Write this stem and `no_<stem>`, the mixture without it, and nothing else.
         residual: Also write `residual`, the mixture minus the sum of all stems.
         filename: Pattern of a file below the output folder, with {track}, {stem} and {ext}.
+        tags: Write the tags of the input, and one that names program and model, into every stem.
     """
 
     container: Container = "wav"
@@ -42,6 +43,7 @@ class Output:
     two_stems: str | None = None
     residual: bool = False
     filename: str = "{stem}.{ext}"
+    tags: bool = True
 
     def names(self, sources: Sequence[str]) -> list[str]:
         """Return the names of the stems to write.

@@ -50,7 +50,7 @@ class Separation:
         """Write the stems to files, `<folder>/<stem>.wav` unless `output` differs.
 
         The files equal those of `Separator.separate_file`: same formats, same clip rule, and after
-        an error none is written.
+        an error none is written. They have no tags.
 
         Args:
             folder: Folder for the stems; created if missing.

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sfisep_core.devices import find_device
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.sources import in_user_order
+from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.checks import Recording, check_block, check_rate, read_recording
@@ -66,6 +68,7 @@ class Separator:
         if settings.precision == "fp16" and self.device.type == "cpu":
             msg = "precision fp16: CPUs compute it slowly and with gaps: pass bf16, or a GPU"
             raise ConfigError(msg)
+        self._name = None if isinstance(model, SeparationModel) else str(model)
         loaded = model if isinstance(model, SeparationModel) else resolve_model(model)
         self.model = loaded.to(self.device).eval().for_inference(compiled=compiled)
         if compiled:
@@ -233,8 +236,18 @@ class Separator:
             stored_sources=stored_sources(self.model),
             sample_rate=None if sample_rate is None else check_rate(sample_rate),
             output=output,
+            provenance=self._provenance() if output.tags else "",
             separate=separate,
         )
+
+    def _provenance(self) -> str:
+        """Describe program and model for the tags of stems."""
+        if self._name is None:
+            model = f"of the family {self.model.family}"
+        else:
+            identity = identify_model(self._name)
+            model = f"{identity.label}, sha256 {identity.sha256}"
+        return f"sfisep {version('sfisep')}, model {model}"
 
 
 def _own(mixture: npt.NDArray[np.float32], source: Recording) -> npt.NDArray[np.float32]:

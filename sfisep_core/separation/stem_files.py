@@ -10,6 +10,7 @@ import numpy as np
 
 from sfisep_core.audio.files import AudioWriter, complete
 from sfisep_core.audio.stores import BLOCK_FRAMES, Samples, Signal
+from sfisep_core.audio.tags import NO_TAGS, Tags
 from sfisep_core.errors import AudioFileError
 from sfisep_core.separation.output import RESIDUAL, Output, left_by
 
@@ -28,6 +29,7 @@ def write_stems(
     sample_rate: int,
     output: Output,
     channel_mask: int = 0,
+    tags: Tags = NO_TAGS,
 ) -> float:
     """Write stems, and what `output` makes of them and the mixture.
 
@@ -39,6 +41,7 @@ def write_stems(
         sample_rate: Hz.
         output: Format and clip rule.
         channel_mask: Places of the loudspeakers as WAV numbers them; 0 = not told.
+        tags: Tags of the recording; stems have their names in the title.
 
     Returns:
         The gain that was applied to all files alike so that none clips; 1 = none.
@@ -63,9 +66,10 @@ def write_stems(
                     encoding=output.encoding,
                     frames=mixture.frames,
                     channel_mask=channel_mask,
+                    tags=tags.of_stem(name),
                 )
             )
-            for file in files.values()
+            for name, file in files.items()
         ]
         for block in written:
             for writer, signal in zip(writers, block, strict=True):

@@ -30,7 +30,7 @@ OPTIONS = {
     "sfisep separate": "--out --model --name --sr --device --method "
     "--super-resolve --low-rate --network --seed --stems --two-stems "
     "--residual --format --int16 "
-    "--int24 --float32 --clip-mode --filename --skip-existing --segment --overlap "
+    "--int24 --float32 --clip-mode --filename --no-tags --skip-existing --segment --overlap "
     "--batch-size --precision --compile --jobs --engine --shard --json --quiet",
     "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "
     "--jobs --engine --shard --verify --demo --tracks --seconds --seed --quiet",

@@ -1,14 +1,21 @@
 """The whole way through the command line: nothing is replaced."""
 
+import hashlib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
 import torch
+from mutagen import File
+from mutagen.flac import FLAC, Picture
 
+from sfisep_core.audio.tag_reader import read_tags
+from sfisep_core.audio.tags import NO_TAGS
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.model_files import save_model
 
@@ -18,6 +25,7 @@ Run = Callable[..., int]
 
 STEMS = ("vocals", "drums", "bass", "other")
 VARIANTS = ("fd_mgf", "td_mgf", "td_mpgtf")
+COVER = b"\x89PNG\r\n\x1a\n and the rest of a picture"
 # The order of the stems in the published program's output.
 PUBLISHED = ("drums", "bass", "other", "vocals")
 
@@ -88,6 +96,53 @@ def test_stems_of_a_stereo_file_add_up(
         stems.append(stem)
     error = np.linalg.norm(np.sum(stems, axis=0) - mixture) / np.linalg.norm(mixture)
     assert error < 1e-4  # 80 dB
+
+
+@pytest.mark.parametrize("container", ["wav", "flac", "mp3", "ogg", "opus"])
+def test_album_keeps_its_tree_its_tags_and_its_cover(
+    container: str, run_sfisep: Run, model: Path, tmp_path: Path
+) -> None:
+    album, out = tmp_path / "album", tmp_path / "out"
+    for disc in ("1", "2"):
+        (album / f"cd {disc}").mkdir(parents=True)
+        path = album / f"cd {disc}" / "01 intro.flac"
+        soundfile.write(path, noise(4800, 2), 48000)
+        song: Any = FLAC(path)
+        song["title"], song["artist"], song["album"] = "Intro", "Someone", "Discs"
+        song["tracknumber"], song["discnumber"], song["date"] = "1", disc, "2026"
+        cover: Any = Picture()
+        cover.type, cover.mime, cover.data = 3, "image/png", COVER
+        song.add_picture(cover)
+        song.save()
+    arguments = [album, "--out", out, "--model", model, "--format", container, "--quiet"]
+    assert run_sfisep("separate", *arguments) == 0
+    folder = out / f"{tmp_path.name}-tiny"
+    tree = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert tree == {f"cd {d}/01 intro/{stem}.{container}" for d in "12" for stem in STEMS}
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    made_by = f"sfisep {version('sfisep')}, model {tmp_path.name}-tiny, sha256 {digest}"
+    for disc in ("1", "2"):
+        for stem in STEMS:
+            path = folder / f"cd {disc}/01 intro/{stem}.{container}"
+            tags = read_tags(path)
+            assert {name: value for name, (value,) in tags.texts.items()} == {
+                "title": f"Intro ({stem})",
+                "artist": "Someone",
+                "album": "Discs",
+                "tracknumber": "1",
+                "discnumber": disc,
+                "date": "2026",
+            }
+            assert tags.picture is not None
+            assert tags.picture.content == COVER
+            written: Any = File(path).tags
+            named = "TXXX:SEPARATED_BY" if container in ("wav", "mp3") else "separated_by"
+            assert list(getattr(written[named], "text", written[named])) == [made_by]
+
+    assert run_sfisep("separate", *arguments, "--no-tags") == 0
+    for path in folder.rglob(f"*.{container}"):
+        assert read_tags(path) == NO_TAGS
+        assert made_by.encode() not in path.read_bytes()
 
 
 def test_lower_rate_in_integers(run_sfisep: Run, model: Path, tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 import errno
 import shutil
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutagen.flac import FLAC
 
 from sfisep_core.audio import stores as stores_module
 from sfisep_core.audio.files import read_audio, write_audio
@@ -20,6 +25,7 @@ from tests.separation.divider import Divider, Samples, noise
 
 # They do not add up: an eighth of the mixture is missing.
 SHARES = (0.5, 0.25, 0.125)
+MODEL = "model of the family divider"
 
 
 @pytest.fixture
@@ -257,5 +263,42 @@ def test_name_that_cannot_be_written_is_told_before_any_work(song: Path) -> None
             stored_sources=(1,),
             sample_rate=None,
             output=Output(),
+            provenance="",
             separate=separate,  # type: ignore[arg-type]  # never called
         )
+
+
+def test_stems_without_tags_load_no_mutagen(song: Path) -> None:
+    code = (
+        "import sys\nfrom sfisep_core import Output, Separator\n"
+        "run = Separator('spleeter-vocals', device='cpu').separate_file\n"
+        f"run({str(song)!r}, out_dir={str(song.parent / 'out')!r}, output=Output(tags=False))\n"
+        "assert 'mutagen' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tags_that_the_disk_does_not_take_leave_no_stem(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sfisep_core.audio.file_writer.write_tags", full)
+    with pytest.raises(AudioFileError, match=r"cannot write .*vocals.wav.*No space left"):
+        run(song)
+    assert list((song.parent / "out").iterdir()) == []
+
+
+def test_damaged_tags_do_not_stop_a_separation(
+    song: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = song.with_suffix(".flac")
+    write_audio(path, read_audio(song)[0], sample_rate=8000)
+    file: Any = FLAC(path)
+    file["title"], file["metadata_block_picture"] = "Song", "no picture"
+    file.save()
+    assert len(run(path)) == 3
+    assert "its tags are damaged, and left out of the stems" in caplog.text
+    stem = soundfile.SoundFile(song.parent / "out/vocals.wav")
+    assert (stem.title, stem.comment) == ("", f"separated_by: sfisep {version('sfisep')}, {MODEL}")

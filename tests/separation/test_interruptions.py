@@ -142,7 +142,7 @@ def test_signals_clean_up(number: signal.Signals, code: int, folder: Path) -> No
     for copy in range(40):
         (folder / f"song {copy}.wav").hardlink_to(folder / "song.wav")
     process = start(folder, inputs=".")
-    first = folder / "separated/model/song 0/other.wav"
+    first = folder / f"separated/{folder.name}-model/song 0/other.wav"
     while not first.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
@@ -183,9 +183,9 @@ def test_two_processes_may_write_the_same_files(folder: Path) -> None:
     alone = start(folder, "-o", "alone")
     alone.communicate(timeout=120)
     for name in STEMS:
-        both = (folder / f"separated/model/song/{name}.wav").read_bytes()
-        assert both == (folder / f"alone/model/song/{name}.wav").read_bytes()
-    assert len(list((folder / "separated/model/song").iterdir())) == len(STEMS)
+        both = (folder / f"separated/{folder.name}-model/song/{name}.wav").read_bytes()
+        assert both == (folder / f"alone/{folder.name}-model/song/{name}.wav").read_bytes()
+    assert len(list((folder / f"separated/{folder.name}-model/song").iterdir())) == len(STEMS)
 
 
 def test_several_processes_share_the_files(folder: Path) -> None:

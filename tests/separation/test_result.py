@@ -45,7 +45,7 @@ def test_files_are_those_of_separate_file(
     written = separator.separate_file(
         tmp_path / "song.wav",
         out_dir=tmp_path / "files",
-        output=Output(**output),
+        output=Output(**output, tags=False),
         sample_rate=sample_rate,
     )
     result = separator.separate((mixture, 8000), sample_rate=sample_rate)
