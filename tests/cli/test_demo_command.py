@@ -121,7 +121,7 @@ def test_model_is_named_in_folders_and_commands(
     copy.write_bytes(BUNDLED["sfi-conv-tasnet-small"].read_bytes())
     assert run_sfisep("demo", "--model", copy) == 0
     shown = capsys.readouterr().out
-    assert "\n  sfisep-demo/my model/8000/vocals.wav\n" in shown
+    assert f"\n  sfisep-demo/{Path.cwd().name}-my model/8000/vocals.wav\n" in shown
     assert "\n  sfisep separate YOUR-SONG.mp3 --model 'my model.safetensors'\n" in shown
 
 

@@ -347,7 +347,7 @@ def test_spleeter_from_a_file(
     arguments = ["separate", tmp_path / "song.wav", "-o", out, "--model", path, "--json"]
     assert run_sfisep(*arguments) == 0
     assert json.loads(capsys.readouterr().out)
-    assert (out / path.name / "song/accompaniment.wav").exists()
+    assert (out / f"{tmp_path.name}-{path.name}" / "song/accompaniment.wav").exists()
     for form, networks in (("voice", 1), ("published", 2), ("stems", 1)):
         converted = tmp_path / f"{form}.safetensors"
         assert run_sfisep("models", "convert", path, converted, "--form", form) == 0
