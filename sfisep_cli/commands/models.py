@@ -23,6 +23,15 @@ app = typer.Typer(
     help="List, download, check and remove models; convert released ones.",
 )
 
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|URL",
+        help="A name from `sfisep models list`, or an address (https://...).",
+        autocompletion=complete_model,
+    ),
+]
+
 Names = Annotated[
     list[str],
     typer.Argument(
@@ -97,14 +106,7 @@ def _list_families(*, as_json: bool) -> None:
 
 @app.command(cls=Command)
 def show(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|URL",
-            help="A name from `sfisep models list`.",
-            autocompletion=complete_model,
-        ),
-    ],
+    name: Name,
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known about a model: stems, address, licences, data, scores, cost."""
@@ -180,14 +182,7 @@ def verify(
 
 @app.command(cls=Command)
 def path(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|URL",
-            help="A model that is bundled or downloaded.",
-            autocompletion=complete_model,
-        ),
-    ],
+    name: Name,
 ) -> None:
     """Print the path of a model's safetensors file."""
     from sfisep_core.pretrained.fetch import local_file
