@@ -177,7 +177,8 @@ def _inherited(kind: type, prefix: str, anchors: Mapping[type, str]) -> str:
     others = [
         f"`{prefix}{field.name} = {_toml(_default(field))}`"
         for field in fields(kind)
-        if field.name in before and before[field.name] != _default(field)
+        if field.name in before.keys() - attributes_of(kind).keys()
+        and before[field.name] != _default(field)
     ]
     return f"Besides, it has the {links}{', with ' if others else ''}{', '.join(others)}.\n"
 

@@ -15,36 +15,41 @@ class MixingConfig(CheckedConfig):
         excerpt_seconds: Seconds of an example.
         channels: Channels of an example. 1: one channel of a stem or the mean of all. 2: mono is
             copied to both channels, and of more than two channels the first two are used.
-        remix_probability: For each example: all its stems come from tracks and places of their own.
-            Otherwise they come from one place.
-        replace_probability: For each stem of an example that is not remixed: it comes from another
-            track and place.
-        exchange_probability: For each example: it exchanges its stems with the other examples of
-            the step that do so; each stem of the step is heard once, in another mixture.
-        active_probability: For each stem that comes from a place of its own: its excerpt contains a
-            second in which the stem is active. Otherwise every place is equally likely.
-        random_channel_probability: For each stem, where `channels` is 1: one channel is taken at
-            random, instead of the mean of all.
-        swap_probability: For each stem, where `channels` is 2: left and right are swapped.
+        remix_probability: Probability, for each example, that all its stems come from tracks and
+            places of their own; otherwise they come from one place.
+        replace_probability: Probability, for each stem of an example that is not remixed, that it
+            comes from another track and place.
+        exchange_probability: Probability, for each example, that it exchanges its stems with the
+            other examples of the step that do so; each stem of the step is heard once, in another
+            mixture.
+        active_probability: Probability, for each stem that comes from a place of its own, that its
+            excerpt contains a second in which the stem is active; otherwise every place is equally
+            likely.
+        random_channel_probability: Probability, for each stem where `channels` is 1, that one
+            channel is taken at random instead of the mean of all.
+        swap_probability: Probability, for each stem where `channels` is 2, that left and right are
+            swapped.
         dynamic_levels: Whether the levels of all stems are drawn as in the dynamic mixing of
             speech, in place of `gain_probability` and `gain_db`.
-        gain_probability: For each stem: its level is changed.
+        gain_probability: Probability, for each stem, that its level is changed.
         gain_db: Largest change of a level in dB, up or down; changes are uniform.
-        flip_probability: For each stem: its polarity is inverted.
-        mute_probability: For each stem: it is silent, in the mixture too. At least one stem that is
-            not "other" is kept.
-        shift_probability: For each stem that is neither remixed nor replaced: it is moved against
-            the others in time.
+        flip_probability: Probability, for each stem, that its polarity is inverted.
+        mute_probability: Probability, for each stem, that it is silent, in the mixture too; at
+            least one stem that is not "other" is kept.
+        shift_probability: Probability, for each stem that is neither remixed nor replaced, that it
+            is moved against the others in time.
         shift_seconds: Largest shift in seconds, earlier or later.
-        speed_probability: For each step: tempo and pitch of all its examples are changed together.
+        speed_probability: Probability, for each step, that tempo and pitch of all its examples are
+            changed together.
         speeds: Factors of tempo and pitch, of which one is drawn for a step; one that is listed
             twice is twice as likely.
-        equalizer_probability: For each stem: it gets smooth random gains over frequency.
+        equalizer_probability: Probability, for each stem, that it gets smooth random gains over
+            frequency.
         equalizer_db: Largest of these gains in dB, up or down; they are uniform at eight
             frequencies.
         sample_rates: Hz, sampling frequencies of training, of which one is drawn for each step.
-        lowpass_probability: For each step: its signals are limited to the band of a lower rate of
-            `sample_rates`.
+        lowpass_probability: Probability, for each step, that its signals are limited to the band of
+            a lower rate of `sample_rates`.
     """
 
     section = "training setting mixing."
