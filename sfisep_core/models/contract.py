@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.errors import ConfigError
-from sfisep_core.models.sources import DEFAULT_SOURCES
+from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
 GainRule = Literal["mixture-consistent", "least-squares", "none"]
 BuildModel = Callable[[str, Mapping[str, Any]], "SeparationModel"]
@@ -46,7 +46,7 @@ class FamilyConfig(CheckedConfig):
             output is discarded.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A value is out of range, or sources are not distinct plain words.
     """
 
     section = "model setting "
@@ -57,6 +57,11 @@ class FamilyConfig(CheckedConfig):
     normalizes_level: bool = False
     segment_seconds: Annotated[int, Range(0, 3600)] = 20
     context_seconds: Annotated[float, Range(0, 600)] = 0.5
+
+    def __post_init__(self) -> None:
+        """Check values and names."""
+        super().__post_init__()
+        check_sources(self.sources)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,25 @@ class SeparationModel(nn.Module, ABC):
     stage_rates: tuple[int, ...] = ()
     above_rate: int = 0
     trained_on_top: ClassVar[bool] = False
+
+    def configure(self, config: FamilyConfig, *, chunk_invariant: bool) -> None:
+        """Take the attributes that follow from the settings most families share.
+
+        Args:
+            config: The family's configuration.
+            chunk_invariant: Whether segments with its context give the same stems as the whole
+                signal.
+        """
+        self.config = config
+        self.sources = config.sources
+        self.native_rate = config.native_rate
+        self.gain_rule = config.gain_rule
+        self.normalizes_level = config.normalizes_level
+        self.segments = SegmentRule(
+            seconds=config.segment_seconds,
+            context_seconds=config.context_seconds,
+            chunk_invariant=chunk_invariant,
+        )
 
     @classmethod
     def from_config(cls, config: Any, build: BuildModel) -> Self:

@@ -15,8 +15,7 @@ from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.config_values import Range, SampleRate
 from sfisep_core.models.blocks.channel_groups import separate_in_groups
 from sfisep_core.models.blocks.consistency import share_residual
-from sfisep_core.models.contract import FamilyConfig, GainRule, SegmentRule, SeparationModel
-from sfisep_core.models.sources import check_sources
+from sfisep_core.models.contract import FamilyConfig, GainRule, SeparationModel
 
 # Reflected ends of shorter signals would not fit, where the network adds up to 2,559 samples.
 _SHORTEST = 2560
@@ -59,17 +58,7 @@ class HDemucs(SeparationModel):
 
     def __init__(self, config: HDemucsConfig) -> None:
         super().__init__()
-        check_sources(config.sources)
-        self.config = config
-        self.sources = config.sources
-        self.native_rate = config.native_rate
-        self.gain_rule = config.gain_rule
-        self.normalizes_level = config.normalizes_level
-        self.segments = SegmentRule(
-            seconds=config.segment_seconds,
-            context_seconds=config.context_seconds,
-            chunk_invariant=False,
-        )
+        self.configure(config, chunk_invariant=False)
         check_torchaudio("family hdemucs", instead="choose a model of another family")
         from torchaudio.models import HDemucs as Network
 

@@ -12,14 +12,9 @@ from torch import Tensor
 
 from sfisep_core.config_values import Range, SampleRate
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNConfig
-from sfisep_core.models.contract import (
-    FamilyConfig,
-    SegmentRule,
-    SeparationModel,
-)
+from sfisep_core.models.contract import FamilyConfig, SeparationModel
 from sfisep_core.models.inference import faster
 from sfisep_core.models.mask_model import MaskModel
-from sfisep_core.models.sources import check_sources
 from sfisep_core.sfi.analog_filters import make_filters
 from sfisep_core.sfi.filter_bank import FilterSettings
 from sfisep_core.sfi.frame_grid import Alignment
@@ -107,17 +102,7 @@ class SFIConvTasNet(MaskModel):
 
     def __init__(self, config: SFIConvTasNetConfig) -> None:
         super().__init__()
-        self.config = config
-        self.sources = config.sources
-        self.native_rate = config.native_rate
-        self.gain_rule = config.gain_rule
-        self.normalizes_level = config.normalizes_level
-        self.segments = SegmentRule(
-            seconds=config.segment_seconds,
-            context_seconds=config.context_seconds,
-            chunk_invariant="global" not in config.tcn.norms,
-        )
-        check_sources(config.sources)
+        self.configure(config, chunk_invariant="global" not in config.tcn.norms)
         num_sources = len(config.sources)
         self.encoder = self._layer(SFIConv1d, 1, config.num_filters)
         self.decoder = self._layer(SFIConvTranspose1d, config.num_filters, 1)

@@ -14,13 +14,7 @@ from sfisep_core.config_values import Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.channel_groups import separate_in_groups
 from sfisep_core.models.blocks.consistency import share_residual
-from sfisep_core.models.contract import (
-    FamilyConfig,
-    SegmentRule,
-    SeparationModel,
-    rest_of,
-)
-from sfisep_core.models.sources import check_sources
+from sfisep_core.models.contract import FamilyConfig, SeparationModel, rest_of
 
 # If the period of the frame positions is longer, segments start where positions almost repeat.
 _LONGEST_PERIOD = 2.0  # seconds
@@ -88,17 +82,7 @@ class SpectrogramModel(SeparationModel):
         frame_step: int = 1,
     ) -> None:
         super().__init__()
-        check_sources(config.sources)
-        self.config = config
-        self.sources = config.sources
-        self.native_rate = config.native_rate
-        self.gain_rule = config.gain_rule
-        self.normalizes_level = config.normalizes_level
-        self.segments = SegmentRule(
-            seconds=config.segment_seconds,
-            context_seconds=config.context_seconds,
-            chunk_invariant=chunk_invariant,
-        )
+        self.configure(config, chunk_invariant=chunk_invariant)
         self.stft = STFT(config.stft, config.native_rate)
         self._channels = channels
         self._frame_step = frame_step

@@ -8,12 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfisep_core.config_values import Range, SampleRate
-from sfisep_core.models.contract import (
-    FamilyConfig,
-    SegmentRule,
-)
+from sfisep_core.models.contract import FamilyConfig
 from sfisep_core.models.mask_model import MaskModel
-from sfisep_core.models.sources import check_sources
 
 
 @dataclass(frozen=True)
@@ -24,20 +20,12 @@ class TimeDomainConfig(FamilyConfig):
         native_rate: Hz, the sampling frequency of training, the only one at which filters work.
         num_filters: Number of learned filters of the encoder, and of the decoder <N>.
         kernel_size: Length of a filter in samples <L>; the stride is half of that, rounded down.
-
-    Raises:
-        ConfigError: Sources are not distinct plain words, or there are no filters.
     """
 
     native_rate: SampleRate = 8000
     num_filters: Annotated[int, Range(1, 4096)] = 512
     kernel_size: Annotated[int, Range(2, 8192)] = 16
     normalizes_level: bool = True
-
-    def __post_init__(self) -> None:
-        """Check values and names."""
-        super().__post_init__()
-        check_sources(self.sources)
 
     @property
     def stride(self) -> int:
@@ -68,16 +56,7 @@ class TimeDomainModel(MaskModel):
         chunk_invariant: bool,
     ) -> None:
         super().__init__()
-        self.config = config
-        self.sources = config.sources
-        self.native_rate = config.native_rate
-        self.gain_rule = config.gain_rule
-        self.normalizes_level = config.normalizes_level
-        self.segments = SegmentRule(
-            seconds=config.segment_seconds,
-            context_seconds=config.context_seconds,
-            chunk_invariant=chunk_invariant,
-        )
+        self.configure(config, chunk_invariant=chunk_invariant)
         size, stride = config.kernel_size, config.stride
         self.encoder = nn.Conv1d(1, config.num_filters, size, stride, bias=False)
         self.masker = masker
