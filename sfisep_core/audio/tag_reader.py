@@ -17,6 +17,8 @@ from sfisep_core.audio.tags import (
     Picture,
     Tags,
 )
+from sfisep_core.foreign import shown
+from sfisep_core.foundation.exit_signals import raise_received
 
 _LONGEST_TEXT = 10_000
 # What a FLAC file holds in one block, less the block's other fields.
@@ -42,10 +44,11 @@ def read_tags(path: Path) -> Tags:
     try:
         return _cleaned(_read(path))
     except Exception as error:  # mutagen raises whatever a damaged file leads to
+        raise_received()
         _logger.warning(
             "%r: its tags are damaged, and left out of the stems (%s): save them anew with a "
             "program for tags",
-            *(str(path), error),
+            *(str(path), shown(str(error))),
         )
         return NO_TAGS
 
