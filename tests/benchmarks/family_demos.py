@@ -16,7 +16,6 @@ from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.evaluation.plan import SOURCES, plan_systems
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
 from sfisep_core.evaluation.systems import MIXTURE, System
-from sfisep_core.evaluation.tables import collect
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.training.checkpoint import CHECKPOINT_NAME
 from sfisep_core.training.config_loading import load_config
@@ -24,6 +23,7 @@ from sfisep_core.training.loop import train
 from sfisep_core.training.presets import PRESETS
 from tests.benchmarks.resampling_page import UNTRAINED
 from tests.benchmarks.resampling_study import score, untrained_model
+from tests.evaluation.collecting import collect
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/family-demos.md"
 SAMPLE_RATES = (8000, 16000, 22050, 44100)

@@ -1,4 +1,4 @@
-"""From the scores of `resampling_study` to the page docs/reference/results.md."""
+"""From the scores of a study of methods to its page of all tables."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,20 +38,20 @@ def write_figure(study: Study, path: Path) -> None:
     path.write_text(score_figure(study, metric=COMMON_BAND), encoding="utf-8")
 
 
-def make_page(groups: Sequence[Group], *, title: str, program: str, option: str = "") -> str:
-    """Write the page in Markdown.
+def make_details(groups: Sequence[Group], *, title: str, program: str, option: str = "") -> str:
+    """Write the page of all tables in Markdown.
 
     Args:
         groups: The music and its scores.
-        title: Of the page.
+        title: Of the first page.
         program: Module of `tests.benchmarks` that calls this.
         option: What its command line has beyond the folders, with a space before.
     """
     study = groups[0].study
-    rates = ", ".join(_kilohertz(rate) for rate in study.sample_rates)
+    rates = ", ".join(kilohertz(rate) for rate in study.sample_rates)
     beside = ", beside the same network without training" if UNTRAINED in study.systems else ""
     text = f"""\
-# {title}
+# {title}: all tables
 
 <!-- Written by tests/benchmarks/{program}.py: change that program, not this page. -->
 
@@ -65,7 +65,7 @@ python -m tests.benchmarks.{program} --music ../shared/music --work study{option
 ```
 
 - Model: `{study.model}`, SHA-256 of the file begins with `{study.model_sha256[:12]}`, trained
-  at up to {_kilohertz(study.native_rate)} kHz.
+  at up to {kilohertz(study.native_rate)} kHz.
 - References and mixture are made once for each rate from the music at 48 kHz, with soxr VHQ. Scores
   are those of [`sfisep evaluate`](../how-to/evaluate.md); of framewise SDR, the median over frames.
 - The *improvement* is the SI-SDR of the estimate minus that of the mixture. A stem that is silent
@@ -90,10 +90,10 @@ def _section(group: Group) -> str:
         "interval (bootstrap).\n",
         "\n### SI-SDR improvement (dB)\n\nMean over tracks; in brackets: tracks in which the stem "
         "sounds.\n",
-        _table(
+        table(
             ["rate", "system", *(f"{name} ({counts[name]})" for name in columns)],
             (
-                [_kilohertz(rate), system, *(_improvement(study, rate, system, c) for c in columns)]
+                [kilohertz(rate), system, *(_improvement(study, rate, system, c) for c in columns)]
                 for rate in study.sample_rates
                 for system in systems
             ),
@@ -101,11 +101,11 @@ def _section(group: Group) -> str:
         _beaten(study),
         "\n### SI-SDR improvement up to 4 kHz (dB)\n\nMean over tracks, of `native`: in the band "
         "that all rates have, the same music is asked for at every rate.\n",
-        _table(
+        table(
             ["rate", *columns],
             (
                 [
-                    _kilohertz(rate),
+                    kilohertz(rate),
                     *(_improvement(study, rate, NATIVE, c, COMMON_BAND) for c in columns),
                 ]
                 for rate in study.sample_rates
@@ -121,10 +121,10 @@ def _section(group: Group) -> str:
             f"\n### `native` minus the other methods, {title} (dB)\n\nMean over stems and tracks "
             "of the paired differences [95 % interval], tracks in which `native` is ahead, p of "
             "Wilcoxon's signed-rank test (not corrected for the number of comparisons).\n",
-            _table(
+            table(
                 ["rate", *(name for name in methods if name != NATIVE)],
                 (
-                    [_kilohertz(rate), *_differences(study, rate, methods, metric)]
+                    [kilohertz(rate), *_differences(study, rate, methods, metric)]
                     for rate in study.sample_rates
                     if rate != study.native_rate
                 ),
@@ -134,11 +134,11 @@ def _section(group: Group) -> str:
         "\n### Equivariance error (dB)\n\nHow far the stems depend on the rate: energy of their "
         "difference from those made at the native rate, relative to these, up to 0.45 of the lower "
         "rate. Median over tracks; less is better.\n",
-        _table(
+        table(
             ["rate", *methods],
             (
                 [
-                    _kilohertz(rate),
+                    kilohertz(rate),
                     *(
                         _median(study, rate, name, ALL_SOURCES, "equivariance_db")
                         for name in methods
@@ -150,11 +150,11 @@ def _section(group: Group) -> str:
         ),
         "\n### Leakage (dB)\n\nLevel of the estimate relative to the mixture in tracks in which "
         "the stem is silent, of `native`: median, highest (number of tracks).\n",
-        _table(
+        table(
             ["rate", *study.sources],
             (
                 [
-                    _kilohertz(rate),
+                    kilohertz(rate),
                     *(_leakage(study, rate, name) for name in study.sources),
                 ]
                 for rate in study.sample_rates
@@ -187,8 +187,8 @@ def _in_short(study: Study, methods: Sequence[str]) -> str:
         if name != NATIVE and found:
             low, high = (choose(found, key=lambda rate: found[rate]) for choose in (min, max))
             text += (
-                f"- `{name}`: {_signed(found[low], 3)} dB (at {_kilohertz(low)} kHz) to "
-                f"{_signed(found[high], 3)} dB (at {_kilohertz(high)} kHz)\n"
+                f"- `{name}`: {signed(found[low], 3)} dB (at {kilohertz(low)} kHz) to "
+                f"{signed(found[high], 3)} dB (at {kilohertz(high)} kHz)\n"
             )
     text = f"\n`native` is ahead of the other methods in SI-SDR by\n\n{text}"
     means = {
@@ -200,14 +200,14 @@ def _in_short(study: Study, methods: Sequence[str]) -> str:
         furthest = max(apart, key=lambda rate: abs(apart[rate]))
         text += (
             f"\nIts SI-SDR improvement up to 4 kHz differs from that at "
-            f"{_kilohertz(study.native_rate)} kHz by at most {_signed(apart[furthest])} dB (at "
-            f"{_kilohertz(furthest)} kHz).\n"
+            f"{kilohertz(study.native_rate)} kHz by at most {signed(apart[furthest])} dB (at "
+            f"{kilohertz(furthest)} kHz).\n"
         )
     return text
 
 
 def _improvement(study: Study, rate: int, system: str, source: str, metric: str = "si_sdr") -> str:
-    return _signed(improvement(study, rate, system, source, metric).mean)
+    return signed(improvement(study, rate, system, source, metric).mean)
 
 
 def _beaten(study: Study) -> str:
@@ -220,7 +220,7 @@ def _beaten(study: Study) -> str:
             if UNTRAINED in study.systems:
                 others[UNTRAINED] = improvement(study, rate, UNTRAINED, source).mean
             found += [
-                f"{source} at {_kilohertz(rate)} kHz ({name})"
+                f"{source} at {kilohertz(rate)} kHz ({name})"
                 for name, other in others.items()
                 if trained.tracks and not trained.mean >= other + _MARGIN_DB
             ]
@@ -245,7 +245,7 @@ def _differences(study: Study, rate: int, methods: Sequence[str], metric: str) -
             continue
         p = "" if math.isnan(found.p) else f", p {found.p:.2g}"
         cells.append(
-            f"{_signed(found.mean, 3)} [{_signed(found.low, 3)}, {_signed(found.high, 3)}], "
+            f"{signed(found.mean, 3)} [{signed(found.low, 3)}, {signed(found.high, 3)}], "
             f"{found.ahead}/{found.tracks}{p}"
         )
     return cells
@@ -253,7 +253,7 @@ def _differences(study: Study, rate: int, methods: Sequence[str], metric: str) -
 
 def _median(study: Study, rate: int, system: str, source: str, metric: str) -> str:
     values = _values(study, rate, system, source, metric)
-    return _signed(summarise(values.values()).median)
+    return signed(summarise(values.values()).median)
 
 
 def _leakage(study: Study, rate: int, source: str) -> str:
@@ -261,7 +261,7 @@ def _leakage(study: Study, rate: int, source: str) -> str:
     if not values:
         return "-"
     found = summarise(values)
-    return f"{_signed(found.median)}, {_signed(max(values))} ({found.tracks})"
+    return f"{signed(found.median)}, {signed(max(values))} ({found.tracks})"
 
 
 def _counts(study: Study) -> dict[str, int]:
@@ -276,16 +276,19 @@ def _values(study: Study, rate: int, system: str, source: str, metric: str) -> M
     return study.scores.get(ScoreKey(rate, system, source, metric), {})
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table in Markdown, with an empty line above."""
     lines = ["", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
-def _kilohertz(rate: int) -> str:
+def kilohertz(rate: int) -> str:
+    """Write a rate in kHz."""
     return f"{rate / 1000:g}"
 
 
-def _signed(value: float, digits: int = 2) -> str:
+def signed(value: float, digits: int = 2) -> str:
+    """Write a number with its sign; NaN as a dash."""
     if math.isnan(value):
         return "-"
     text = f"{value:+.{digits}f}"

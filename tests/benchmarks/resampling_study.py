@@ -30,7 +30,8 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import ModelIdentity, identify_model
 from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.pretrained.resolve import resolve_model
-from tests.benchmarks.resampling_page import METRICS, UNTRAINED, Group, make_page, write_figure
+from tests.benchmarks.resampling_overview import write_pages
+from tests.benchmarks.resampling_page import METRICS, UNTRAINED, Group, write_figure
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _UNTRAINED_SEED = 0
@@ -286,13 +287,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         jobs=options.jobs,
     )
     usual = options.model == parser.get_default("model")
-    page = make_page(
+    write_pages(
         groups,
+        options.out,
         title="Results",
         program="resampling_study",
         option="" if usual else f" --model {options.model}",
     )
-    options.out.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sfisep_core.pretrained.resolve import convert_checkpoint
-from tests.benchmarks.resampling_page import make_page
+from tests.benchmarks.resampling_overview import write_pages
 from tests.benchmarks.resampling_study import MATERIALS, Material, make_parser, run, start
 
 PROGRAM = "spleeter_study"
@@ -89,8 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     every = len(chosen) == len(GROUPS)
     option = "" if every else f" --groups {' '.join(options.groups)}"
-    page = make_page(groups, title="Results: Spleeter", program=PROGRAM, option=option)
-    options.out.write_text(page, encoding="utf-8")
+    write_pages(groups, options.out, title="Results: Spleeter", program=PROGRAM, option=option)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.model_files import load_model, save_model
 from tests.benchmarks import spleeter_study
-from tests.benchmarks.resampling_page import Group, make_page
+from tests.benchmarks.resampling_overview import headline, write_pages
+from tests.benchmarks.resampling_page import Group, make_details
 from tests.benchmarks.resampling_study import MATERIALS, Material, run, untrained_model
 from tests.evaluation.conftest import model, stems_of
 
@@ -50,7 +51,7 @@ def test_study_writes_page_figure_and_numbers_and_is_resumed(
     page = tmp_path / "results.md"
     (tmp_path / "work").mkdir()
 
-    def study() -> tuple[str, str, str]:
+    def study() -> tuple[str, ...]:
         groups = run(
             music=music,
             work=tmp_path / "work",
@@ -60,10 +61,13 @@ def test_study_writes_page_figure_and_numbers_and_is_resumed(
             jobs=1,
             materials=[material],
         )
-        page.write_text(make_page(groups, title="Results", program="resampling_study"))
-        names = ("results.md", "results.csv", "results-rendered-noise.svg")
-        text, numbers, figure = ((tmp_path / name).read_text() for name in names)
-        return text, numbers, figure
+        write_pages(groups, page, title="Results", program="resampling_study")
+        names = (
+            *("results.md", "results-details.md", "results.csv"),
+            "results-rendered-noise.svg",
+        )
+        text, details, numbers, figure = ((tmp_path / name).read_text() for name in names)
+        return text, details, numbers, figure
 
     with caplog.at_level("INFO"):
         first = study()
@@ -71,9 +75,12 @@ def test_study_writes_page_figure_and_numbers_and_is_resumed(
         caplog.clear()
         assert study() == first
         assert "s left" not in caplog.text
-    text, numbers, figure = first
-    assert "| 8 | native |" in text
-    assert "vocals (3) | drums (3) | bass (2)" in text
+    text, details, numbers, figure = first
+    assert "(results-rendered-noise.svg)" in text
+    assert "| rendered noise | 8 | " in text
+    assert "(results-details.md)" in text
+    assert "| 8 | native |" in details
+    assert "vocals (3) | drums (3) | bass (2)" in details
     assert figure.lstrip().startswith("<?xml")
     rows = list(csv.DictReader(io.StringIO(numbers)))
     systems = {row["system"] for row in rows if row["sample_rate"] == "8000"}
@@ -103,7 +110,7 @@ def make_study(scores: dict[ScoreKey, dict[str, float]]) -> Study:
 
 def page_of(study: Study) -> str:
     group = Group("rendered", study, "a.svg")
-    return make_page([group], title="Results", program="resampling_study")
+    return make_details([group], title="Results", program="resampling_study")
 
 
 @pytest.mark.parametrize(("native", "beaten"), [(6.0, False), (3.9, True)])
@@ -190,3 +197,14 @@ def test_study_of_spleeter_takes_the_middle_of_windows(shared_dir: Path) -> None
     assert {"fd2_doom_w00:0-7.5", "fd2_doom_w00:22.5-99999"} < set(rendered.exclude)
     assert real.exclude == ("francium:0-60", "francium:80-99999")
     assert rendered.methods == real.methods == spleeter_study.METHODS
+
+
+def test_headline_spans_all_music() -> None:
+    spans = [
+        {"resample": (-0.02, 0.03), "direct": (0.1, 10.84)},
+        {"resample": (-0.5, 0.01), "direct": (0.2, 4.0)},
+    ]
+    text = headline("small", spans)
+    assert "differs by -0.50 to +0.03 dB of SI-SDR" in text
+    assert text.endswith("ignored (`direct`), up to 10.8 dB are lost.")
+    assert "differs by +0.00 to +1.00 dB" in headline("small", [{"resample": (0.0, 1.0)}])
