@@ -235,7 +235,7 @@ def _values(hint: Any) -> str:
         *choices, last = (f"`{choice}`" for choice in arguments)
         return f"{', '.join(choices)} or {last}" if choices else last
     if origin in (Union, types.UnionType):
-        return ", or ".join("none" if a is type(None) else _values(a) for a in arguments)
+        return ", or ".join("`none`" if a is type(None) else _values(a) for a in arguments)
     if origin is tuple:
         number = "" if arguments[-1] is Ellipsis else f" of {len(arguments)}"
         return f"list{number}, each: {_values(arguments[0])}"
@@ -257,8 +257,10 @@ def _limits(limits: Range) -> str:
 
 def _toml(value: Any) -> str:
     """Write a value as in a configuration file; of a table only what differs from its defaults."""
-    if value is None or isinstance(value, bool):
+    if isinstance(value, bool):
         return str(value).lower()
+    if value is None:
+        return '"none"'
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, list | tuple):

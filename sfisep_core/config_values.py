@@ -151,7 +151,8 @@ def build_config(
         kind: The dataclass; its fields are scalars, Literals, tuples, tables with one kind of
             values, or dataclasses.
         values: Plain values by field name; fields left out have their defaults, which for a nested
-            dataclass are those of the field.
+            dataclass are those of the field. The text "none" stands for None where a field may be
+            None.
         where: Origin of the values, for error messages.
 
     Returns:
@@ -224,7 +225,7 @@ def _convert(kind: Any, value: Any, where: str, name: str, default: Any = None) 
             _refuse(at, "one of " + ", ".join(map(str, choices)), value)
         return value
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in choices:
+        if value in (None, "none") and type(None) in choices:  # TOML has no null
             return None
         return _convert(next(c for c in choices if c is not type(None)), value, where, name)
     if origin is tuple:

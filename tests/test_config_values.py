@@ -88,6 +88,14 @@ def test_none_is_for_optional_fields_only() -> None:
         build_config(Outer, {"name": None})
 
 
+def test_the_word_none_is_for_optional_fields_only() -> None:
+    """TOML has no other way to say it."""
+    assert build_config(Outer, {"limit": "none"}).limit is None
+    assert build_config(Outer, {"name": "none"}).name == "none"
+    with pytest.raises(ConfigError, match="rate: expected a value of type float, got 'none'"):
+        build_config(Outer, {"rate": "none"})
+
+
 def test_a_built_table_may_be_given() -> None:
     with pytest.raises(ConfigError, match="inner: expected a table of settings"):
         build_config(Outer, {"inner": [1]})

@@ -149,7 +149,7 @@ def check_settings(kind: type, section: str, prefix: str) -> None:
         if value == {}:
             assert defaults == []
         elif value is None:
-            assert defaults == ["none"]
+            assert defaults == ['"none"']
         else:
             plain = list(value) if isinstance(value, tuple) else value
             assert tomllib.loads(f"value = {defaults[0]}") == {"value": plain}, f"{section} {key}"
@@ -169,7 +169,7 @@ def test_ranges_and_choices_are_on_the_page() -> None:
         "`mixing.sample_rates` — list, each: integer, 1 to 384,000; default "
         "`[8000, 11025, 16000, 22050, 24000, 32000]`",
         "`model.tcn.kernel_size` — odd integer, 1 to 129; default `3`",
-        "`model.network.halves_time` — list, each: integer, 0 to 14, or none; default `none`",
+        '`model.network.halves_time` — list, each: integer, 0 to 14, or `none`; default `"none"`',
     ):
         assert f"\n{line}\n:   " in SETTINGS
 
