@@ -1,7 +1,7 @@
 """`sfisep separate`: stems of audio files, at their own sampling frequency."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,7 +20,7 @@ from sfisep_cli.options import (
     check_low_rate,
 )
 from sfisep_cli.separation import run
-from sfisep_core.errors import ConfigError
+from sfisep_cli.short_forms import container_of, encoding_of, method_of
 from sfisep_core.separation.output import ClipMode, Container, Output
 from sfisep_core.separation.separate import FILENAME, SeparationRequest
 from sfisep_core.separation.settings import (
@@ -29,8 +29,6 @@ from sfisep_core.separation.settings import (
     Precision,
     SeparationSettings,
 )
-
-_Encoding = Literal["int16", "int24", "float32"]
 
 _FORMAT = "What is written"
 _SPEED = "Speed and memory"
@@ -111,15 +109,32 @@ def separate(
         ),
     ] = False,
     container: Annotated[
-        Container,
+        Container | None,
         typer.Option(
             "--format",
             metavar="FORMAT",
             help="File format of the stems: wav, flac, mp3, ogg (Vorbis) or opus. Only in wav and "
             "flac do they sum to the mixture.",
             rich_help_panel=_FORMAT,
+            show_default="wav",
         ),
-    ] = "wav",
+    ] = None,
+    mp3: Annotated[
+        bool, typer.Option("--mp3", help="Short for --format mp3.", rich_help_panel=_FORMAT)
+    ] = False,
+    flac: Annotated[
+        bool, typer.Option("--flac", help="Short for --format flac.", rich_help_panel=_FORMAT)
+    ] = False,
+    bitrate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="KBPS",
+            min=1,
+            help="Of mp3 (constant), ogg and opus (on average), in kbit/s.",
+            rich_help_panel=_FORMAT,
+            show_default="about 320 for stereo",
+        ),
+    ] = None,
     int16: Annotated[
         bool, typer.Option("--int16", help="Write 16-bit samples.", rich_help_panel=_FORMAT)
     ] = False,
@@ -224,9 +239,10 @@ def separate(
     written as OUT/MODEL/TRACK/STEM.wav, below the folders of a folder that was given. A file that
     fails does not stop the others; the exit code is 1 then.
     """
-    method = _method(method, super_resolve=super_resolve)
+    method = method_of(method, super_resolve=super_resolve)
     check_low_rate([method], low_rate, network)
-    encoding = _encoding(container, int16=int16, int24=int24, float32=float32)
+    form = container_of(container, mp3=mp3, flac=flac)
+    encoding = encoding_of(form, int16=int16, int24=int24, float32=float32)
     chosen = tuple(name.strip() for name in stems.split(",")) if stems is not None else None
     options = MethodOptions(seed=seed, low_rate=low_rate, network=network)
     request = SeparationRequest(
@@ -238,7 +254,7 @@ def separate(
         compiled=compiled,
         settings=SeparationSettings(method, segment, overlap, batch_size, precision, options),
         output=Output(
-            container,
+            form,
             encoding,
             clip_mode,
             stems=chosen,
@@ -246,6 +262,7 @@ def separate(
             residual=residual,
             filename=filename,
             tags=not no_tags,
+            bitrate=bitrate,
         ),
         skip_existing=skip_existing,
         jobs=jobs,
@@ -253,27 +270,3 @@ def separate(
         shard=shard,
     )
     run(request, as_json=as_json, quiet=quiet)
-
-
-def _method(method: MethodName, *, super_resolve: bool) -> MethodName:
-    """Return the requested method, from either option."""
-    if super_resolve and method not in ("native", "super-resolve"):
-        msg = f"--super-resolve and --method {method} exclude each other: give one of them"
-        raise ConfigError(msg)
-    return "super-resolve" if super_resolve else method
-
-
-def _encoding(container: Container, *, int16: bool, int24: bool, float32: bool) -> _Encoding | None:
-    """Return the requested encoding, or None for the default."""
-    flags: dict[_Encoding, bool] = {"int16": int16, "int24": int24, "float32": float32}
-    wanted = [encoding for encoding, flag in flags.items() if flag]
-    if len(wanted) > 1:
-        msg = "--int16, --int24 and --float32 exclude each other: give one of them"
-        raise ConfigError(msg)
-    if container == "flac" and wanted == ["float32"]:
-        msg = "--format flac has no floating-point samples: give --int24, or --format wav"
-        raise ConfigError(msg)
-    if container not in ("wav", "flac") and wanted:
-        msg = f"--format {container} has no sample format: leave --{wanted[0]} out, or choose wav"
-        raise ConfigError(msg)
-    return wanted[0] if wanted else None

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from sfisep_core.audio import mending
+from sfisep_core.audio.bitrates import compression_level, mp3_gain
+from sfisep_core.audio.flac_masks import mask_texts
 from sfisep_core.audio.formats import (
     BITS,
     CODECS,
@@ -33,9 +36,6 @@ __all__ = ["AudioWriter", "Encoding", "check_output_format", "complete"]
 _BLOCK_FRAMES = 4096
 # A WAV header counts bytes in 32 bits, and the header itself is part of the count.
 _WAV_MAX_BYTES = 2**32 - 2**16
-# At these rates and the bit rates that they allow, LAME scales the signal by a constant 0.95.
-_MP3_QUIET_RATES = range(32_000)
-_MP3_QUIET_GAIN = np.float32(0.95)
 _OPUS_CLOCK = 48_000
 
 
@@ -46,10 +46,10 @@ class AudioWriter:
     it to its final name; leaving it by an exception, Ctrl-C included, removes it.
 
     WAV and FLAC store the samples losslessly in the requested encoding. Lossy containers are
-    written at a transparent quality, with the exact length and no delay, and clip at full scale:
-    .mp3 at the codec's highest constant bit rate (320 kbit/s; 160 below 32 kHz; 64 below 16 kHz),
-    .ogg as Vorbis of quality 9 (about 320 kbit/s for stereo at 44.1 kHz), .opus at about 156 kbit/s
-    per channel. Equal samples give equal files.
+    written with the exact length and no delay, and clip at full scale. Unless a bit rate is given,
+    their quality is transparent: .mp3 at the codec's highest constant bit rate (320 kbit/s; 160
+    below 32 kHz; 64 below 16 kHz), .ogg as Vorbis of quality 9 (about 320 kbit/s for stereo at
+    44.1 kHz), .opus at about 156 kbit/s per channel. Equal samples give equal files.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class AudioWriter:
         frames: int | None = None,
         channel_mask: int = 0,
         tags: Tags = NO_TAGS,
+        bitrate: int | None = None,
     ) -> None:
         """Check the format; nothing is written yet.
 
@@ -74,26 +75,37 @@ class AudioWriter:
                 without dither. None = int24; lossy containers require None.
             frames: Expected length in samples, from which RF64 is chosen for a WAV of 4 GiB or
                 more. None means unknown; a WAV that reaches 4 GiB is then an error.
-            channel_mask: Loudspeaker positions as a WAV channel mask, only for WAV; 0 =
+            channel_mask: Loudspeaker positions as a WAV channel mask, only for WAV and FLAC; 0 =
                 unspecified.
             tags: Tags of the file.
+            bitrate: Of .mp3, .ogg or .opus, in kbit/s; None = the codec's own.
 
         Raises:
             ConfigError: If the container cannot hold such audio.
         """
         self._path = Path(path)
         container = self._path.suffix.lower().removeprefix(".")
-        check_output_format(container, encoding, channels, sample_rate)
+        check_output_format(container, encoding, channels, sample_rate, bitrate)
         self._sample_rate = sample_rate
         self._channels = channels
         self._encoding: Encoding = encoding or "int24"
         self._codec = CODECS.get(container)
+        self._level = self._codec.compression_level if self._codec else None
+        if bitrate is not None:
+            self._level = compression_level(
+                container, bitrate, channels=channels, sample_rate=sample_rate
+            )
+        is_mp3 = container == "mp3"
+        self._gain = mp3_gain(bitrate, sample_rate=sample_rate) if is_mp3 else 1.0
         self._frames = 0
         self._max_frames = _WAV_MAX_BYTES // (channels * BITS[self._encoding] // 8)
         self._format = self._codec.format if self._codec else container.upper()
         self._channel_mask = channel_mask if container == "wav" else 0
         if container == "wav" and (frames or 0) > self._max_frames:
             self._format = "RF64"
+        if container == "flac":
+            texts = {**tags.texts, **mask_texts(channel_mask, channels)}
+            tags = replace(tags, texts=texts)
         self._tags = tags
         self._temporary = temporary_beside(self._path)
 
@@ -119,7 +131,7 @@ class AudioWriter:
                 # Only the extensible header has a field for the mask; RF64 always uses it.
                 format="WAVEX" if self._channel_mask and self._format == "WAV" else self._format,
                 subtype=self._codec.subtype if self._codec else SUBTYPES[self._encoding],
-                compression_level=self._codec.compression_level if self._codec else None,
+                compression_level=self._level,
                 bitrate_mode=self._codec.bitrate_mode if self._codec else None,
                 closefd=False,
             )
@@ -187,8 +199,8 @@ class AudioWriter:
         # written unchanged.
         if self._codec:
             block = np.clip(block, -1, 1)
-            if self._codec.name == "MP3" and self._sample_rate in _MP3_QUIET_RATES:
-                block = block / _MP3_QUIET_GAIN
+            if self._gain != 1:
+                block = block / np.float32(self._gain)
             if self._format == "OGG" and self._channels in OGG_ORDER:
                 block = block[np.argsort(OGG_ORDER[self._channels])]
         if self._codec or self._encoding == "float32":

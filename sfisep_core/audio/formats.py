@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from sfisep_core.audio.bitrates import compression_level
 from sfisep_core.errors import ConfigError
 
 Encoding = Literal["int16", "int24", "float32"]
@@ -12,7 +13,7 @@ Encoding = Literal["int16", "int24", "float32"]
 SUBTYPES = {"int16": "PCM_16", "int24": "PCM_24", "float32": "FLOAT"}
 BITS = {"int16": 16, "int24": 24, "float32": 32}
 
-_LOSSLESS = ("wav", "flac")
+LOSSLESS = ("wav", "flac")
 _WAV_MAX_CHANNELS = 1024
 _FLAC_MAX_CHANNELS = 8
 # A FLAC frame header stores the rate in 16 bits, in Hz or in tens of Hz.
@@ -90,7 +91,11 @@ OGG_ORDER = {
 
 
 def check_output_format(
-    container: str, encoding: str | None, channels: int, sample_rate: int
+    container: str,
+    encoding: str | None,
+    channels: int,
+    sample_rate: int,
+    bitrate: int | None = None,
 ) -> None:
     """Check, before any work is done, that a container can store a signal.
 
@@ -102,11 +107,12 @@ def check_output_format(
         sample_rate: In Hz, 1 or more; in FLAC up to 65535 Hz, or a multiple of 10 up to 655350 Hz;
             in Vorbis up to 200000 Hz; in Opus 8, 12, 16, 24 or 48 kHz; in MP3 these, 32 kHz,
             11.025, 22.05 or 44.1 kHz.
+        bitrate: In kbit/s, see `bitrates.compression_level`; None = the codec's own.
 
     Raises:
         ConfigError: If the combination cannot be written.
     """
-    if container not in (*_LOSSLESS, *CODECS):
+    if container not in (*LOSSLESS, *CODECS):
         expected = "a file that ends in .wav, .flac, .mp3, .ogg or .opus"
         got, advice = f"'.{container}'", "write WAV and convert it with ffmpeg"
     elif encoding is not None and encoding not in get_args(Encoding):
@@ -121,7 +127,7 @@ def check_output_format(
         # Do not suggest a lossy codec to users who ask for lossless audio.
         choices = [
             CODECS[other].name if other in CODECS else other.upper()
-            for other in (*_LOSSLESS, *(CODECS if container in CODECS else ()))
+            for other in (*LOSSLESS, *(CODECS if container in CODECS else ()))
             if _exceeded_limit(other, channels, sample_rate) is None
         ]
         if choices:
@@ -131,6 +137,8 @@ def check_output_format(
         else:
             advice = "write fewer channels" if channels > _WAV_MAX_CHANNELS else "correct it"
     else:
+        if bitrate is not None:
+            compression_level(container, bitrate, channels=channels, sample_rate=sample_rate)
         return
     msg = f"cannot write this audio format: expected {expected}, got {got}; {advice}"
     raise ConfigError(msg)

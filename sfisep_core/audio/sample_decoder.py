@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sfisep_core.audio.container_sizes import SampleData
 from sfisep_core.audio.endings import flac_behind, is_whole_vorbis
+from sfisep_core.audio.flac_masks import read_flac_mask
 from sfisep_core.audio.formats import OGG_ORDER
 from sfisep_core.audio.sequential_file import StoppedError, open_sequential
 from sfisep_core.audio.source_files import FileView
@@ -48,8 +49,6 @@ _MPEG_TAGS = (0x50, 0x55)
 # continues after faults, decodes Opus files whose pages overlap in time, where libsndfile stops,
 # and reads all blocks of a VOC. Only libsndfile keeps the exact length of complete Vorbis files.
 _HEADS = (b"OggS", b"ID3", b"Creative Voice File")
-# Channel masks of FLAC by number of channels. Source: RFC 9639, section 9.1.3.
-_FLAC_MASKS = {3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
 
 
 class SampleDecoder:
@@ -86,6 +85,7 @@ class SampleDecoder:
         if foreign or (head.startswith(_HEADS) and not vorbis):
             raise StoppedError
         self._raw, self.sizes = raw, sizes
+        flac_mask = read_flac_mask(raw)
         # libsndfile may reject a file that contains another one, or read only its last data chunk.
         stop = sizes.end_of_first() if sizes else None
         self._file = open_sequential(FileView(raw, stop=stop) if stop is not None else raw)
@@ -99,7 +99,7 @@ class SampleDecoder:
         self.encoding = _encoding(kind)
         self.channel_mask = sizes.channel_mask if sizes else 0
         if self.container == "flac":
-            self.channel_mask = _FLAC_MASKS.get(self.channels, 0)
+            self.channel_mask = flac_mask
         self.frame_bytes: int = _SAMPLE_BYTES.get(kind, 0) * self.channels
         self._plain = self.frame_bytes > 0 and self.container != "flac"
         self._order = OGG_ORDER.get(self.channels) if self.container == "ogg" else None

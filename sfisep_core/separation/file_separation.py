@@ -75,7 +75,9 @@ def separate_file(
         channels, orig_rate = reader.info.channels, reader.info.sample_rate
         target_rate = orig_rate if sample_rate is None else sample_rate
         try:
-            check_output_format(output.container, output.encoding, channels, target_rate)
+            check_output_format(
+                output.container, output.encoding, channels, target_rate, output.bitrate
+            )
         except ConfigError as error:
             msg = f"{path}: {error}"
             raise ConfigError(msg) from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from sfisep_core.audio.formats import Encoding
+from sfisep_core.audio.formats import LOSSLESS, Encoding
 from sfisep_core.errors import ConfigError
 from sfisep_core.separation.file_names import stem_file_name
 
@@ -34,6 +34,7 @@ class Output:
         residual: Also write `residual`, the mixture minus the sum of all stems.
         filename: Pattern of a file below the output folder, with {track}, {stem} and {ext}.
         tags: Write the tags of the input, and one that names program and model, into every stem.
+        bitrate: Of MP3, Vorbis or Opus in kbit/s; None = a high one.
     """
 
     container: Container = "wav"
@@ -44,6 +45,7 @@ class Output:
     residual: bool = False
     filename: str = "{stem}.{ext}"
     tags: bool = True
+    bitrate: int | None = None
 
     def names(self, sources: Sequence[str]) -> list[str]:
         """Return the names of the stems to write.
@@ -56,6 +58,9 @@ class Output:
         """
         if self.stems is not None and not self.stems:
             msg = "stems: expected one or more, got none"
+            raise ConfigError(msg)
+        if self.bitrate is not None and self.container in LOSSLESS:
+            msg = f"bit rate: {self.container} has none: leave it out, or choose mp3, ogg or opus"
             raise ConfigError(msg)
         if self.clip_mode not in get_args(ClipMode):
             msg = f"clip mode: expected rescale, clamp or none, got {self.clip_mode!r}"

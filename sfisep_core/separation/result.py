@@ -77,7 +77,9 @@ class Separation:
         files = output.files(track, Path(folder), tuple(self.stems))
         mixture = MemoryStore(np.atleast_2d(self.mixture))
         (channels,), frames = mixture.leading, mixture.frames
-        check_output_format(output.container, output.encoding, channels, self.sample_rate)
+        check_output_format(
+            output.container, output.encoding, channels, self.sample_rate, output.bitrate
+        )
         check_room(
             existing_folder(Path(folder)),
             encoded_bytes(output, files=len(files), channels=channels, frames=frames),

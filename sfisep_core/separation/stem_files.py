@@ -64,6 +64,7 @@ def write_stems(
                     sample_rate=sample_rate,
                     channels=mixture.leading[0],
                     encoding=output.encoding,
+                    bitrate=output.bitrate,
                     frames=mixture.frames,
                     channel_mask=channel_mask,
                     tags=tags.of_stem(name),

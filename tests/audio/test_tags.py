@@ -276,3 +276,30 @@ def test_damaged_tags_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     file.save()
     assert read_tags(path) == NO_TAGS
     assert f"{str(path)!r}: its tags are damaged, and left out of the stems" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("channels", "mask", "tagged"),
+    [(6, 0x3F, False), (6, 0x60F, True), (3, 0x103, True), (2, 3, False)],
+)
+def test_loudspeakers_of_a_flac(channels: int, mask: int, tagged: bool, tmp_path: Path) -> None:
+    path = tmp_path / "x.flac"
+    with AudioWriter(path, sample_rate=8000, channels=channels, channel_mask=mask) as writer:
+        writer.write(np.zeros((channels, 800), dtype=np.float32))
+    assert read_info(path).channel_mask == (mask if channels > 2 else 0)
+    tags: Any = FLAC(path).tags or {}
+    assert ("waveformatextensible_channel_mask" in tags) == tagged
+    if shutil.which("ffprobe") and tagged:
+        command = ["ffprobe", "-v", "error", "-show_entries", "stream=channel_layout", str(path)]
+        layout = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert {0x60F: "5.1(side)", 0x103: "3.0(back)"}[mask] in layout
+
+
+@pytest.mark.parametrize("text", ["no number", "0x3", "-1", "0xFFFFFFFFFF"])
+def test_loudspeakers_that_are_not_those_of_the_channels(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.flac"
+    soundfile.write(path, np.zeros((800, 6)), 8000)
+    file: Any = FLAC(path)
+    file["WAVEFORMATEXTENSIBLE_CHANNEL_MASK"] = text
+    file.save()
+    assert read_info(path).channel_mask == 0x3F

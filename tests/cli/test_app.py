@@ -29,7 +29,7 @@ OPTIONS = {
     "sfisep demo": "--out --sr --model --name --json --quiet",
     "sfisep separate": "--out --model --name --sr --device --method "
     "--super-resolve --low-rate --network --seed --stems --two-stems "
-    "--residual --format --int16 "
+    "--residual --format --mp3 --flac --bitrate --int16 "
     "--int24 --float32 --clip-mode --filename --no-tags --skip-existing --segment --overlap "
     "--batch-size --precision --compile --jobs --engine --shard --json --quiet",
     "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "

@@ -205,6 +205,29 @@ def test_encoding(encoding: str, run_sfisep: Run, separators: list[FakeSeparator
     assert output.encoding == encoding
 
 
+@pytest.mark.parametrize(
+    ("options", "container", "bitrate"),
+    [
+        ("--mp3", "mp3", None),
+        ("--flac", "flac", None),
+        ("--mp3 --format mp3 --bitrate 192", "mp3", 192),
+        ("--format ogg --bitrate 96", "ogg", 96),
+    ],
+)
+def test_short_forms_of_formats(
+    options: str,
+    container: str,
+    bitrate: int | None,
+    run_sfisep: Run,
+    separators: list[FakeSeparator],
+) -> None:
+    touch("song.wav")
+    assert run_sfisep("separate", "song.wav", *options.split()) == 0
+    output = separators[0].calls[0][1]["output"]
+    assert isinstance(output, Output)
+    assert (output.container, output.bitrate) == (container, bitrate)
+
+
 def test_encodings_exclude_each_other(
     run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -573,6 +596,9 @@ def test_what_is_written(options: str, names: list[str], run_sfisep: Run) -> Non
         ("--filename ../{track}/{stem}.{ext}", "inside the output folder"),
         ("--filename /tmp/{track}/{stem}.{ext}", "inside the output folder"),
         ("--format mp3 --int16", "--format mp3 has no sample format: leave --int16 out"),
+        ("--mp3 --flac", "--format, --mp3 and --flac exclude each other"),
+        ("--mp3 --format wav", "--format, --mp3 and --flac exclude each other"),
+        ("--flac --bitrate 192", "bit rate: flac has none"),
         ("--shard 3/2", "shard '3/2': expected I/N"),
         ("--out -", "--out - writes one stem of one file"),
         ("--out - --stems vocals,drums", "--out - writes one stem of one file"),
