@@ -8,14 +8,15 @@ from sfisep_core.errors import SfisepError
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Return the names of models that begin with a text."""
+    """Return the names of models that begin with a text; of A+B, the last is completed."""
     from sfisep_core.pretrained.registry import list_models
 
     try:
         names = [entry.name for entry in list_models()]
     except (SfisepError, OSError):
         return []
-    return [name for name in names if name.startswith(incomplete)]
+    before, plus, last = incomplete.rpartition("+")
+    return [f"{before}{plus}{name}" for name in names if name.startswith(last)]
 
 
 def complete_preset(incomplete: str) -> list[str]:

@@ -190,6 +190,16 @@ def separate(
             rich_help_panel=_FORMAT,
         ),
     ] = False,
+    shifts: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Average the stems of N shifts in time, for models whose stems depend on them: N "
+            "times the work.",
+            rich_help_panel=_SPEED,
+        ),
+    ] = 1,
     segment: Segment = None,
     overlap: Annotated[
         float | None,
@@ -237,7 +247,8 @@ def separate(
 
     Every stem has the sampling frequency, the channels and the exact length of its input, and is
     written as OUT/MODEL/TRACK/STEM.wav, below the folders of a folder that was given. A file that
-    fails does not stop the others; the exit code is 1 then.
+    fails does not stop the others; the exit code is 1 then. --model A+B averages the stems of two
+    models by name.
     """
     method = method_of(method, super_resolve=super_resolve)
     check_low_rate([method], low_rate, network)
@@ -252,7 +263,9 @@ def separate(
         sample_rate=sample_rate,
         device=device,
         compiled=compiled,
-        settings=SeparationSettings(method, segment, overlap, batch_size, precision, options),
+        settings=SeparationSettings(
+            method, segment, overlap, batch_size, precision, options, shifts
+        ),
         output=Output(
             form,
             encoding,

@@ -40,6 +40,17 @@ def address_key(url: str) -> str:
     return f"{readable}-{digest[:16]}"
 
 
+def member_names(name: str) -> tuple[str, ...]:
+    """Return the models that a name stands for: those of A+B, whose stems are averaged.
+
+    Args:
+        name: See `model_path`. A file, a folder or an address with a "+" is one model.
+    """
+    if "+" not in name or is_address(name) or os.path.exists(name):
+        return (name,)
+    return tuple(name.split("+"))
+
+
 def shown_name(name: str) -> str:
     """Return a model's name for display and storage: an address without its secrets."""
     return transfer.public_address(name) if is_address(name) else name
@@ -60,6 +71,9 @@ def folder_name(name: str) -> str:
     """
     if is_address(name):
         return address_key(name)
+    members = member_names(name)
+    if len(members) > 1:
+        return "+".join(map(folder_name, members))
     path = Path(name)
     last = path.name.removesuffix(".safetensors")
     if last in ("", ".", ".."):

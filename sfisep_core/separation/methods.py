@@ -1,10 +1,12 @@
 """Ways of running a model on a whole signal at any rate, under one call: `separate_signal`."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from sfisep_core.audio.stores import MemoryStore, Signal, Store, Stores, read_all
 from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.models.contract import SeparationModel
+from sfisep_core.separation.averaging import Run, mean_of_runs, shift_delays
 from sfisep_core.separation.gains import apply_gain_rule
 from sfisep_core.separation.rate_changes import (
     RateChange,
@@ -56,7 +58,7 @@ def check_method(name: str) -> None:
 
 
 def separate_signal(
-    model: SeparationModel,
+    model: SeparationModel | Sequence[SeparationModel],
     mixture: Signal,
     *,
     sample_rate: int,
@@ -76,7 +78,8 @@ def separate_signal(
     mixture that was resampled twice differs from the original mixture.
 
     Args:
-        model: A model in evaluation mode, on its device.
+        model: A model in evaluation mode, on its device; or several whose stems are averaged by
+            name.
         mixture: Shape (channel, time), any length from 0 on.
         sample_rate: Sample rate of the mixture in Hz.
         settings: Method, and how the signal is cut and computed.
@@ -84,7 +87,7 @@ def separate_signal(
         progress: Called with seconds done and total seconds.
 
     Returns:
-        Stems in the model's order, shape (source, channel, time), of the mixture's length.
+        Stems in the (first) model's order, shape (source, channel, time), of the mixture's length.
 
     Raises:
         AudioFileError: There is not enough disk space for the stems.
@@ -92,14 +95,27 @@ def separate_signal(
         ConfigError: The model cannot work at this rate, or not with this network.
         DeviceError: Not enough memory, even for short segments.
     """
-    return METHODS[settings.method](
-        model,
-        mixture,
-        sample_rate=sample_rate,
-        stores=Stores() if stores is None else stores,
-        settings=settings,
-        progress=progress,
-    )
+    models = (model,) if isinstance(model, SeparationModel) else model
+    space = Stores() if stores is None else stores
+
+    def run_of(model: SeparationModel, delay: int) -> Run:
+        def separate(mixture: Signal, progress: Progress | None) -> Store:
+            return METHODS[settings.method](
+                model,
+                mixture,
+                sample_rate=sample_rate,
+                stores=space,
+                settings=settings,
+                progress=progress,
+            )
+
+        return Run(separate, model.sources, delay)
+
+    delays = shift_delays(settings.shifts, sample_rate)
+    runs = [run_of(model, delay) for model in models for delay in delays]
+    if len(runs) == 1:
+        return runs[0].separate(mixture, progress)
+    return mean_of_runs(runs, mixture, sample_rate=sample_rate, stores=space, progress=progress)
 
 
 def _direct(

@@ -4,7 +4,7 @@ Checks that do not need the model are done here, without PyTorch.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +80,25 @@ class Outcome:
     def skipped(self) -> bool:
         """Whether all outputs existed already."""
         return self.result is None and self.error is None
+
+
+def check_same_sources(sources: Mapping[str, Sequence[str]]) -> None:
+    """Check that the stems of all models can be averaged by name.
+
+    Args:
+        sources: Stems by model.
+
+    Raises:
+        ConfigError: Two models have different stems.
+    """
+    (first, expected), *others = sources.items()
+    for name, got in others:
+        if set(got) != set(expected):
+            msg = (
+                f"models {first} and {name}: expected the same stems, got {', '.join(expected)} "
+                f"and {', '.join(got)}: choose models whose stems have the same names"
+            )
+            raise ConfigError(msg)
 
 
 def check_plan(jobs: Sequence[SeparationJob], sources: Sequence[str]) -> None:

@@ -11,12 +11,19 @@ from typing import Any
 from sfisep_core.errors import ConfigError
 from sfisep_core.foundation.jobs import Execution, run_jobs
 from sfisep_core.models.sources import DEFAULT_SOURCES
-from sfisep_core.pretrained.address import folder_name, shown_name
+from sfisep_core.pretrained.address import folder_name, member_names, shown_name
 from sfisep_core.separation.inputs import STANDARD_STREAM, find_files, on_disk
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.overall_progress import ShowProgress, overall_progress
 from sfisep_core.separation.places import BESIDE, choose_places, without_stems
-from sfisep_core.separation.plan import Outcome, SeparationJob, SeparatorSetup, check_plan, is_done
+from sfisep_core.separation.plan import (
+    Outcome,
+    SeparationJob,
+    SeparatorSetup,
+    check_plan,
+    check_same_sources,
+    is_done,
+)
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
 
 SCHEMA = "sfisep-separation-1"
@@ -36,7 +43,7 @@ class SeparationRequest(Execution):
         inputs: Audio files, folders, patterns with `*`, `?` or `[...]`, and "-" for standard input.
         out: Folder for the stems, OUT/MODEL/TRACK/STEM.wav, below which folders given as input are
             mirrored; created if missing. `BESIDE` = the folder of each input, TRACK/STEM.wav.
-        model: Name, path or address.
+        model: Name, path or address; A+B averages the stems of both.
         sample_rate: Rate in Hz to separate and write at; None = each file's own.
         device: "auto", "cpu", "cuda" or "cuda:N".
         compiled: Whether to compile the network first, see `Separator`.
@@ -87,7 +94,8 @@ class SeparationResult:
         if any(not outcome.skipped for outcome in self.outcomes if outcome.device is not None):
             from sfisep_core.pretrained.identity import identify_model
 
-            sha256 = identify_model(self.request.model).sha256
+            members = member_names(self.request.model)
+            sha256 = "+".join(identify_model(name).sha256 for name in members)
         report = {
             "schema": SCHEMA,
             "version": version("sfisep"),
@@ -150,9 +158,7 @@ def _plan(request: SeparationRequest) -> tuple[list[SeparationJob], list[Outcome
     outputs = () if beside else (request.out, request.out / model)
     files, failures = find_files(request.inputs, outputs=outputs)
     if beside:
-        from sfisep_core.pretrained.registry import known_sources
-
-        sources = {*DEFAULT_SOURCES, *(known_sources(request.model) or ())}
+        sources = {*DEFAULT_SOURCES, *(_known_stems(request.model) or ())}
         files = without_stems(files, model=model, output=output, sources=sources)
     places = choose_places(files, out=request.out, model=model, output=output)
     setup = SeparatorSetup(request.model, request.device, request.compiled, request.settings)
@@ -177,12 +183,23 @@ def _check_early(request: SeparationRequest, jobs: Sequence[SeparationJob]) -> S
 
     if not jobs:
         return None
-    sources = known_sources(request.model)
+    sources = _known_stems(request.model)
     if request.settings.options.network:
         known_sources(request.settings.options.network)
     if sources is not None:
         check_plan(jobs, sources)
     return sources
+
+
+def _known_stems(model: str) -> Sequence[str] | None:
+    """Return the stems of a model, or of several; None if only the model has them."""
+    from sfisep_core.pretrained.registry import known_sources
+
+    by_name = {name: known_sources(name) for name in member_names(model)}
+    known = {name: sources for name, sources in by_name.items() if sources is not None}
+    if known:
+        check_same_sources(known)
+    return next(iter(known.values()), None)
 
 
 def _run(

@@ -14,6 +14,7 @@ from sfisep_core.devices import find_device
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.sources import in_user_order
+from sfisep_core.pretrained.address import member_names
 from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.resolve import resolve_model
 from sfisep_core.results import SeparatedFile
@@ -22,6 +23,7 @@ from sfisep_core.separation.file_separation import separate_file
 from sfisep_core.separation.methods import check_method, separate_signal
 from sfisep_core.separation.output import DEFAULT_OUTPUT, Output
 from sfisep_core.separation.overlap_add import compile_model
+from sfisep_core.separation.plan import check_same_sources
 from sfisep_core.separation.result import Separation
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
 from sfisep_core.separation.stages import stored_sources
@@ -34,7 +36,7 @@ class Separator:
     """Separates recordings at their own sampling frequency.
 
     Args:
-        model: Name, path or address of a model, or a model.
+        model: Name, path or address of a model, or a model. A+B averages the stems of both.
         settings: Method, and how recordings are cut and computed.
         device: "auto" (CUDA if there is one), "cpu", "cuda" or "cuda:1", ...
         compiled: Compile the network with `torch.compile` first. This takes about a minute per
@@ -68,16 +70,29 @@ class Separator:
         if settings.precision == "fp16" and self.device.type == "cpu":
             msg = "precision fp16: CPUs compute it slowly and with gaps: pass bf16, or a GPU"
             raise ConfigError(msg)
-        self._name = None if isinstance(model, SeparationModel) else str(model)
-        loaded = model if isinstance(model, SeparationModel) else resolve_model(model)
-        self.model = loaded.to(self.device).eval().for_inference(compiled=compiled)
-        if compiled:
-            self.model = copy.deepcopy(self.model)  # do not change the caller's model
-            compile_model(self.model, settings)
+        self._names = () if isinstance(model, SeparationModel) else member_names(str(model))
+        loaded = {name: resolve_model(name) for name in self._names}
+        if loaded:
+            check_same_sources({name: member.sources for name, member in loaded.items()})
+        members = [model] if isinstance(model, SeparationModel) else loaded.values()
+        self.models = tuple(self._prepared(member, compiled=compiled) for member in members)
 
     def __repr__(self) -> str:
         """Show stems, method and device, without the layers of the network."""
         return f"<Separator of {', '.join(self.sources)}: {self.settings.method}, on {self.device}>"
+
+    def _prepared(self, model: SeparationModel, *, compiled: bool) -> SeparationModel:
+        """Return a model on its device, ready to separate."""
+        model = model.to(self.device).eval().for_inference(compiled=compiled)
+        if compiled:
+            model = copy.deepcopy(model)  # do not change the caller's model
+            compile_model(model, self.settings)
+        return model
+
+    @property
+    def model(self) -> SeparationModel:
+        """The model, or the first of several."""
+        return self.models[0]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -114,7 +129,7 @@ class Separator:
         mixture = resample(np.atleast_2d(audio), orig_rate=input_rate, target_rate=target_rate)
         estimates = read_all(
             separate_signal(
-                self.model,
+                self.models,
                 MemoryStore(mixture),
                 sample_rate=target_rate,
                 settings=self.settings,
@@ -162,6 +177,9 @@ class Separator:
         rate = check_rate(sample_rate)
         if self.settings.method != "native":
             msg = f"method {self.settings.method}: only native can separate a stream"
+            raise ConfigError(msg)
+        if len(self.models) > 1 or self.settings.shifts > 1:
+            msg = "stream: expected one model without shifts: several runs cannot keep in step"
             raise ConfigError(msg)
         leading: tuple[int, ...] | None = None
 
@@ -220,7 +238,7 @@ class Separator:
 
         def separate(mixture: Store, *, stores: Stores, sample_rate: int) -> Store:
             return separate_signal(
-                self.model,
+                self.models,
                 mixture,
                 sample_rate=sample_rate,
                 settings=self.settings,
@@ -233,20 +251,24 @@ class Separator:
             path,
             files=output.files(track or path.stem, Path(out_dir), self.sources),
             sources=self.model.sources,
-            stored_sources=stored_sources(self.model),
+            stored_sources=self._stored_sources(),
             sample_rate=None if sample_rate is None else check_rate(sample_rate),
             output=output,
             provenance=self._provenance() if output.tags else "",
             separate=separate,
         )
 
+    def _stored_sources(self) -> tuple[int, ...]:
+        """Return the numbers of sources of all stores that a separation needs at once."""
+        largest = max(map(stored_sources, self.models), key=sum)
+        several = len(self.models) * self.settings.shifts > 1
+        return (len(self.sources), *largest) if several else largest
+
     def _provenance(self) -> str:
         """Describe program and model for the tags of stems."""
-        if self._name is None:
-            model = f"of the family {self.model.family}"
-        else:
-            identity = identify_model(self._name)
-            model = f"{identity.label}, sha256 {identity.sha256}"
+        identities = map(identify_model, self._names)
+        model = " + ".join(f"{known.label}, sha256 {known.sha256}" for known in identities)
+        model = model or f"of the family {self.model.family}"
         return f"sfisep {version('sfisep')}, model {model}"
 
 

@@ -93,6 +93,7 @@ class SeparationSettings:
         precision: Precision of the network: "fp32", "bf16" or, on GPUs, "fp16"; samples, encoder
             and decoder always use 32 bits.
         options: Options of individual methods.
+        shifts: Number of time shifts whose stems are averaged, 1 or more.
 
     Raises:
         ConfigError: A value is out of range.
@@ -104,6 +105,7 @@ class SeparationSettings:
     batch_size: int = 1
     precision: Precision = "fp32"
     options: MethodOptions = DEFAULT_OPTIONS
+    shifts: int = 1
 
     def __post_init__(self) -> None:
         """Check values."""
@@ -121,6 +123,9 @@ class SeparationSettings:
             raise ConfigError(msg)
         if self.batch_size < 1:
             msg = f"batch size: expected 1 window or more, got {self.batch_size}"
+            raise ConfigError(msg)
+        if self.shifts < 1:
+            msg = f"shifts: expected 1 or more, got {self.shifts}"
             raise ConfigError(msg)
         if self.precision not in get_args(Precision):
             msg = f"precision: expected fp32, bf16 or fp16, got {self.precision!r}"

@@ -228,6 +228,33 @@ def test_short_forms_of_formats(
     assert (output.container, output.bitrate) == (container, bitrate)
 
 
+def test_two_models_and_shifts(
+    run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("song.wav")
+    models = "default+sfi-conv-tasnet-small"
+    assert run_sfisep("separate", "song.wav", "-m", models, "--shifts", 3, "--json") == 0
+    assert separators[0].setup.model == models
+    assert separators[0].setup.settings.shifts == 3
+    assert written() == [f"separated/{models}/song/vocals.wav"]
+    digests = [registry.BUNDLED_SHA256[name] for name in models.split("+")]
+    assert json.loads(capsys.readouterr().out)["model"]["sha256"] == "+".join(digests)
+
+
+def test_models_of_different_stems_are_refused_before_any_work(
+    run_sfisep: Run,
+    separators: list[FakeSeparator],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    touch("song.wav")
+    stems = {"a": ("vocals", "drums"), "b": ("vocals", "other")}
+    monkeypatch.setattr(registry, "known_sources", stems.get)
+    assert run_sfisep("separate", "song.wav", "-m", "a+b") == 2
+    assert "models a and b: expected the same stems" in capsys.readouterr().err
+    assert separators == []
+
+
 def test_encodings_exclude_each_other(
     run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
 ) -> None:
