@@ -117,7 +117,7 @@ def _summary_lines(outcomes: Sequence[Outcome], *, to_stdout: bool) -> list[str]
             parts.append(f"turned down by {-result.gain_db:.1f} dB so that no stem clips")
         lines.append(f"{outcome.path}: {', '.join(parts)}")
         if not to_stdout:
-            lines += map(str, result.stems.values())
+            lines += map(str, dict.fromkeys(result.stems.values()))
     if several:
         failed = sum(outcome.error is not None for outcome in outcomes)
         skipped = sum(outcome.skipped for outcome in outcomes)

@@ -36,10 +36,10 @@ def encoding_of(
     if len(wanted) > 1:
         msg = "--int16, --int24 and --float32 exclude each other: give one of them"
         raise ConfigError(msg)
-    if container == "flac" and wanted == ["float32"]:
-        msg = "--format flac has no floating-point samples: give --int24, or --format wav"
+    if container in ("flac", "stem.mp4") and wanted == ["float32"]:
+        msg = f"--format {container} has no floating-point samples: give --int24, or --format wav"
         raise ConfigError(msg)
-    if container not in ("wav", "flac") and wanted:
+    if container not in ("wav", "flac", "stem.mp4") and wanted:
         msg = f"--format {container} has no sample format: leave --{wanted[0]} out, or choose wav"
         raise ConfigError(msg)
     return wanted[0] if wanted else None

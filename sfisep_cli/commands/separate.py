@@ -22,7 +22,7 @@ from sfisep_cli.options import (
 from sfisep_cli.separation import run
 from sfisep_cli.short_forms import container_of, encoding_of, method_of
 from sfisep_core.separation.output import ClipMode, Container, Output
-from sfisep_core.separation.separate import FILENAME, SeparationRequest
+from sfisep_core.separation.separate import FILENAME, STEM_FILE_NAME, SeparationRequest
 from sfisep_core.separation.settings import (
     MethodName,
     MethodOptions,
@@ -113,8 +113,9 @@ def separate(
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="File format of the stems: wav, flac, mp3, ogg (Vorbis) or opus. Only in wav and "
-            "flac do they sum to the mixture.",
+            help="File format of the stems: wav, flac, mp3, ogg (Vorbis), opus, or stem.mp4: one "
+            "file of mixture and stems for DJ programs. In wav, flac and stem.mp4 they sum to the "
+            "mixture.",
             rich_help_panel=_FORMAT,
             show_default="wav",
         ),
@@ -136,13 +137,18 @@ def separate(
         ),
     ] = None,
     int16: Annotated[
-        bool, typer.Option("--int16", help="Write 16-bit samples.", rich_help_panel=_FORMAT)
+        bool,
+        typer.Option(
+            "--int16",
+            help="Write 16-bit samples, the default of stem.mp4.",
+            rich_help_panel=_FORMAT,
+        ),
     ] = False,
     int24: Annotated[
         bool,
         typer.Option(
             "--int24",
-            help="Write 24-bit samples, the default.",
+            help="Write 24-bit samples, the default of wav and flac.",
             rich_help_panel=_FORMAT,
         ),
     ] = False,
@@ -165,14 +171,15 @@ def separate(
         ),
     ] = "rescale",
     filename: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="PATTERN",
             help="Of each stem, below OUT/MODEL and the folders of the input. May also contain "
             "{parent}, the name of the input's folder, {model} and {date}.",
             rich_help_panel=_FORMAT,
+            show_default=f"{FILENAME}, for stem.mp4 {STEM_FILE_NAME}",
         ),
-    ] = FILENAME,
+    ] = None,
     no_tags: Annotated[
         bool,
         typer.Option(
@@ -273,7 +280,7 @@ def separate(
             stems=chosen,
             two_stems=two_stems,
             residual=residual,
-            filename=filename,
+            filename=filename or (STEM_FILE_NAME if form == "stem.mp4" else FILENAME),
             tags=not no_tags,
             bitrate=bitrate,
         ),

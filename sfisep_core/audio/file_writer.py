@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import soundfile
@@ -83,8 +83,8 @@ class AudioWriter:
         Raises:
             ConfigError: If the container cannot hold such audio.
         """
-        self._path = Path(path)
-        container = self._path.suffix.lower().removeprefix(".")
+        self.path = Path(path)
+        container = self.path.suffix.lower().removeprefix(".")
         check_output_format(container, encoding, channels, sample_rate, bitrate)
         self._sample_rate = sample_rate
         self._channels = channels
@@ -107,7 +107,7 @@ class AudioWriter:
             texts = {**tags.texts, **mask_texts(channel_mask, channels)}
             tags = replace(tags, texts=texts)
         self._tags = tags
-        self._temporary = temporary_beside(self._path)
+        self.temporary = temporary_beside(self.path)
 
     def __enter__(self) -> Self:
         """Open the temporary file.
@@ -115,13 +115,13 @@ class AudioWriter:
         Raises:
             AudioFileError: If no file can be made there.
         """
-        with contextlib.ExitStack() as stack, _disk_errors(self._path):
-            if self._path.is_dir():
+        with contextlib.ExitStack() as stack, disk_errors(self.path):
+            if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "a folder of that name")
-            remove_left_overs(self._path.parent)
-            self._raw = io.FileIO(self._temporary, "x+")
+            remove_left_overs(self.path.parent)
+            self._raw = io.FileIO(self.temporary, "x+")
             # On success it has been renamed before this runs.
-            stack.callback(self._temporary.unlink, missing_ok=True)
+            stack.callback(self.temporary.unlink, missing_ok=True)
             stack.enter_context(self._raw)
             self._file: Any = soundfile.SoundFile(
                 self._raw.fileno(),
@@ -149,9 +149,9 @@ class AudioWriter:
             if kind is None and not self._raw.closed:
                 complete([self])
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Complete the file under its temporary name; nothing can be written afterwards."""
-        with _disk_errors(self._path):
+        with disk_errors(self.path):
             # Without any sample libsndfile writes MP3 and Opus files that it cannot open again.
             surplus = int(self._format in ("MP3", "OGG") and self._frames == 0)
             if surplus:
@@ -160,7 +160,7 @@ class AudioWriter:
             self._file.close()
             self._mend(surplus)
             if self._tags != NO_TAGS:
-                write_tags(self._temporary, self._tags)
+                write_tags(self.temporary, self._tags)
             self._check_complete()
             self._raw.close()
 
@@ -176,20 +176,20 @@ class AudioWriter:
         """
         if block.ndim != 2 or block.shape[0] != self._channels:
             msg = (
-                f"writing {str(self._path)!r}: expected a block of shape ({self._channels}, "
+                f"writing {str(self.path)!r}: expected a block of shape ({self._channels}, "
                 f"frames), got {block.shape}; put the channels first"
             )
             raise ConfigError(msg)
         if not np.isfinite(block).all():
             actual = f"NaN or Inf after {self._frames / self._sample_rate:.3f} s"
             advice = "check the model and the input that gave them"
-            raise _unwritable(self._path, "finite samples", actual, advice)
+            raise _unwritable(self.path, "finite samples", actual, advice)
         self._frames += block.shape[1]
         if self._format == "WAV" and self._frames > self._max_frames:
             actual = f"{self._frames} frames of {self._channels} channels"
             advice = "write FLAC, or give the length beforehand so that RF64 is chosen"
-            raise _unwritable(self._path, "less than 4 GiB in WAV", actual, advice)
-        with _disk_errors(self._path):
+            raise _unwritable(self.path, "less than 4 GiB in WAV", actual, advice)
+        with disk_errors(self.path):
             for start in range(0, block.shape[1], _BLOCK_FRAMES):
                 self._file.write(self._encode(block[:, start : start + _BLOCK_FRAMES]).T)
 
@@ -248,7 +248,14 @@ class AudioWriter:
                     raise OSError(errno.ENOSPC, f"a file cut short of its {self._frames} frames")
 
 
-def complete(writers: Sequence[AudioWriter]) -> None:
+class _Writer(Protocol):
+    path: Path
+    temporary: Path
+
+    def finish(self) -> None: ...
+
+
+def complete(writers: Sequence[_Writer]) -> None:
     """Complete files that belong together, and give all of them their final names, or none.
 
     Args:
@@ -258,16 +265,16 @@ def complete(writers: Sequence[AudioWriter]) -> None:
         AudioFileError: The disk did not take all of one, or one cannot get its name.
     """
     for writer in writers:
-        writer._finish()
+        writer.finish()
     try:
-        put_all_in_place({writer._temporary: writer._path for writer in writers})
+        put_all_in_place({writer.temporary: writer.path for writer in writers})
     except OSError as error:
-        with _disk_errors(Path(error.filename2 or writers[0]._path)):
+        with disk_errors(Path(error.filename2 or writers[0]._path)):
             raise
 
 
 @contextlib.contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Convert errors of the disk to an error that names the file."""
     try:
         yield

@@ -14,8 +14,11 @@ SUBTYPES = {"int16": "PCM_16", "int24": "PCM_24", "float32": "FLOAT"}
 BITS = {"int16": 16, "int24": 24, "float32": 32}
 
 LOSSLESS = ("wav", "flac")
+STEM_MP4 = "stem.mp4"
 _WAV_MAX_CHANNELS = 1024
-_FLAC_MAX_CHANNELS = 8
+_MAX_CHANNELS = {"wav": _WAV_MAX_CHANNELS, "flac": 8, STEM_MP4: 2}
+# An MP4 stores the rate in 16 bits.
+_MP4_MAX_RATE = 2**16 - 1
 # A FLAC frame header stores the rate in 16 bits, in Hz or in tens of Hz.
 _FLAC_MAX_RATE = 2**16 - 1
 _FLAC_MAX_ROUND_RATE = 10 * _FLAC_MAX_RATE
@@ -100,10 +103,10 @@ def check_output_format(
     """Check, before any work is done, that a container can store a signal.
 
     Args:
-        container: wav, flac, mp3, ogg (Vorbis) or opus.
-        encoding: int16, int24 or float32; FLAC has no float32. None = the container's default, the
-            only choice for mp3, ogg and opus.
-        channels: 1 to 1024; in FLAC 1 to 8, in Vorbis and Opus 1 to 5, in MP3 1 or 2.
+        container: wav, flac, mp3, ogg (Vorbis), opus or stem.mp4.
+        encoding: int16, int24 or float32; FLAC and stem.mp4 have no float32. None = the container's
+            default, the only choice for mp3, ogg and opus.
+        channels: 1 to 1024; in FLAC 1 to 8, in Vorbis and Opus 1 to 5, in MP3 and stem.mp4 1 or 2.
         sample_rate: In Hz, 1 or more; in FLAC up to 65535 Hz, or a multiple of 10 up to 655350 Hz;
             in Vorbis up to 200000 Hz; in Opus 8, 12, 16, 24 or 48 kHz; in MP3 these, 32 kHz,
             11.025, 22.05 or 44.1 kHz.
@@ -112,7 +115,7 @@ def check_output_format(
     Raises:
         ConfigError: If the combination cannot be written.
     """
-    if container not in (*LOSSLESS, *CODECS):
+    if container not in (*LOSSLESS, *CODECS, STEM_MP4):
         expected = "a file that ends in .wav, .flac, .mp3, .ogg or .opus"
         got, advice = f"'.{container}'", "write WAV and convert it with ffmpeg"
     elif encoding is not None and encoding not in get_args(Encoding):
@@ -120,8 +123,9 @@ def check_output_format(
     elif encoding is not None and container in CODECS:
         expected = f"no encoding with {CODECS[container].name}, which has no sample format"
         got, advice = encoding, "leave the encoding out, or choose WAV or FLAC"
-    elif container == "flac" and encoding == "float32":
-        expected, got, advice = "int16 or int24 in FLAC", "float32", "choose int24, or WAV"
+    elif container in ("flac", STEM_MP4) and encoding == "float32":
+        expected = f"int16 or int24 in {container.upper()}"
+        got, advice = "float32", "choose int24, or WAV"
     elif limit := _exceeded_limit(container, channels, sample_rate):
         expected, got = limit
         # Do not suggest a lossy codec to users who ask for lossless audio.
@@ -148,10 +152,7 @@ def _exceeded_limit(container: str, channels: int, sample_rate: int) -> tuple[st
     """Return the expected and the actual value of an exceeded limit; None if none is exceeded."""
     codec = CODECS.get(container)
     name = codec.name if codec else container.upper()
-    if codec:
-        max_channels = codec.max_channels
-    else:
-        max_channels = _FLAC_MAX_CHANNELS if container == "flac" else _WAV_MAX_CHANNELS
+    max_channels = codec.max_channels if codec else _MAX_CHANNELS[container]
     if not 1 <= channels <= max_channels:
         return f"1 to {max_channels} channels in {name}", str(channels)
     if sample_rate < 1:
@@ -163,6 +164,8 @@ def _exceeded_limit(container: str, channels: int, sample_rate: int) -> tuple[st
             rates = ", ".join(map(str, codec.sample_rates[:-1]))
             rates += f" or {codec.sample_rates[-1]}"
         return f"a sample rate of {rates} Hz in {name}", f"{sample_rate} Hz"
+    if container == STEM_MP4 and sample_rate > _MP4_MAX_RATE:
+        return f"a sample rate of up to {_MP4_MAX_RATE} Hz in {name}", f"{sample_rate} Hz"
     if container == "flac" and not (
         sample_rate <= _FLAC_MAX_RATE
         or (sample_rate <= _FLAC_MAX_ROUND_RATE and sample_rate % 10 == 0)

@@ -95,7 +95,9 @@ def _read_mp4(tags: Any) -> Tags:
     for name, atom in MP4_ATOMS.items():
         values = tags.get(atom, [])
         if atom in ("trkn", "disk"):
-            texts[name] = tuple(f"{part}/{total}" if total else f"{part}" for part, total in values)
+            texts[name] = tuple(
+                f"{part}/{total}" if total else f"{part}" for part, total in values if part
+            )
         else:
             decoded = (v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values)
             texts[name] = tuple(map(str, decoded))

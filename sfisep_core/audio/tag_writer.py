@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from sfisep_core.audio.tags import (
     FRONT_COVER,
     ID3_FRAMES,
     INFO_TEXTS,
+    MP4_ATOMS,
     PROVENANCE,
     Picture,
     Tags,
 )
 
+# Atoms of any name.
+_OWN_ATOM = "----:com.apple.iTunes:"
+_MP4_LARGEST_NUMBER = 2**16 - 1
 # A WAV header counts bytes in 32 bits.
 _WAV_MAX_BYTES = 2**32 - 2**16
 
@@ -25,8 +30,8 @@ def write_tags(path: Path, tags: Tags) -> None:
     """Write tags into a file of this program that has none.
 
     Args:
-        path: Complete file, .wav, .flac, .mp3, .ogg or .opus. A WAV gets an ID3 chunk; a RF64, and
-            a WAV that has no room for it, get none.
+        path: Complete file, .wav, .flac, .mp3, .ogg, .opus or .mp4. A WAV gets an ID3
+            chunk; a RF64, and a WAV that has no room for it, get none.
         tags: The tags.
 
     Raises:
@@ -115,6 +120,35 @@ def _save_vorbis(file: Any, tags: Tags) -> None:
     file.save()
 
 
+def _write_mp4(path: Path, tags: Tags) -> None:
+    from mutagen.mp4 import MP4, MP4Cover
+
+    file: Any = MP4(path)
+    for name, values in tags.texts.items():
+        atom = MP4_ATOMS.get(name, f"{_OWN_ATOM}{name.upper()}")
+        numbers = [_whole(part) for part in (*values[0].split("/"), "")[:2]]
+        if atom in ("trkn", "disk", "tmpo") and not numbers[0]:
+            continue
+        if atom in ("trkn", "disk"):
+            file[atom] = [(numbers[0], numbers[1])]
+        elif atom == "tmpo":
+            file[atom] = numbers[:1]
+        else:
+            is_own = atom.startswith(_OWN_ATOM)
+            file[atom] = [value.encode() if is_own else value for value in values]
+    if tags.picture and tags.picture.media_type in ("image/jpeg", "image/png"):
+        is_png = tags.picture.media_type == "image/png"
+        kind = MP4Cover.FORMAT_PNG if is_png else MP4Cover.FORMAT_JPEG
+        file["covr"] = [MP4Cover(tags.picture.content, kind)]
+    file.save()
+
+
+def _whole(text: str) -> int:
+    """Return a number that a text begins with, as MP4 has 16 bits for it; 0 if there is none."""
+    digits = "".join(takewhile(str.isdecimal, text.strip()))
+    return min(int(digits or 0), _MP4_LARGEST_NUMBER)
+
+
 def _flac_picture(picture: Picture) -> Any:
     from mutagen.flac import Picture as FlacPicture
 
@@ -129,4 +163,5 @@ _WRITERS: dict[str, Callable[[Path, Tags], None]] = {
     ".flac": _write_flac,
     ".ogg": _write_ogg,
     ".opus": _write_ogg,
+    ".mp4": _write_mp4,
 }

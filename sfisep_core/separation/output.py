@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from sfisep_core.audio.formats import LOSSLESS, Encoding
+from sfisep_core.audio.formats import LOSSLESS, STEM_MP4, Encoding
 from sfisep_core.errors import ConfigError
 from sfisep_core.separation.file_names import stem_file_name
 
 ClipMode = Literal["rescale", "clamp", "none"]
-Container = Literal["wav", "flac", "mp3", "ogg", "opus"]
+Container = Literal["wav", "flac", "mp3", "ogg", "opus", "stem.mp4"]
 
 RESIDUAL = "residual"
+# The tracks of a stem file behind the mixture, as players and MUSDB18 have them.
+_STEM_TRACKS = ("drums", "bass", "other", "vocals")
 # Usual names of a mixture without vocals.
 WITHOUT_VOCALS = ("instrumental", "accompaniment")
 
@@ -22,9 +24,9 @@ class Output:
     """Settings of the output.
 
     Attributes:
-        container: File format.
-        encoding: "int16", "int24" or "float32" (WAV only); None = 24 bit in WAV and FLAC, and the
-            codec's own in others.
+        container: File format; "stem.mp4" is one file of the mixture and four stems.
+        encoding: "int16", "int24" or "float32" (WAV only); None = 24 bit in WAV and FLAC, 16 bit in
+            stem.mp4, and the codec's own in others.
         clip_mode: What to do when a stem exceeds full scale: "rescale" scales all files by the same
             factor, "clamp" clips peaks, "none" leaves them to the encoder, which clips them too.
             Floating-point output is never changed.
@@ -59,7 +61,7 @@ class Output:
         if self.stems is not None and not self.stems:
             msg = "stems: expected one or more, got none"
             raise ConfigError(msg)
-        if self.bitrate is not None and self.container in LOSSLESS:
+        if self.bitrate is not None and self.container in (*LOSSLESS, STEM_MP4):
             msg = f"bit rate: {self.container} has none: leave it out, or choose mp3, ogg or opus"
             raise ConfigError(msg)
         if self.clip_mode not in get_args(ClipMode):
@@ -75,10 +77,11 @@ class Output:
         if unknown:
             msg = f"stem {unknown[0]!r}: expected one of this model's, {', '.join(sources)}"
             raise ConfigError(msg)
-        if self.two_stems is not None:
-            return [self.two_stems, f"no_{self.two_stems}"]
         own = [name for name in sources if name in wanted]
-        return [*own, *dict.fromkeys(derived), *[RESIDUAL] * self.residual]
+        names = [*own, *dict.fromkeys(derived), *[RESIDUAL] * self.residual]
+        if self.two_stems is not None:
+            names = [self.two_stems, f"no_{self.two_stems}"]
+        return _as_tracks(names) if self.container == STEM_MP4 else names
 
     def files(self, track: str, out_dir: Path, sources: Sequence[str]) -> dict[str, Path]:
         """Return the files to write for an input, by name.
@@ -90,7 +93,7 @@ class Output:
 
         Raises:
             ConfigError: As `names`; or `filename` has unknown fields, leads out of the folder, or
-                gives two stems the same name.
+                gives two stems the same name, or those of one stem file several.
         """
         names = self.names(sources)
         files = {
@@ -102,17 +105,37 @@ class Output:
             file.is_relative_to(out_dir) and ".." not in file.relative_to(out_dir).parts
             for file in files.values()
         )
-        endings = {file.suffix.lower() for file in files.values()}
-        if len(set(files.values())) < len(names) or not inside or endings != {f".{self.container}"}:
+        ends = all(file.name.lower().endswith(f".{self.container}") for file in files.values())
+        if self.container == STEM_MP4:
+            number, expected, example = 1, "one name for all stems", "{track}.{ext}"
+        else:
+            number, expected = len(names), "a name of its own for every stem"
+            example = "{track}/{stem}.{ext}"
+        if len(set(files.values())) != number or not inside or not ends:
             msg = (
-                f"file name {self.filename!r}: expected a name of its own for every stem, inside "
-                f"the output folder, that ends in .{{ext}}; as in {{track}}/{{stem}}.{{ext}}"
+                f"file name {self.filename!r}: expected {expected}, inside the output folder, that "
+                f"ends in .{{ext}}; as in {example}"
             )
             raise ConfigError(msg)
         return files
 
 
 DEFAULT_OUTPUT = Output()
+
+
+def _as_tracks(names: list[str]) -> list[str]:
+    """Return stems in the order of the tracks of a stem file.
+
+    Raises:
+        ConfigError: They are not four.
+    """
+    if len(names) != len(_STEM_TRACKS):
+        msg = (
+            f"stem.mp4: expected four stems, which players show, got {', '.join(names)}: choose "
+            "four, or another format"
+        )
+        raise ConfigError(msg)
+    return list(_STEM_TRACKS) if set(names) == set(_STEM_TRACKS) else names
 
 
 def left_by(name: str, sources: Sequence[str]) -> str | None:

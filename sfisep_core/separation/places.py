@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import get_args
 
+from sfisep_core.audio.formats import STEM_MP4
 from sfisep_core.errors import ConfigError
 from sfisep_core.separation.file_names import stem_file_name, stem_pattern
 from sfisep_core.separation.inputs import STANDARD_STREAM, STDIN_TRACK, InputFile
@@ -84,6 +85,9 @@ def without_stems(
         sources: Names of stems.
     """
     names = {*sources, *(f"no_{source}" for source in sources), *WITHOUT_VOCALS, RESIDUAL}
+    # Stems of other formats are told by their names; a stem file has that of its input.
+    is_stem_file = output.container == STEM_MP4
+    endings = [ext for ext in get_args(Container) if (ext == STEM_MP4) == is_stem_file]
     stems = set()
     for file in files:
         place = _place(file, out=BESIDE, model=model, output=output, date=_today())
@@ -91,7 +95,7 @@ def without_stems(
             stems |= {
                 os.path.abspath(replace(place, track=track).file(name, ext))
                 for name in names
-                for ext in get_args(Container)
+                for ext in endings
             }
     kept = [file for file in files if file.below is None or os.path.abspath(file.path) not in stems]
     if len(kept) < len(files):
@@ -182,6 +186,6 @@ def _check_inputs(places: Sequence[Place], ext: str) -> None:
     for path in (place.path for place in places):
         folders = {os.path.realpath(os.path.dirname(os.path.abspath(path)))}
         folders.add(os.path.dirname(os.path.realpath(path)))
-        if path.suffix.lower() == f".{ext}" and folders & written:
+        if path.name.lower().endswith(f".{ext}") and folders & written:
             msg = f"{path} lies where stems are to be written and may be replaced: change --out"
             raise ConfigError(msg)

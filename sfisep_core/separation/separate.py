@@ -32,6 +32,9 @@ SCHEMA = "sfisep-separation-1"
 FILENAME = "{track}/{stem}.{ext}"
 """Pattern of a stem's file below OUT/MODEL."""
 
+STEM_FILE_NAME = "{track}.{ext}"
+"""Pattern of a file that holds all stems."""
+
 _OUTPUT = Output(filename=FILENAME)
 
 

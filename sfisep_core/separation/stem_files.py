@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from sfisep_core.audio.files import AudioWriter, complete
+from sfisep_core.audio.formats import STEM_MP4
+from sfisep_core.audio.stem_mp4 import MIXTURE, StemFileWriter
 from sfisep_core.audio.stores import BLOCK_FRAMES, Samples, Signal
 from sfisep_core.audio.tags import NO_TAGS, Tags
 from sfisep_core.errors import AudioFileError
 from sfisep_core.separation.output import RESIDUAL, Output, left_by
 
 # Of the stems, at least; that lossy formats find a full disk before the end is not worth guessing.
-_SAMPLE_BYTES = {"wav": 2, "flac": 1}
+_SAMPLE_BYTES = {"wav": 2, "flac": 1, "stem.mp4": 1}
 # The largest value that 16-bit samples hold, so that a rescaled peak is not clipped.
 _FULL_SCALE = 32767 / 32768
 
@@ -50,19 +52,36 @@ def write_stems(
         AudioFileError: A file cannot be written; no file is left half written.
         ConfigError: The format cannot hold this rate or channel count.
     """
-    written = _Written(mixture, stems, sources, list(files))
+    names, together = list(files), output.container == STEM_MP4
+    written = _Written(mixture, stems, sources, [MIXTURE, *names] if together else names)
     gain = 1.0
     if output.encoding != "float32" and output.clip_mode == "rescale":
         peak = max((float(np.abs(block).max(initial=0.0)) for block in written), default=0.0)
         gain = _FULL_SCALE / peak if peak > 1.0 else 1.0
+    channels = mixture.leading[0]
     with ExitStack() as stack:
+        if together:
+            writer = stack.enter_context(
+                StemFileWriter(
+                    files[names[0]],
+                    stems=names,
+                    sample_rate=sample_rate,
+                    channels=channels,
+                    encoding=output.encoding,
+                    tags=tags,
+                )
+            )
+            for block in written:
+                writer.write(_turned_down(block, gain))
+            complete([writer])
+            return gain
         # No file gets its final name before all are complete: an error on one leaves none behind.
         writers = [
             stack.enter_context(
                 AudioWriter(
                     file,
                     sample_rate=sample_rate,
-                    channels=mixture.leading[0],
+                    channels=channels,
                     encoding=output.encoding,
                     bitrate=output.bitrate,
                     frames=mixture.frames,
@@ -73,10 +92,14 @@ def write_stems(
             for name, file in files.items()
         ]
         for block in written:
-            for writer, signal in zip(writers, block, strict=True):
-                writer.write(signal if gain == 1.0 else signal * np.float32(gain))
+            for writer_of_stem, signal in zip(writers, block, strict=True):
+                writer_of_stem.write(_turned_down(signal, gain))
         complete(writers)
     return gain
+
+
+def _turned_down(signal: Samples, gain: float) -> Samples:
+    return signal if gain == 1.0 else signal * np.float32(gain)
 
 
 class _Written:
@@ -95,6 +118,8 @@ class _Written:
             yield np.stack([self._signal(name, mixture, stems) for name in self._names])
 
     def _signal(self, name: str, mixture: Samples, stems: Samples) -> Samples:
+        if name == MIXTURE:
+            return mixture
         if name == RESIDUAL:
             signal: Samples = mixture - stems.sum(axis=0)
         elif name in self._sources:

@@ -122,7 +122,7 @@ def test_help_fits_into_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -
     assert max(map(len, shown.splitlines())) <= 80
     assert re.search("<[^>|]*>", shown) is None  # <a|b> are choices, <bool> and <path> mean nothing
     # What is to be typed is not broken over lines.
-    words = set(re.split(r"[^\w-]+", shown))
+    words = {word.strip(".") for word in re.split(r"[^\w.-]+", shown)}
     choices = {
         choice
         for option in COMMANDS[name].params

@@ -255,6 +255,46 @@ def test_models_of_different_stems_are_refused_before_any_work(
     assert separators == []
 
 
+def test_stem_file(
+    run_sfisep: Run,
+    separators: list[FakeSeparator],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    touch("lib/A/song.wav", "lib/A/take.flac")
+    monkeypatch.setattr(FakeSeparator, "sources", ("vocals", "drums", "bass", "other"))
+    for _ in range(2):  # the second run does not take stem files for inputs
+        assert run_sfisep("separate", "lib", "--format", "stem.mp4", "-o", "beside") == 0
+        assert [path.name for path, _ in separators[-1].calls] == ["song.wav", "take.flac"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines.count("lib/A/song.stem.mp4") == 2  # once a run
+    inputs = ("lib/*/*.wav", "lib/*/*.flac")
+    assert run_sfisep("separate", *inputs, "--format", "stem.mp4") == 0
+    names = [str(path) for path in Path("separated").rglob("*.mp4")]
+    assert sorted(names) == [f"separated/default/A/{name}.stem.mp4" for name in ("song", "take")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "stem.mp4: expected four stems, which players show, got vocals, drums"),
+        ("--two-stems vocals", "stem.mp4: expected four stems"),
+        ("--float32", "--format stem.mp4 has no floating-point samples"),
+        ("--bitrate 256", "bit rate: stem.mp4 has none"),
+        (
+            "--stems vocals,drums,instrumental,no_drums --filename {track}/{stem}.{ext}",
+            "expected one name for all stems",
+        ),
+    ],
+)
+def test_what_a_stem_file_cannot_hold(
+    options: str, message: str, run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch("song.wav")
+    assert run_sfisep("separate", "song.wav", "--format", "stem.mp4", *options.split()) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_encodings_exclude_each_other(
     run_sfisep: Run, separators: list[FakeSeparator], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """The whole way through the command line: nothing is replaced."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from mutagen.flac import FLAC, Picture
 
 from sfisep_core.audio.tag_reader import read_tags
 from sfisep_core.audio.tags import NO_TAGS
+from sfisep_core.data.musdb18 import read_stem
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.model_files import save_model
 
@@ -143,6 +145,31 @@ def test_album_keeps_its_tree_its_tags_and_its_cover(
     for path in folder.rglob(f"*.{container}"):
         assert read_tags(path) == NO_TAGS
         assert made_by.encode() not in path.read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs ffmpeg")
+def test_stem_file_holds_the_mixture_and_what_wav_files_do(
+    run_sfisep: Run, model: Path, tmp_path: Path
+) -> None:
+    song = tmp_path / "song.wav"
+    soundfile.write(song, 1.5 * noise(30_001, 2), 44100, subtype="FLOAT")  # stems beyond full scale
+    arguments = [song, "--out", tmp_path, "--model", model, "--int16", "--quiet"]
+    assert run_sfisep("separate", *arguments, "--format", "stem.mp4") == 0
+    assert run_sfisep("separate", *arguments) == 0
+    folder = tmp_path / f"{tmp_path.name}-tiny"
+    names = ("drums", "bass", "other", "vocals")
+    musdb18 = ("mixture", *names)
+    read = {name: read_stem(folder / "song.stem.mp4", name) for name in musdb18}
+    for name in names:
+        written, _ = soundfile.read(folder / f"song/{name}.wav", dtype="float32")
+        gain = np.vdot(written, read[name].T) / np.vdot(written, written)
+        assert gain == pytest.approx(1, abs=0.5)
+        np.testing.assert_allclose(read[name].T, gain * written, atol=2**-14)
+    total = np.sum([read[name] for name in names], axis=0)
+    np.testing.assert_allclose(total, read["mixture"], atol=3 * 2**-15)
+    mixture, _ = soundfile.read(song, dtype="float32")
+    level = np.abs(read["mixture"]).max() / np.abs(mixture).max()
+    np.testing.assert_allclose(read["mixture"].T, level * mixture, atol=2**-14)
 
 
 def test_lower_rate_in_integers(run_sfisep: Run, model: Path, tmp_path: Path) -> None:
