@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from sfisep_core.audio.mel import mel_power, mel_window
 from sfisep_core.evaluation.study import Example, Samples
 
 _DYNAMIC_RANGE_DB = 80.0
-_MAX_BANDS = 96
-_WINDOW_SECONDS = 0.046
 _PCM_SCALE = 32768
 _SILENCE = 1e-12
 _LARGEST = 32767 / _PCM_SCALE
@@ -134,17 +133,11 @@ def mel_db(signal: Samples, sample_rate: int) -> npt.NDArray[np.float32]:
     Returns:
         Shape (band, frame), the lowest band first, at least -120 dB.
     """
-    import librosa
-
-    n_fft = 2 ** round(math.log2(_WINDOW_SECONDS * sample_rate))
+    # Windows centred on the samples, the first and the last included.
+    half = mel_window(sample_rate) // 2
     mono = signal.mean(axis=0)
-    mel = librosa.feature.melspectrogram(
-        y=np.pad(mono, (0, max(0, n_fft - mono.size))),
-        sr=sample_rate,
-        n_fft=n_fft,
-        hop_length=n_fft // 2,
-        n_mels=min(_MAX_BANDS, n_fft // 8),  # as many as low rates can resolve
-    )
+    mono = np.pad(mono, (half, half + max(0, 2 * half - mono.size)))
+    mel = mel_power(mono, sample_rate)
     decibels: npt.NDArray[np.float32] = 10 * np.log10(np.maximum(mel, _SILENCE)).astype(np.float32)
     return decibels
 

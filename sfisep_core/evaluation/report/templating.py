@@ -4,6 +4,8 @@ import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from sfisep_core.foundation.templating import load_templates
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -16,17 +18,7 @@ _SMALLEST_P = 1e-4
 @lru_cache(maxsize=1)
 def templates() -> "Environment":
     """Load the templates."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader(__package__),
-        # Names of tracks and models are untrusted, so every template escapes them.
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = load_templates(__package__)
     environment.globals["missing"] = MISSING
     environment.filters.update(
         decibels=decibels, gain=gain, kilohertz=kilohertz, probability=probability
