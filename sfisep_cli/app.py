@@ -14,6 +14,7 @@ from sfisep_cli.commands import (
     demo,
     env,
     evaluate,
+    listen,
     models,
     prepare_data,
     separate,
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.command("demo", cls=Command)(demo.demo)
 app.command("separate", cls=Command)(separate.separate)
+app.command("listen", cls=Command)(listen.listen)
 app.command("prepare-data", cls=Command)(prepare_data.prepare_data)
 app.command("train", cls=Command)(train.train)
 app.command("evaluate", cls=Command)(evaluate.evaluate)

@@ -84,6 +84,9 @@ def _check_stdout(request: SeparationRequest, *, as_json: bool) -> None:
     if len(inputs) != 1 or inputs[0].is_dir() or not one_stem:
         msg = "--out - writes one stem of one file: name one file, and --two-stems STEM"
         raise ConfigError(msg)
+    if request.page:
+        msg = "--page writes a page beside the stems: name a folder with --out, or leave it out"
+        raise ConfigError(msg)
     if as_json:
         msg = "--out - and --json both write to standard output: leave one of them out"
         raise ConfigError(msg)
@@ -118,6 +121,8 @@ def _summary_lines(outcomes: Sequence[Outcome], *, to_stdout: bool) -> list[str]
         lines.append(f"{outcome.path}: {', '.join(parts)}")
         if not to_stdout:
             lines += map(str, dict.fromkeys(result.stems.values()))
+        if result.page is not None:
+            lines.append(str(result.page))
     if several:
         failed = sum(outcome.error is not None for outcome in outcomes)
         skipped = sum(outcome.skipped for outcome in outcomes)

@@ -17,6 +17,7 @@ class SeparatedFile:
         seconds: Duration of the music.
         elapsed: Wall-clock seconds, reading and writing included.
         gain_db: Gain that was applied to all stems equally to avoid clipping; 0 = none.
+        page: Page to listen to the stems; None if none was asked for.
     """
 
     path: Path
@@ -27,6 +28,7 @@ class SeparatedFile:
     seconds: float
     elapsed: float
     gain_db: float
+    page: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,15 @@ def separate(
             rich_help_panel=_FORMAT,
         ),
     ] = False,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page",
+            help="Also write listen.html beside the stems of each file: a page that plays them "
+            "together, see `sfisep listen`.",
+            rich_help_panel=_FORMAT,
+        ),
+    ] = False,
     shifts: Annotated[
         int,
         typer.Option(
@@ -285,6 +294,7 @@ def separate(
             bitrate=bitrate,
         ),
         skip_existing=skip_existing,
+        page=page,
         jobs=jobs,
         engine=engine,
         shard=shard,

@@ -14,6 +14,7 @@ from sfisep_core.devices import share_one_heap, threads_of_worker, worker_device
 from sfisep_core.errors import SfisepError
 from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.foundation.jobs import Execution
+from sfisep_core.separation.listening import page_of_stems
 from sfisep_core.separation.plan import Outcome, SeparationJob, SeparatorSetup, check_plan, is_done
 from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import Progress
@@ -71,7 +72,7 @@ def run_job(job: SeparationJob, progress: Progress | None = None) -> Outcome:
             separator = separator_for(job.setup)
             device = str(separator.device)
             if not is_done(job, separator.sources):
-                result = separator.separate_file(
+                written = separator.separate_file(
                     job.path,
                     out_dir=job.out_dir,
                     track=job.track,
@@ -79,6 +80,8 @@ def run_job(job: SeparationJob, progress: Progress | None = None) -> Outcome:
                     output=job.output,
                     progress=progress,
                 )
+                page = page_of_stems(written.stems, job.track) if job.page else None
+                result = replace(written, page=page)
         except SfisepError as caught:
             raise_received()
             error = str(caught)

@@ -45,7 +45,8 @@ class SeparationJob:
         track: Name of the track in the stems' names.
         sample_rate: Rate in Hz to separate and write at; None = the file's own.
         output: What is written, and how.
-        skip_existing: Skip the file if all its outputs exist.
+        skip_existing: Skip the file if all its stems exist.
+        page: Also write a page to listen to the stems.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class SeparationJob:
     sample_rate: int | None = None
     output: Output = field(default_factory=Output)
     skip_existing: bool = False
+    page: bool = False
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ class SeparationRequest(Execution):
         settings: How all files are separated.
         output: What is written, and how. Its file names may also contain {parent} (name of the
             input's folder), {model} and {date} (year-month-day).
-        skip_existing: Skip files whose outputs all exist.
+        skip_existing: Skip files whose stems all exist.
+        page: Also write a page to listen to the stems of each file.
     """
 
     inputs: tuple[Path, ...]
@@ -65,6 +66,7 @@ class SeparationRequest(Execution):
     settings: SeparationSettings = DEFAULT_SETTINGS
     output: Output = _OUTPUT
     skip_existing: bool = False
+    page: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def _plan(request: SeparationRequest) -> tuple[list[SeparationJob], list[Outcome
             request.sample_rate,
             replace(output, filename=place.filename),
             request.skip_existing,
+            request.page,
         )
         for place in request.share(places)
     ]
@@ -253,6 +256,7 @@ def _described(outcome: Outcome) -> dict[str, Any]:
         return described
     return described | {
         "stems": {name: str(file) for name, file in result.stems.items()},
+        "page": None if result.page is None else str(result.page),
         "sample_rate": result.sample_rate,
         "channels": result.channels,
         "frames": result.frames,

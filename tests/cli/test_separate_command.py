@@ -839,6 +839,7 @@ def test_report_in_json(run_sfisep: Run, capsys: pytest.CaptureFixture[str]) -> 
             "warnings": ["worn.wav is damaged"],
             "device": "cpu",
             "stems": {name: f"separated/default/worn/{name}.wav" for name in ("vocals", "drums")},
+            "page": None,
             "sample_rate": 8000,
             "channels": 2,
             "frames": 12000,

@@ -137,7 +137,7 @@ def mel_db(signal: Samples, sample_rate: int) -> npt.NDArray[np.float32]:
     half = mel_window(sample_rate) // 2
     mono = signal.mean(axis=0)
     mono = np.pad(mono, (half, half + max(0, 2 * half - mono.size)))
-    mel = mel_power(mono, sample_rate)
+    mel = mel_power(mono, sample_rate, hop=half)
     decibels: npt.NDArray[np.float32] = 10 * np.log10(np.maximum(mel, _SILENCE)).astype(np.float32)
     return decibels
 

@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,13 @@ import pytest
 from sfisep_core.evaluation.report import write_report
 from sfisep_core.evaluation.study import Study
 from sfisep_core.pretrained.resolve import resolve_model
+from tests.browser import BROWSER, MISSING
 
 pytest.importorskip("matplotlib")
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next((found for found in map(shutil.which, NAMES) if found), None)
-
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(NAMES)}"),
+    pytest.mark.skipif(BROWSER is None, reason=MISSING),
 ]
 
 LISTENER = """<script>
