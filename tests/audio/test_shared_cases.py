@@ -11,6 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from sfisep_core.audio.files import read_audio, read_info
+from sfisep_core.data.preparation import PreparationRequest
+from sfisep_core.data.prepare import prepare_dataset
+from sfisep_core.separation.separate import SeparationRequest, separate_files
 
 pytestmark = [
     pytest.mark.slow,
@@ -117,6 +120,33 @@ def test_stems_as_mp3_without_a_tag_have_one_length(cases: Path) -> None:
         folder = cases / "mp3_stems/train" / track
         lengths = {read_info(path).frames for path in folder.iterdir()}
         assert len(lengths) == 1
+
+
+def test_stems_as_mp3_are_prepared(cases: Path, tmp_path: Path) -> None:
+    prepared = prepare_dataset(
+        PreparationRequest(source=cases / "mp3_stems", out=tmp_path / "data")
+    )
+    assert prepared.skipped == []
+    assert sorted(track.name for track in prepared.tracks) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "tracks"),
+    [
+        ("album", {"disc 1/01 intro", "disc 2/01 intro"}),
+        ("two", {"song-wav", "song-flac"}),
+        ("synced", {"a"}),
+    ],
+)
+def test_folders_are_separated_whole(
+    cases: Path, folder: str, tracks: set[str], tmp_path: Path
+) -> None:
+    model = "sfi-conv-tasnet-small"
+    request = SeparationRequest(inputs=(cases / folder,), out=tmp_path, model=model, device="cpu")
+    assert not separate_files(request).failed
+    stems = [path.relative_to(tmp_path / model) for path in tmp_path.rglob("*.wav")]
+    assert len(stems) == 4 * len(tracks)
+    assert {str(stem.parent) for stem in stems} == tracks
 
 
 def test_whole_opus_files_are_read_whole(
