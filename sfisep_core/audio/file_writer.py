@@ -50,6 +50,10 @@ class AudioWriter:
     their quality is transparent: .mp3 at the codec's highest constant bit rate (320 kbit/s; 160
     below 32 kHz; 64 below 16 kHz), .ogg as Vorbis of quality 9 (about 320 kbit/s for stereo at
     44.1 kHz), .opus at about 156 kbit/s per channel. Equal samples give equal files.
+
+    Attributes:
+        path: Final name.
+        temporary: Name until the file is complete.
     """
 
     def __init__(
@@ -269,7 +273,7 @@ def complete(writers: Sequence[_Writer]) -> None:
     try:
         put_all_in_place({writer.temporary: writer.path for writer in writers})
     except OSError as error:
-        with disk_errors(Path(error.filename2 or writers[0]._path)):
+        with disk_errors(Path(error.filename2 or writers[0].path)):
             raise
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+from sfisep_core.foundation.exit_signals import raise_received
+
 # Channel masks by number of channels. Source: RFC 9639, section 9.1.3.
 _MASKS = {1: 0x4, 2: 0x3, 3: 0x7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}
 # Source: RFC 9639, section 8.6.2.
@@ -35,6 +37,7 @@ def read_flac_mask(raw: io.FileIO) -> int:
     try:
         mask = int((FLAC(raw).tags or {}).get(_TAG, ["0"])[0], 16)
     except Exception:  # of damaged tags, of which the reader of tags warns
+        raise_received()
         mask = 0
     return mask if mask.bit_count() == channels else _MASKS[channels]
 

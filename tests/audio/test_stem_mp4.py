@@ -53,7 +53,7 @@ def write(path: Path, samples: Any, rate: int, **settings: Any) -> Path:
     return path
 
 
-def stempeg_of(path: Path) -> Any:
+def import_stempeg() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         import stempeg
@@ -68,7 +68,7 @@ def test_stempeg_reads_every_sample(
 ) -> None:
     samples = signal(channels, 10_001, bits)
     path = write(tmp_path / "song.stem.mp4", samples, rate, encoding=encoding)
-    stempeg = stempeg_of(path)
+    stempeg = import_stempeg()
     read, read_rate = stempeg.read_stems(str(path), always_3d=True, dtype=np.float32)
     assert read_rate == rate
     np.testing.assert_array_equal(np.swapaxes(read, 1, 2).reshape(samples.shape), samples)
@@ -82,7 +82,7 @@ def test_stempeg_reads_every_sample(
 def test_musdb_reads_every_sample(tmp_path: Path) -> None:
     samples = signal(2, 30_000, 16)
     path = write(tmp_path / "song.stem.mp4", samples, 44100, tags=TAGS)
-    stempeg_of(path)
+    import_stempeg()
     import musdb
 
     track = musdb.MultiTrack(path=str(path), name="song", stem_id=0)
@@ -113,18 +113,20 @@ def test_box_for_players_and_tags(tmp_path: Path) -> None:
 
 def test_file_without_samples_is_one_sample_of_silence(tmp_path: Path) -> None:
     path = write(tmp_path / "song.stem.mp4", signal(2, 0, 16), 44100)
-    read, _ = stempeg_of(path).read_stems(str(path), always_3d=True)
+    read, _ = import_stempeg().read_stems(str(path), always_3d=True)
     assert read.shape == (5, 1, 2)
     assert not read.any()
 
 
 def test_error_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError):
-        with StemFileWriter(
-            tmp_path / "song.stem.mp4", stems=STEMS, sample_rate=44100, channels=2
-        ) as writer:
+    def fail() -> None:
+        path = tmp_path / "song.stem.mp4"
+        with StemFileWriter(path, stems=STEMS, sample_rate=44100, channels=2) as writer:
             writer.write(signal(2, 9000, 16))
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert list(tmp_path.iterdir()) == []
     missing = tmp_path / "missing" / "song.stem.mp4"
     with pytest.raises(AudioFileError, match=r"cannot write .*missing"):
