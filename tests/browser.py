@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,13 @@ BROWSER = next((path for path in map(shutil.which, NAMES) if path), None)
 MISSING = f"needs one of {', '.join(NAMES)}"
 
 _SECONDS = 60.0
-# What the protocol's pipe has for its numbers in the browser.
-_BROWSER_READS, _BROWSER_WRITES = 3, 4
+# The browser reads the protocol from file 3 and writes it to file 4.
+_START = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _FREE_ABOVE = 10
 
 
@@ -112,13 +118,9 @@ def browser_page(profile: Path) -> Iterator[Page]:
     theirs = [
         fcntl.fcntl(end, fcntl.F_DUPFD, _FREE_ABOVE) for end in (to_browser[0], from_browser[1])
     ]
-
-    def connect() -> None:
-        os.dup2(theirs[0], _BROWSER_READS)
-        os.dup2(theirs[1], _BROWSER_WRITES)
-
     process = subprocess.Popen(
         [
+            *(sys.executable, "-c", _START, *map(str, theirs)),
             BROWSER,
             "--headless",
             "--no-sandbox",
@@ -127,8 +129,7 @@ def browser_page(profile: Path) -> Iterator[Page]:
             "--remote-debugging-pipe",
             f"--user-data-dir={profile}",
         ],
-        pass_fds=(_BROWSER_READS, _BROWSER_WRITES, *theirs),
-        preexec_fn=connect,
+        pass_fds=theirs,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -1,7 +1,7 @@
 """`sfisep separate`: stems of audio files, at their own sampling frequency."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +32,11 @@ from sfisep_core.separation.settings import (
 
 _FORMAT = "What is written"
 _SPEED = "Speed and memory"
+
+
+def _format_flag(name: str, text: str) -> Any:
+    """Declare a flag that says what is written."""
+    return typer.Option(name, help=text, rich_help_panel=_FORMAT)
 
 
 def separate(
@@ -101,11 +106,10 @@ def separate(
     ] = None,
     residual: Annotated[
         bool,
-        typer.Option(
+        _format_flag(
             "--residual",
-            help="Also write what the sum of the stems lacks of the mixture, as residual. With "
+            "Also write what the sum of the stems lacks of the mixture, as residual. With "
             "the bundled model it is silence.",
-            rich_help_panel=_FORMAT,
         ),
     ] = False,
     container: Annotated[
@@ -137,28 +141,13 @@ def separate(
         ),
     ] = None,
     int16: Annotated[
-        bool,
-        typer.Option(
-            "--int16",
-            help="Write 16-bit samples, the default of stem.mp4.",
-            rich_help_panel=_FORMAT,
-        ),
+        bool, _format_flag("--int16", "Write 16-bit samples, the default of stem.mp4.")
     ] = False,
     int24: Annotated[
-        bool,
-        typer.Option(
-            "--int24",
-            help="Write 24-bit samples, the default of wav and flac.",
-            rich_help_panel=_FORMAT,
-        ),
+        bool, _format_flag("--int24", "Write 24-bit samples, the default of wav and flac.")
     ] = False,
     float32: Annotated[
-        bool,
-        typer.Option(
-            "--float32",
-            help="Write floating-point samples, which cannot clip.",
-            rich_help_panel=_FORMAT,
-        ),
+        bool, _format_flag("--float32", "Write floating-point samples, which cannot clip.")
     ] = False,
     clip_mode: Annotated[
         ClipMode,
@@ -182,11 +171,10 @@ def separate(
     ] = None,
     no_tags: Annotated[
         bool,
-        typer.Option(
+        _format_flag(
             "--no-tags",
-            help="Write no tags: otherwise every stem has those of the input, its cover, and one "
+            "Write no tags: otherwise every stem has those of the input, its cover, and one "
             "that names program and model.",
-            rich_help_panel=_FORMAT,
         ),
     ] = False,
     skip_existing: Annotated[
@@ -199,11 +187,10 @@ def separate(
     ] = False,
     page: Annotated[
         bool,
-        typer.Option(
+        _format_flag(
             "--page",
-            help="Also write listen.html beside the stems of each file: a page that plays them "
+            "Also write listen.html beside the stems of each file: a page that plays them "
             "together, see `sfisep listen`.",
-            rich_help_panel=_FORMAT,
         ),
     ] = False,
     shifts: Annotated[

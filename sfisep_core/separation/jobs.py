@@ -15,7 +15,14 @@ from sfisep_core.errors import SfisepError
 from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.foundation.jobs import Execution
 from sfisep_core.separation.listening import page_of_stems
-from sfisep_core.separation.plan import Outcome, SeparationJob, SeparatorSetup, check_plan, is_done
+from sfisep_core.separation.plan import (
+    Outcome,
+    SeparationJob,
+    SeparatorSetup,
+    check_plan,
+    is_done,
+    skipped,
+)
 from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import Progress
 
@@ -71,7 +78,9 @@ def run_job(job: SeparationJob, progress: Progress | None = None) -> Outcome:
         try:
             separator = separator_for(job.setup)
             device = str(separator.device)
-            if not is_done(job, separator.sources):
+            if is_done(job, separator.sources):
+                error = skipped(job, separator.sources).error
+            else:
                 written = separator.separate_file(
                     job.path,
                     out_dir=job.out_dir,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfisep_core.audio.formats import check_output_format
-from sfisep_core.errors import ConfigError
+from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.results import SeparatedFile
 from sfisep_core.separation.output import Output
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
@@ -130,9 +130,24 @@ def check_plan(jobs: Sequence[SeparationJob], sources: Sequence[str]) -> None:
 
 
 def is_done(job: SeparationJob, sources: Sequence[str]) -> bool:
-    """Tell whether a job is to be skipped, because all its outputs exist."""
+    """Tell whether a job is to be skipped, because all its stems exist."""
     files = job.output.files(job.track, job.out_dir, sources).values()
     return job.skip_existing and all(map(_is_written, files))
+
+
+def skipped(job: SeparationJob, sources: Sequence[str]) -> Outcome:
+    """Return the outcome of a job that is done, once its page, if it lacks one, is made."""
+    error = None
+    if job.page:
+        from sfisep_core.separation.listening import page_of_stems, page_path  # decodes audio
+
+        stems = job.output.files(job.track, job.out_dir, sources)
+        try:
+            if not _is_written(page_path(stems, job.track)):
+                page_of_stems(stems, job.track)
+        except SfisepError as caught:
+            error = str(caught)
+    return Outcome(job.path, None, error, device=job.setup.device)
 
 
 def expected_seconds(path: Path) -> float | None:

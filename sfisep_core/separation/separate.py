@@ -23,6 +23,7 @@ from sfisep_core.separation.plan import (
     check_plan,
     check_same_sources,
     is_done,
+    skipped,
 )
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, SeparationSettings
 
@@ -144,7 +145,8 @@ def separate_files(
     sources = _check_early(request, jobs)
     for job in jobs:
         if sources is not None and is_done(job, sources):
-            outcomes[job.path] = Outcome(job.path, None, None, device=job.setup.device)
+            outcomes[job.path] = skipped(job, sources)
+            tell(outcomes[job.path])
     rest = [job for job in jobs if job.path not in outcomes]
     if rest:  # PyTorch is loaded only now
         with closing(_run(rest, request, progress)) as work:

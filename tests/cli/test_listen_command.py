@@ -83,6 +83,27 @@ def test_page_of_a_separation(run_sfisep: Run, capsys: pytest.CaptureFixture[str
     assert 'src="./song-vocals.wav"' in flat.read_text(encoding="utf-8")
 
 
+def test_page_of_stems_that_are_there(
+    run_sfisep: Run, stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write("song.wav", np.zeros(800), 8000)
+    folder = Path("separated/default/song")
+    folder.mkdir(parents=True)
+    for name in ("vocals", "drums"):
+        (stems / f"{name}.wav").rename(folder / f"{name}.wav")
+    arguments = ("separate", "song.wav", "--stems", "vocals,drums", "--skip-existing", "--page")
+    assert run_sfisep(*arguments) == 0
+    assert "song.wav: its stems are all there already" in capsys.readouterr().err
+    page = folder / "listen.html"
+    first = page.stat()
+    assert run_sfisep(*arguments) == 0
+    assert page.stat() == first  # it is left alone, too
+    page.unlink()
+    (folder / "drums.wav").write_bytes(b"no audio")
+    assert run_sfisep(*arguments) == 1
+    assert "drums.wav" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("stems")
 def test_page_and_standard_output_exclude_each_other(
     run_sfisep: Run, capsys: pytest.CaptureFixture[str]

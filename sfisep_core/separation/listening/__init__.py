@@ -6,6 +6,7 @@ from sfisep_core.separation.listening.page import (
     ListeningRequest,
     make_listening_page,
     page_of_stems,
+    page_path,
 )
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "ListeningRequest",
     "make_listening_page",
     "page_of_stems",
+    "page_path",
 ]

@@ -82,11 +82,23 @@ def make_listening_page(
     )
 
 
-def page_of_stems(stems: Mapping[str, Path], track: str) -> Path:
-    """Write a page to listen to the stems of a track, into the folder that holds all of them.
+def page_path(stems: Mapping[str, Path], track: str) -> Path:
+    """Return where the page of a track is, in the folder that holds all of its stems.
 
     It is `listen.html` where the files have the names of the stems, as in a folder for each track,
     and `TRACK-listen.html` otherwise.
+
+    Args:
+        stems: Audio files by name; at least one.
+        track: Name of the track.
+    """
+    folder = Path(os.path.commonpath([file.parent for file in stems.values()]))
+    own_folder = all(file.stem == name for name, file in stems.items())
+    return folder / (PAGE_NAME if own_folder else f"{track}-{PAGE_NAME}")
+
+
+def page_of_stems(stems: Mapping[str, Path], track: str) -> Path:
+    """Write a page to listen to the stems of a track, where `page_path` says.
 
     Args:
         stems: Audio files by name; at least one.
@@ -98,10 +110,7 @@ def page_of_stems(stems: Mapping[str, Path], track: str) -> Path:
     Raises:
         AudioFileError: A file cannot be read, or the page cannot be written.
     """
-    folder = Path(os.path.commonpath([file.parent for file in stems.values()]))
-    own_folder = all(file.stem == name for name, file in stems.items())
-    page = folder / (PAGE_NAME if own_folder else f"{track}-{PAGE_NAME}")
-    return _write(stems, page, title=track).path
+    return _write(stems, page_path(stems, track), title=track).path
 
 
 def _write(
