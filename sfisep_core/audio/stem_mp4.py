@@ -21,6 +21,7 @@ from sfisep_core.audio.file_writer import disk_errors
 from sfisep_core.audio.formats import BITS, Encoding, check_output_format
 from sfisep_core.audio.tag_writer import write_tags
 from sfisep_core.audio.tags import NO_TAGS, Tags
+from sfisep_core.errors import AudioFileError
 from sfisep_core.foundation.atomic import remove_left_overs, temporary_beside
 
 MIXTURE = "mixture"
@@ -102,7 +103,9 @@ class StemFileWriter:
 
     def __exit__(self, *error: object) -> None:
         """Remove the file unless it has been put in place."""
-        with self._errors() if error[0] is None else contextlib.suppress(Exception):
+        # An error within the block is the cause of what goes wrong while the file is closed.
+        ignored = () if error[0] is None else (AudioFileError,)
+        with contextlib.suppress(*ignored), self._errors():
             self._stack.close()
 
     def write(self, block: NDArray[np.float32]) -> None:
