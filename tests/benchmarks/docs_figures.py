@@ -1,20 +1,27 @@
-"""Draw the figure of the home page from docs/reference/results.csv.
+"""Draw the figures of the pages of text.
 
-    python -m tests.benchmarks.home_figure
+    python -m tests.benchmarks.docs_figures
 
-writes `docs/scores-over-rates.svg`: the mean SI-SDR of the stems of the rendered test music, up to
-the 4 kHz that all rates have, against sampling frequency.
+writes `docs/scores-over-rates.svg`, from docs/reference/results.csv: the mean SI-SDR of the stems
+of the rendered test music, up to the 4 kHz that all rates have, against sampling frequency; and
+`docs/explanation/filter-responses.svg`: the encoder's filters of the small bundled model at
+several sampling frequencies.
 """
 
 import csv
 from pathlib import Path
 
 from sfisep_core.evaluation.report.figures import score_figure
+from sfisep_core.evaluation.report.filter_responses import filter_responses
+from sfisep_core.evaluation.report.response_figure import responses_figure
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 from sfisep_core.evaluation.summary import Summary
+from sfisep_core.pretrained.resolve import resolve_model
 from tests.benchmarks.resampling_page import COMMON_BAND
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+MODEL = "sfi-conv-tasnet-small"
+RESPONSE_RATES = (8000, 16000, 32000, 44100)
 MUSIC = "rendered test"
 SYSTEMS = ("native", "resample", "direct")
 NATIVE_RATE = 32000
@@ -35,11 +42,11 @@ def read_summaries() -> dict[ScoreKey, Summary]:
     return summaries
 
 
-def main() -> None:
-    """Draw and write."""
+def score_over_rates() -> str:
+    """Draw the scores as SVG."""
     summaries = read_summaries()
     study = Study(
-        model="sfi-conv-tasnet-small",
+        model=MODEL,
         model_sha256="",
         native_rate=NATIVE_RATE,
         data=MUSIC,
@@ -52,8 +59,18 @@ def main() -> None:
         differences={},
         examples=(),
     )
-    figure = score_figure(study, metric=COMMON_BAND, sources=[ALL_SOURCES])
-    (DOCS / "scores-over-rates.svg").write_text(figure, encoding="utf-8")
+    return score_figure(study, metric=COMMON_BAND, sources=[ALL_SOURCES])
+
+
+def main() -> None:
+    """Draw and write."""
+    responses = filter_responses(resolve_model(MODEL), RESPONSE_RATES)
+    figures = {
+        "scores-over-rates.svg": score_over_rates(),
+        "explanation/filter-responses.svg": responses_figure(responses),
+    }
+    for name, figure in figures.items():
+        (DOCS / name).write_text(figure, encoding="utf-8")
 
 
 if __name__ == "__main__":
