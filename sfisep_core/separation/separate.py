@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sfisep_core.audio.formats import STEM_MP4
 from sfisep_core.errors import ConfigError
 from sfisep_core.foundation.jobs import Execution, run_jobs
 from sfisep_core.models.sources import DEFAULT_SOURCES
@@ -161,6 +162,12 @@ def _plan(request: SeparationRequest) -> tuple[list[SeparationJob], list[Outcome
     beside, model, output = request.out == BESIDE, folder_name(request.model), request.output
     if not beside and os.path.exists(request.out) and not os.path.isdir(request.out):
         msg = f"folder of stems {request.out}: expected a folder, got a file: choose another folder"
+        raise ConfigError(msg)
+    if request.page and output.container == STEM_MP4:
+        msg = (
+            "a page plays one file for each stem, and stem.mp4 is one for all: leave --page out, "
+            "or choose another --format"
+        )
         raise ConfigError(msg)
     outputs = () if beside else (request.out, request.out / model)
     files, failures = find_files(request.inputs, outputs=outputs)

@@ -105,6 +105,16 @@ def test_page_of_stems_that_are_there(
 
 
 @pytest.mark.usefixtures("stems")
+def test_page_of_one_file_for_all_stems_is_refused(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write("song.wav", np.zeros(800), 8000)
+    assert run_sfisep("separate", "song.wav", "--format", "stem.mp4", "--page") == 2
+    assert "stem.mp4 is one for all: leave --page out" in capsys.readouterr().err
+    assert not Path("separated").exists()
+
+
+@pytest.mark.usefixtures("stems")
 def test_page_and_standard_output_exclude_each_other(
     run_sfisep: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
