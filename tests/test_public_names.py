@@ -56,6 +56,7 @@ def test_errors_load_nothing_heavy() -> None:
     assert python(code) == "False"
 
 
+@pytest.mark.slow
 def test_models_are_loaded_by_name_and_by_path() -> None:
     by_name, by_path = load_model("default"), load_model(model_path("default"))
     assert isinstance(by_path, SeparationModel)

@@ -138,6 +138,7 @@ def imported_modules(source: str, path: Path) -> set[str]:
     return found - {""}
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_by_way_of_others() -> None:
     graph = {
         name_of(path): imported_modules((REPOSITORY / path).read_text(encoding="utf-8"), path)

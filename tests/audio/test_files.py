@@ -913,6 +913,7 @@ def test_a_second_chunk_of_samples_is_read(
     assert len(caplog.messages) == copies - 1
 
 
+@pytest.mark.slow
 @needs_mp3
 @pytest.mark.parametrize("tag", [b"TAG" + bytes(125), b"APETAGEX" + bytes(9000)])
 def test_tags_are_no_recording(

@@ -54,6 +54,7 @@ def test_soxr_length_is_the_ceiling(orig_rate: int, target_rate: int, frames: in
     assert np.isfinite(result).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [0, 1, 2, 3, 440, 441, 442, 9999, 44100])
 @pytest.mark.parametrize(("orig_rate", "target_rate"), SINC_PAIRS)
 def test_sinc_length_is_the_ceiling(orig_rate: int, target_rate: int, frames: int) -> None:

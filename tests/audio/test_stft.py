@@ -143,6 +143,7 @@ def counts_of_bins(config: STFTConfig, known: np.ndarray, *, sample_rate: int) -
     return counts
 
 
+@pytest.mark.slow
 @BITS
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44099, 44100, 44101, 88200, 96000])
 @pytest.mark.parametrize(

@@ -316,6 +316,7 @@ def test_interrupt_outside_a_command(
     assert run_sfisep("models", "list") == 130
 
 
+@pytest.mark.slow
 def test_interrupt_signal_ends_the_process_with_130() -> None:
     done = python(
         "import os, signal, sys, types\n"
@@ -341,6 +342,7 @@ def test_conversion_of_a_file_into_itself_is_a_usage_error(
     assert path.read_bytes() == b"weights"
 
 
+@pytest.mark.slow
 def test_module_runs_as_the_command_does() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sfisep_cli", "--nope"],

@@ -98,6 +98,7 @@ def test_two_processes_write_the_same(command: str, run_sfisep: Run) -> None:
     assert files(out) == files(f"{command} once")
 
 
+@pytest.mark.slow
 def test_two_shards_write_the_same(command: str, run_sfisep: Run) -> None:
     out, whole = f"{command} shards", files(f"{command} once")
     sizes = []
@@ -148,6 +149,7 @@ def test_cluster_writes_the_same(command: str, run_sfisep: Run) -> None:
     assert files(out) == files(f"{command} once")
 
 
+@pytest.mark.slow
 def test_shard_says_what_it_leaves_to_do(
     run_sfisep: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

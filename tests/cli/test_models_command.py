@@ -67,6 +67,7 @@ def rows(text: str) -> dict[str, list[str]]:
     return {name: others for name, *others in entries}
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_slow() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SHOW_IMPORTS], cwd=REPOSITORY, capture_output=True, text=True
@@ -173,6 +174,7 @@ def test_download_with_a_digest(
     assert "warning" not in captured.err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hub")
 def test_verify_path_and_remove(run_sfisep: Run, capsys: Capture) -> None:
     assert run_sfisep("models", "path", NAME) == 1
@@ -273,6 +275,7 @@ def spleeter(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> bytes:
     return archive
 
 
+@pytest.mark.slow
 def test_spleeter_by_name(
     spleeter: bytes, hub: Hub, run_sfisep: Run, capsys: Capture, tmp_path: Path
 ) -> None:
@@ -328,6 +331,7 @@ def test_show_says_what_is_known(run_sfisep: Run, capsys: Capture) -> None:
     assert "`sfisep models list` shows" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["archive", "folder", "wheel"])
 def test_spleeter_from_a_file(
     kind: str, spleeter: bytes, run_sfisep: Run, capsys: Capture, tmp_path: Path

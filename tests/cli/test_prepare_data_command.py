@@ -352,6 +352,7 @@ def test_out_whose_name_is_too_long(
     assert "cannot be made: File name too long" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_file_systems_without_locks_are_named(
     tmp_path: Path,
     run_sfisep: Callable[..., int],

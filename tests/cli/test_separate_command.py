@@ -626,6 +626,7 @@ def test_model_name_too_long_for_a_file(run_sfisep: Run, separators: list[FakeSe
     assert [separator.setup.model for separator in separators] == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "names"),
     [

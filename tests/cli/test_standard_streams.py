@@ -82,6 +82,7 @@ def test_json_is_utf_8_for_any_file_name(
     assert json.dumps(file, ensure_ascii=False).encode("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["models", "list", "--json"], ["models", "list"]])
 @pytest.mark.parametrize(
     ("redirect", "reason"),
@@ -109,6 +110,7 @@ def test_work_goes_on_without_standard_error(redirect: str, song: bytes, tmp_pat
     assert len(list((tmp_path / "out").rglob("*.wav"))) == 4
 
 
+@pytest.mark.slow
 def test_a_working_folder_that_is_gone() -> None:
     script = f'cd "$(mktemp -d)" && rmdir "$PWD" && exec {sys.executable} -m sfisep_cli separate x'
     shell = shutil.which("sh")

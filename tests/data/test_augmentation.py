@@ -125,6 +125,7 @@ def test_a_step_is_a_function_of_seed_and_number() -> None:
     assert len(set(draws)) > 20
 
 
+@pytest.mark.slow
 def test_what_a_step_draws() -> None:
     config = MixingConfig(
         speed_probability=0.7,
@@ -185,6 +186,7 @@ def test_gain_is_uniform_in_decibels() -> None:
     assert np.abs(np.corrcoef(np.log10(gains.T)) - np.eye(4)).max() < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probability", [0.25, 1.0])
 def test_shares_of_what_is_changed(probability: float) -> None:
     for name, is_changed in (
@@ -355,6 +357,7 @@ def test_levels_of_dynamic_mixing() -> None:
         assert not np.allclose(draw_levels(3, **numbers), levels[7])
 
 
+@pytest.mark.slow
 def test_dynamic_levels_take_the_place_of_gains_alone() -> None:
     config = MixingConfig(mute_probability=0.3, equalizer_probability=0.5)
     plain, dynamic = changes(config), changes(replace(config, dynamic_levels=True))

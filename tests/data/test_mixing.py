@@ -163,6 +163,7 @@ def test_plain_excerpts_are_exactly_in_the_data(rate: int, make_data: MakeData) 
     assert channels == {0, 1}
 
 
+@pytest.mark.slow
 def test_everything_at_once_is_what_was_drawn(make_data: MakeData) -> None:
     config = MixingConfig(
         **dict.fromkeys(PROBABILITIES, 0.7),
@@ -382,6 +383,7 @@ def test_what_is_muted_is_not_read(make_data: MakeData) -> None:
     assert heard[:, :3].any(dim=0).all()  # each of the three in turn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_stems_of_one_place_are_shifted(shift: float, make_data: MakeData) -> None:
     config = replace(PLAIN, excerpt_seconds=0.5, shift_probability=shift, shift_seconds=100 / RATE)

@@ -219,6 +219,7 @@ def test_container_whose_name_leads_elsewhere_is_a_fault(tmp_path: Path) -> None
     assert list((tmp_path / "out").rglob("*.wav")) == []
 
 
+@pytest.mark.slow
 def test_two_tracks_that_would_get_one_name(tmp_path: Path) -> None:
     for path in ("train/a", "train/b", "train/b.2", "valid/c", "val/c"):
         write_track(tmp_path / "in" / path)

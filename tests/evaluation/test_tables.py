@@ -216,6 +216,7 @@ def museval_store() -> object:
         return museval.EvalStore(frames_agg="median", tracks_agg="median")
 
 
+@pytest.mark.slow
 def test_museval_reads_the_files_and_finds_the_same_medians(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     tracks = []
@@ -288,6 +289,7 @@ def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
     assert read_track_scores(tmp_path / "b.json") is None
 
 
+@pytest.mark.slow
 def test_score_files_with_hostile_numbers_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     whole = {"vocals": 2.5}

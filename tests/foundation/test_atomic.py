@@ -94,6 +94,7 @@ def fail_to_link(path: Path, target: Path) -> None:
     raise PermissionError(1, "Operation not permitted", str(path), None, str(target))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", "abc")
 @pytest.mark.parametrize("link", [Path.hardlink_to, fail_to_link], ids=["links", "no links"])
 def test_all_keep_what_they_had_where_one_cannot_get_its_name(

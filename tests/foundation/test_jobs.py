@@ -45,6 +45,7 @@ def die(number: int) -> int:
     return number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("jobs", "items"), [(1, 3), (2, 5), (9, 2)])
 def test_every_item_is_worked_on_once(jobs: int, items: int) -> None:
     found = list(run_jobs(square_or_fail, range(items), Execution(jobs=jobs)))
@@ -52,16 +53,19 @@ def test_every_item_is_worked_on_once(jobs: int, items: int) -> None:
     assert list(run_jobs(square_or_fail, [], Execution(jobs=jobs))) == []
 
 
+@pytest.mark.slow
 def test_exception_of_a_process_arrives() -> None:
     with pytest.raises(ConfigError, match="expected 0 or more, got -3"):
         list(run_jobs(square_or_fail, [-3, -3], Execution(jobs=2)))
 
 
+@pytest.mark.slow
 def test_process_that_is_killed_is_told() -> None:
     with pytest.raises(WorkerError, match="a worker process was killed, as happens where memory"):
         list(run_jobs(die, [1, 2, 3], Execution(jobs=2)))
 
 
+@pytest.mark.slow
 def test_others_go_on_where_one_is_killed() -> None:
     found = run_jobs(die, range(6), Execution(jobs=2), killed=lambda number: -number)
     assert sorted(found) == [(n, -n if n == 1 else n) for n in range(6)]

@@ -129,6 +129,7 @@ def test_a_model_file_that_claims_more_than_it_holds(tmp_path: Path) -> None:
         load_model(path)
 
 
+@pytest.mark.slow
 def test_sizes_that_only_together_are_too_large() -> None:
     with pytest.raises(ConfigError) as raised:
         load_config(

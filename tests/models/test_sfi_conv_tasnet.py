@@ -111,6 +111,7 @@ def test_encoder_phases_are_the_decoders_in_free_models_only() -> None:
     assert "latent_gain" not in dict(published.named_buffers())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_release_alignment_falls_back_to_exact_where_nothing_is_whole() -> None:
     release, exact = make(alignment="release"), make()

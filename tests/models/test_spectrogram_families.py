@@ -68,6 +68,7 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 2, 777, 12345, 30011])
 @torch.no_grad()
 def test_what_passes_the_network_comes_back(
@@ -79,6 +80,7 @@ def test_what_passes_the_network_comes_back(
     assert (stems - share * mixture.unsqueeze(1)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_what_passes_the_network_comes_back_from_segments(
     case: tuple[SpectrogramModel, float],
@@ -90,6 +92,7 @@ def test_what_passes_the_network_comes_back_from_segments(
     assert np.abs(stems.sum(0) - mixture).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_bins_must_fit_the_levels_of_a_unet() -> None:
     with pytest.raises(ConfigError, match=r"6 levels: expected stft.n_fft to be a multiple of 128"):
         build_model("unet", {"stft": {"n_fft": 1000}})

@@ -234,6 +234,7 @@ def test_segments_start_almost_where_frames_do(
         assert step.numerator > 2 * sample_rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [8000, 22050, 44101, 48000])
 @torch.no_grad()
 def test_segments_agree_with_the_whole_signal(sample_rate: int) -> None:

@@ -128,6 +128,7 @@ def test_parts_agree_with_the_whole(sample_rate: int, folders: dict[int, Path]) 
     assert not Spleeter(replace(model.config, context_seconds=2.0)).segments.chunk_invariant
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_stems_sum_to_the_mixture(folders: dict[int, Path]) -> None:
     mixture = music(3, 20000)

@@ -30,6 +30,7 @@ def test_bundle_is_small_and_has_its_notices() -> None:
     assert entry.size == sum(files)
 
 
+@pytest.mark.slow
 def test_default_is_the_two_others(tmp_path: Path) -> None:
     for path in (VOICE, REST):
         shutil.copy(path, tmp_path)
@@ -61,6 +62,7 @@ def test_damage_to_a_part_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         check_model("default")
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_default_takes_the_voice_first() -> None:
     model, voice = load_model(BUNDLED["default"]), load_model(VOICE)

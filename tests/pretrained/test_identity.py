@@ -61,6 +61,7 @@ def test_file_is_identified_as_what_it_loads_as(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_description_of_every_family_is_that_of_its_model(family: str) -> None:
     model = build_model(family, {})

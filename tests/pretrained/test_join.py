@@ -49,6 +49,7 @@ def join(folder: Path, name: str = "both", **options: Any) -> Path:
     return out
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_stages_take_what_is_left(folder: Path) -> None:
     model = load_model(join(folder))
@@ -83,12 +84,14 @@ def test_linked_and_contained_are_one_model(folder: Path) -> None:
     assert identity.sha256 != identify_model(str(contained)).sha256
 
 
+@pytest.mark.slow
 def test_same_files_same_bytes(folder: Path) -> None:
     for options in ({}, {"linked": True}):
         first, second = join(folder, "first", **options), join(folder, "second", **options)
         assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_cascades_can_be_joined_further(folder: Path) -> None:
     kit = build_model("sfi-conv-tasnet", {**REST, "sources": ["kick", "snare"]})
     save_model(kit, folder / "kit.safetensors")

@@ -71,6 +71,7 @@ def test_parity_of_the_whole_procedure(fixture: tuple[Path, Mapping[str, Array]]
     assert relative(stems.transpose(0, 1), expected["pipeline/raw"]) < 1e-3
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_converted_fixture_gives_the_same_output(
     fixture: tuple[Path, Mapping[str, Array]], tmp_path: Path

@@ -293,6 +293,7 @@ def test_every_truncation_is_refused(synthetic: Path, tmp_path: Path) -> None:
             read_official_checkpoint(cut)
 
 
+@pytest.mark.slow
 def test_random_damage_gives_data_or_one_error(synthetic: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(synthetic) as archive:
         (root,) = {name.split("/")[0] for name in archive.namelist()}

@@ -85,6 +85,7 @@ def test_checksums_of_any_length(data: bytes) -> None:
     assert masked_crc32c(data) == masked_crc32c(memoryview(data)) == masked_sum(data)
 
 
+@pytest.mark.slow
 def test_checksum_of_a_large_array_sees_every_part() -> None:
     data = np.random.default_rng(0).bytes(300_001)
     assert masked_crc32c(data) == masked_sum(data)
@@ -154,6 +155,7 @@ wild_fields = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(wild_fields, max_size=3), st.binary(max_size=24))
 def test_descriptions_of_anything(values: list[bytes], data: bytes) -> None:
@@ -210,6 +212,7 @@ def test_other_tables_are_refused(index: bytes, message: str) -> None:
         read_index(index)
 
 
+@pytest.mark.slow
 def test_more_tensors_than_any_model_has_are_refused() -> None:
     about = description([0], 0, 0, masked_sum(b""))
     many = [(b"%06d" % number, about) for number in range(10_001)]
@@ -324,6 +327,7 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "has 17179869184 bytes, expected at most" in error_of(tmp_path / "says.tar.gz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [as_tar, as_wheel])
 def test_damaged_archives_are_refused(make: Callable[[Path], Path], tmp_path: Path) -> None:
     path = make(tmp_path / "model")

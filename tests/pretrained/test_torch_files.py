@@ -81,6 +81,7 @@ def load_bytes(tmp_path: Path, data_pkl: bytes, **records: bytes) -> Any:
 # What honest files hold.
 
 
+@pytest.mark.slow
 def test_trees_come_back(tmp_path: Path) -> None:
     shared = [1, "two"]
     tree: dict[Any, Any] = {
@@ -547,6 +548,7 @@ def test_deep_nesting_does_not_overflow_the_stack(
             read(path)
 
 
+@pytest.mark.slow
 def test_depth_that_only_shows_when_it_is_built_is_harmless(tmp_path: Path) -> None:
     depth = 20_000
     put, get = (lambda n, code=code: code + struct.pack("<I", n) for code in (b"r", b"j"))

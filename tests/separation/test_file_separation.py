@@ -162,6 +162,7 @@ def test_output_that_cannot_be(settings: dict[str, Any], message: str, song: Pat
         run(song, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "signal",
     [

@@ -96,6 +96,7 @@ def level_db(signal: Samples, reference: Samples) -> float:
     return float(20 * np.log10(np.linalg.norm(signal) / np.linalg.norm(reference)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [44100, 22050, 11025, 44101, 8000])
 @pytest.mark.parametrize("shape", [(7001,), (1, 3000), (2, 4410), (6, 1001)])
 def test_stems_have_the_mixtures_shape_and_add_up(
@@ -154,6 +155,7 @@ def test_least_squares_stems_come_close_to_the_mixture(trunk: str) -> None:
         np.testing.assert_allclose(with_gain.stems[name] / 4, stem, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_segments_agree_with_the_whole() -> None:
     model = small_model()
     mixture = noise(2, 10 * 8000)
@@ -308,6 +310,7 @@ def test_shifts_are_measured_to_a_thousandth_of_a_sample(shift: float) -> None:
     assert shift_between(one, other) == pytest.approx(shift, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [44100, 22050, 11025])
 @pytest.mark.parametrize("segment", [None, 0.0])
 def test_timing_does_not_drift(rate: int, segment: float | None) -> None:
@@ -518,6 +521,7 @@ def test_unusable_input_leaves_no_folder(separator: Separator, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_bundled_default_model_separates() -> None:
     separator = Separator("default", device="cpu")
     assert separator.sources == STEMS

@@ -136,6 +136,7 @@ def test_unusable_streams() -> None:
         list(resampler.stream([noise(1, 10)], sample_rate=8000))
 
 
+@pytest.mark.slow
 def test_small_real_model_at_the_smallest_segment() -> None:
     torch.manual_seed(0)
     tcn = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 1, "num_stacks": 1}

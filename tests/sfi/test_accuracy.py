@@ -106,6 +106,7 @@ def encoder_error(
     return decibels((frames - reference)[low], reference[low])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", ["frequency", "time"])
 @pytest.mark.parametrize(
     ("sample_rate", "decibels_at_most"),

@@ -88,6 +88,7 @@ def test_gammatones_of_any_centre(sample_rate: int) -> None:
     assert error.max() < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", [8001, 12345, 44101])
 def test_rounded_shifts(sample_rate: int) -> None:
     """Frames up to 1/128 sample off: up to pi 0.45 / 64 = 2.2 % for a tone at 0.45 F."""
@@ -99,6 +100,7 @@ def test_rounded_shifts(sample_rate: int) -> None:
     assert worst_error(layer, sample_rate, unit=TWO_PI).max() < 0.01  # at the rounded places
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("native_rate", "kernel_size", "stride", "sample_rate"),
     [

@@ -311,6 +311,7 @@ def test_copies_and_pickles_carry_no_taps() -> None:
 # Gradients
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sample_rate", [8000, 22050])
 def test_gradients_of_the_taps_equal_differences(kind: Kind, sample_rate: int) -> None:

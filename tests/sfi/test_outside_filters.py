@@ -121,6 +121,7 @@ def known() -> Iterator[None]:
     del FILTERS["sinc"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate", _RATES)
 @pytest.mark.parametrize("design", ["time", "frequency"])
 @torch.no_grad()

@@ -32,6 +32,7 @@ from sfisep_core.training.presets import list_presets
 PRESET_NAMES = list_presets()
 
 
+@pytest.mark.slow
 def test_default_preset_is_there() -> None:
     assert DEFAULT_PRESET in PRESET_NAMES
     assert load_config() == load_config(Path(DEFAULT_PRESET))
@@ -62,6 +63,7 @@ def test_file_settings_and_defaults(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text("steps = 7\nseed = 3\n[model]\nnum_filters = 32\n")
@@ -375,6 +377,7 @@ def test_unknown_key_without_a_close_one_lists_all() -> None:
     assert str(raised.value) == f"training: unknown setting 'zzz'; expected one of {known}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "loss", "masked"),
     [
@@ -394,6 +397,7 @@ def test_losses_are_replaced_or_added(
     assert config.mask_silent is masked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -499,6 +503,7 @@ def test_file_that_is_no_toml(tmp_path: Path) -> None:
         load_config(tmp_path)
 
 
+@pytest.mark.slow
 def test_shown_configuration_is_complete_json() -> None:
     config = load_config(overrides=["steps=9", "model.tcn.kernel_size=5"])
     shown = json.loads(show_config(config))
@@ -510,6 +515,7 @@ def test_shown_configuration_is_complete_json() -> None:
     assert (shown["model"]["kernel_size"], shown["model"]["tcn"]["kernel_size"]) == (160, 5)
 
 
+@pytest.mark.slow
 def test_shown_configuration_is_valid_input() -> None:
     config = load_config(overrides=["loss={si-sdr=1, stft=2}", "betas=[0.5, 0.6]"])
     again = build_config(TrainingConfig, json.loads(show_config(config)))
@@ -563,6 +569,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_resumed_run_has_its_own_settings(run: Path) -> None:
     assert resumed_config(run) == STORED
     config = resumed_config(
@@ -571,6 +578,7 @@ def test_resumed_run_has_its_own_settings(run: Path) -> None:
     assert config == replace(STORED, steps=12, schedule="cosine", validation_rates=(4000,))
 
 
+@pytest.mark.slow
 def test_resumed_run_takes_a_file_of_the_same_model(run: Path) -> None:
     file = run / "c.toml"
     same = "seed = 3\n[model]\nnum_filters = 16\nstride = 80\ntcn.num_layers = 2\n"
@@ -583,6 +591,7 @@ def test_resumed_run_takes_a_file_of_the_same_model(run: Path) -> None:
         resumed_config(run, file=file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "key", "old", "new"),
     [
@@ -624,6 +633,7 @@ def test_checkpoint_without_settings(tmp_path: Path) -> None:
         resumed_config(tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_a_file_changes_the_preset_that_is_its_base(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('base = "sfi-conv-tasnet-small"\nsteps = 7\n[model.tcn]\nnum_layers = 3\n')
@@ -643,6 +653,7 @@ def test_a_base_that_is_no_preset_is_refused(base: str, tmp_path: Path) -> None:
         load_config(file)
 
 
+@pytest.mark.slow
 def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     file = tmp_path / "windows.toml"
     file.write_bytes(b'\xef\xbb\xbfbase = "unet"\r\nsteps = 7\r\n')

@@ -217,6 +217,7 @@ def music(sample_rate: int, seed: int) -> Tensor:
     return signal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [

@@ -22,6 +22,7 @@ __all__ = ["data"]  # the fixture
 ONE: dict[str, Any] = {"sources": ["vocals"], "gain_rule": "least-squares"}
 
 
+@pytest.mark.slow
 def test_one_source_hears_the_whole_mixture(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

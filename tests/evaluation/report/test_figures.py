@@ -59,6 +59,7 @@ def test_more_labels_than_there_is_room_for() -> None:
     np.testing.assert_allclose(spread([0.5] * 5, 0.4), [0, 0.25, 0.5, 0.75, 1])
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_settings(study: Study) -> None:
     first = score_figure(study, metric="sdr")
     settings = {"font.size": 20, "svg.hashsalt": None, "axes.facecolor": "red"}
@@ -70,11 +71,13 @@ def test_same_bytes_whatever_the_settings(study: Study) -> None:
     assert first.startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_names_are_no_formulas(study: Study) -> None:
     odd = replace(study, sources=("$x_1$", "$broken"), scores={})
     assert "<svg" in score_figure(odd, metric="sdr")  # `$broken` as a formula would be an error
 
 
+@pytest.mark.slow
 def test_one_score_at_one_rate(bare_study: Study) -> None:
     assert "<svg" in score_figure(bare_study, metric="si_sdr")
 

@@ -32,6 +32,7 @@ def test_player_gives_the_samples_back_to_16_bits(sample_rate: int) -> None:
     assert np.abs(samples - np.minimum(signal, 32767 / 32768)).max() <= 0.5 / 32768
 
 
+@pytest.mark.slow
 def test_one_gain_for_all_signals() -> None:
     pytest.importorskip("matplotlib")
     example = make_example()

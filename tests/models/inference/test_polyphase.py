@@ -40,6 +40,7 @@ def test_features_are_the_same(inputs: int, outputs: int, frames: int, bins: int
     torch.testing.assert_close(PolyphaseDoubling(doubling)(features), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masks", ["ratio", "complement"])
 @pytest.mark.parametrize("sample_rate", [8000, 44100])
 @torch.no_grad()
