@@ -115,20 +115,29 @@ class _Written:
         for start in range(0, self._mixture.frames, BLOCK_FRAMES):
             stop = min(start + BLOCK_FRAMES, self._mixture.frames)
             mixture, stems = self._mixture.read(start, stop), self._stems.read(start, stop)
-            yield np.stack([self._signal(name, mixture, stems) for name in self._names])
+            yield np.stack([signal_of(name, mixture, stems, self._sources) for name in self._names])
 
-    def _signal(self, name: str, mixture: Samples, stems: Samples) -> Samples:
-        if name == MIXTURE:
-            return mixture
-        if name == RESIDUAL:
-            signal: Samples = mixture - stems.sum(axis=0)
-        elif name in self._sources:
-            signal = stems[self._sources.index(name)]
-        else:
-            left = left_by(name, self._sources)
-            assert left is not None
-            signal = mixture - stems[self._sources.index(left)]
-        return signal
+
+def signal_of(name: str, mixture: Samples, stems: Samples, sources: Sequence[str]) -> Samples:
+    """Return what is written under a name.
+
+    Args:
+        name: One of `Output.names`, or that of the mixture.
+        mixture: Shape (channel, time).
+        stems: Shape (source, channel, time).
+        sources: Names on the source axis.
+    """
+    if name == MIXTURE:
+        return mixture
+    if name == RESIDUAL:
+        signal: Samples = mixture - stems.sum(axis=0)
+    elif name in sources:
+        signal = stems[sources.index(name)]
+    else:
+        left = left_by(name, sources)
+        assert left is not None
+        signal = mixture - stems[sources.index(left)]
+    return signal
 
 
 def encoded_bytes(output: Output, *, files: int, channels: int, frames: int) -> int:
