@@ -25,7 +25,7 @@ def stream_latency(model: SeparationModel, *, sample_rate: int, segment: float) 
         segment: Seconds between two windows.
 
     Raises:
-        ConfigError: The segment is out of range.
+        ConfigError: The model's stems depend on the whole signal, or the segment is out of range.
     """
     # One more sample is needed to know that a window was not the last.
     return (_grid(model, sample_rate, segment).window + 1) / sample_rate
@@ -50,13 +50,6 @@ def separate_stream(
         ConfigError: The model's stems depend on the whole signal, or the segment has no length.
     """
     grid = _grid(model, sample_rate, segment)
-    rule = model.segments
-    if not rule.chunk_invariant or model.normalizes_level or model.gain_rule == "least-squares":
-        msg = (
-            "this model cannot separate a stream: expected one whose stems depend on a few seconds "
-            "around them, but its norms, levels or gains span the whole signal; use separate()"
-        )
-        raise ConfigError(msg)
     chunks: list[Chunk] = []
     joined = OverlapAdd(chunks)
     pending: Samples | None = None  # samples that later windows need
@@ -88,12 +81,21 @@ def separate_stream(
 
 
 def _grid(model: SeparationModel, sample_rate: int, segment: float) -> ChunkGrid:
+    """Return the windows of a stream, for a model that can separate one."""
     if not 0 < segment <= LONGEST_SEGMENT:
         msg = f"segment: expected seconds above 0 and up to {LONGEST_SEGMENT:g}, got {segment}"
         raise ConfigError(msg)
+    rule = model.segments
+    if not rule.chunk_invariant or model.normalizes_level or model.gain_rule == "least-squares":
+        msg = (
+            "this model cannot separate a stream: expected one whose stems depend on a few seconds "
+            "around them, but its norms, levels or gains span the whole signal: take another, or "
+            "separate whole recordings"
+        )
+        raise ConfigError(msg)
     return ChunkGrid(
         segment=math.ceil(segment * sample_rate),
-        context=round(model.segments.context_seconds * sample_rate),
+        context=round(rule.context_seconds * sample_rate),
         fade=round(FADE_SECONDS * sample_rate),
         alignment=model.chunk_alignment(sample_rate),
     )
