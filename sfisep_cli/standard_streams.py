@@ -172,3 +172,53 @@ def write_to_stdout(path: Path) -> None:
             "with --out instead"
         )
         raise AudioFileError(msg) from error
+
+
+class RawInput:
+    """Standard input as bytes, each as soon as it comes."""
+
+    def __init__(self) -> None:
+        if sys.stdin is None:
+            msg = "standard input: expected samples, found none: it is closed: pipe samples in"
+            raise AudioFileError(msg)
+        # Not the buffer, in which a thread may still wait when Python ends.
+        self._stream: Any = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+
+    def read(self, size: int) -> bytes | None:
+        """Return the bytes that are there, at least one; none at the end."""
+        data: bytes | None = self._stream.read(size)
+        return data
+
+
+class _RawOutput:
+    """Standard output for bytes, each at once."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: memoryview) -> int | None:
+        """Write bytes, and return how many were taken."""
+        try:
+            taken: int | None = self._stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        return taken
+
+
+@contextmanager
+def raw_output() -> Iterator[_RawOutput]:
+    """Yield standard output for bytes, whose errors are told as those of its text are."""
+    buffer: Any = getattr(sys.stdout, "buffer", None) if sys.stdout is not None else None
+    if buffer is None:
+        msg = "a closed stream"
+        raise _OutputError(msg)
+    # Not the buffer, in which a thread may still wait when Python ends.
+    output = _RawOutput(getattr(buffer, "raw", buffer))
+    try:
+        yield output
+    except OSError as error:
+        if error is not output.error:
+            raise
+        raise _OutputError(error.strerror or str(error)) from error

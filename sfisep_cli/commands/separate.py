@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sfisep_cli.live import Channels, Raw, Stream, run_live
 from sfisep_cli.options import (
     AsJson,
     Device,
@@ -40,6 +41,7 @@ def _format_flag(name: str, text: str) -> Any:
 
 
 def separate(
+    context: typer.Context,
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -124,12 +126,8 @@ def separate(
             show_default="wav",
         ),
     ] = None,
-    mp3: Annotated[
-        bool, typer.Option("--mp3", help="Short for --format mp3.", rich_help_panel=_FORMAT)
-    ] = False,
-    flac: Annotated[
-        bool, typer.Option("--flac", help="Short for --format flac.", rich_help_panel=_FORMAT)
-    ] = False,
+    mp3: Annotated[bool, _format_flag("--mp3", "Short for --format mp3.")] = False,
+    flac: Annotated[bool, _format_flag("--flac", "Short for --format flac.")] = False,
     bitrate: Annotated[
         int | None,
         typer.Option(
@@ -243,6 +241,9 @@ def separate(
     jobs: Jobs = 1,
     engine: EngineOption = "local",
     shard: ShardOption = None,
+    stream: Stream = False,
+    raw: Raw = False,
+    channels: Channels = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -286,4 +287,7 @@ def separate(
         engine=engine,
         shard=shard,
     )
-    run(request, as_json=as_json, quiet=quiet)
+    if stream or raw or channels is not None:
+        run_live(request, context, channels=channels, quiet=quiet)
+    else:
+        run(request, as_json=as_json, quiet=quiet)

@@ -31,7 +31,8 @@ OPTIONS = {
     "--super-resolve --low-rate --network --seed --stems --two-stems "
     "--residual --format --mp3 --flac --bitrate --int16 "
     "--int24 --float32 --clip-mode --filename --no-tags --skip-existing --page --shifts "
-    "--segment --overlap --batch-size --precision --compile --jobs --engine --shard --json --quiet",
+    "--segment --overlap --batch-size --precision --compile --jobs --engine --shard --stream --raw "
+    "--channels --json --quiet",
     "sfisep listen": "--open --quiet",
     "sfisep prepare-data": "--out --layout --map --exclude --strict --sr --format --encoding "
     "--jobs --engine --shard --verify --demo --tracks --seconds --seed --quiet",
