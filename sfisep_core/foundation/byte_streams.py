@@ -49,7 +49,7 @@ class _ByteQueue:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         """Stop the thread after the call in which it is."""
         with self._changed:
