@@ -133,8 +133,9 @@ def test_errors_come_out_where_the_stream_is_used() -> None:
         sink.finish()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies_is_no_end_of_a_stream() -> None:
+def test_a_thread_that_dies_is_no_end_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
     closed = io.BytesIO(b"abc")
     closed.close()
     with (
@@ -146,3 +147,7 @@ def test_a_thread_that_dies_is_no_end_of_a_stream() -> None:
         sink.write(b"abc")
         with pytest.raises(RuntimeError, match="thread of a stream has died"):
             sink.finish()
+    for _ in range(1000):  # a thread reports after the other has gone on
+        if len(reported) < 2:
+            time.sleep(0.01)
+    assert [report.exc_type for report in reported] == [ValueError, ValueError]
