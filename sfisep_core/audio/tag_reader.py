@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from sfisep_core.audio.tags import (
 from sfisep_core.foreign import shown
 from sfisep_core.foundation.exit_signals import raise_received
 
-_LONGEST_TEXT = 10_000
+# Of all values of one name: a FLAC file holds less than 16 MB of texts, whatever is appended.
+_MOST_CHARACTERS = 10_000
 # What a FLAC file holds in one block, less the block's other fields.
 _LARGEST_PICTURE = 2**24 - 2**16
 # RF64 and W64, which mutagen does not read.
@@ -42,7 +43,7 @@ def read_tags(path: Path) -> Tags:
         Its tags; none for other formats.
     """
     try:
-        return _cleaned(_read(path))
+        return _cleaned(_read(path), path)
     except Exception as error:  # mutagen raises whatever a damaged file leads to
         raise_received()
         _logger.warning(
@@ -133,18 +134,27 @@ def _best(pictures: Sequence[tuple[int, Picture]]) -> Picture | None:
     return next(iter([*fronts, *(picture for _, picture in usable)]), None)
 
 
-def _cleaned(tags: Tags) -> Tags:
+def _cleaned(tags: Tags, path: Path) -> Tags:
     """Return tags that every format can hold."""
-    texts = {}
-    for name, values in tags.texts.items():
-        valid = (text.encode("utf-8", "replace").decode() for text in values)
-        cleaned = (text.replace("\0", " ").strip()[:_LONGEST_TEXT] for text in valid)
-        texts[name] = tuple(text for text in cleaned if text)
+    texts = {name: _cleaned_texts(values) for name, values in tags.texts.items()}
     picture = tags.picture
     if picture is not None and len(picture.content) > _LARGEST_PICTURE:
         _logger.warning(
-            "its cover of %.1f MB is left out of the stems: expected at most %.1f MB",
-            *(len(picture.content) / 1e6, _LARGEST_PICTURE / 1e6),
+            "%r: its cover of %.1f MB is left out of the stems: expected at most %.1f MB",
+            *(str(path), len(picture.content) / 1e6, _LARGEST_PICTURE / 1e6),
         )
         picture = None
     return Tags({name: values for name, values in texts.items() if values}, picture)
+
+
+def _cleaned_texts(values: Iterable[str]) -> tuple[str, ...]:
+    texts, room = [], _MOST_CHARACTERS
+    for value in values:
+        if room == 0:
+            break
+        valid = value[:room].encode("utf-8", "replace").decode()
+        text = valid.replace("\0", " ").strip()
+        if text:
+            texts.append(text)
+            room -= len(text)
+    return tuple(texts)

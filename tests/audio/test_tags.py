@@ -235,6 +235,19 @@ def test_texts_that_no_format_holds_are_cleaned(tmp_path: Path) -> None:
     assert "artist" not in texts
 
 
+def test_all_values_of_a_name_together_are_shortened(tmp_path: Path) -> None:
+    path = tagged(tmp_path / "song.flac")
+    file: Any = FLAC(path)
+    file["title"] = ["ab"] * 100_000
+    file["album"] = ["x" * 9_999, "yy", "z"]
+    file.save()
+    texts = read_tags(path).texts
+    # What a stem adds to each title makes them too long for a FLAC file otherwise.
+    assert texts["title"] == ("ab",) * 5_000
+    assert texts["album"] == ("x" * 9_999, "y")
+    assert texts["artist"] == TEXTS["artist"]
+
+
 def test_cover_that_fits_no_flac_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -246,7 +259,7 @@ def test_cover_that_fits_no_flac_is_left_out(
     tags = read_tags(path)
     assert tags.picture is None
     assert tags.texts == TEXTS
-    assert "its cover of 17.0 MB is left out" in caplog.text
+    assert f"{str(path)!r}: its cover of 17.0 MB is left out" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [*FORMATS, "m4a"])
