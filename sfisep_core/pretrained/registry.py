@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sfisep_core.errors import CheckpointError
-from sfisep_core.models.sources import in_user_order
+from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.models.sources import check_sources, in_user_order
 from sfisep_core.pretrained.address import address_key, is_address
 from sfisep_core.pretrained.archives import ARCHIVES
 from sfisep_core.pretrained.cache import CachedModel, cached_model, cached_models
@@ -170,7 +170,8 @@ def known_sources(name: str) -> tuple[str, ...] | None:
         The names in the order in which users get them; None where only the whole model tells.
 
     Raises:
-        CheckpointError: There is no such model, or its file cannot be read.
+        CheckpointError: There is no such model, its file cannot be read, or the name of a source
+            can be that of no file.
     """
     if name in BUNDLED:
         path = BUNDLED[name]
@@ -196,6 +197,11 @@ def known_sources(name: str) -> tuple[str, ...] | None:
     sources = read_description(path).config.get("sources")
     if not isinstance(sources, list):  # of the model inside another, or left to the default
         return None
+    try:
+        check_sources(tuple(map(str, sources)))
+    except ConfigError as error:
+        msg = f"model file {path}: {error}"
+        raise CheckpointError(msg) from error
     return in_user_order([str(name) for name in sources])
 
 

@@ -15,6 +15,7 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.declared_size import check_fit
 from sfisep_core.pretrained.description import ModelDescription, read_description
 from sfisep_core.pretrained.model_files import load_model, save_model
+from sfisep_core.pretrained.registry import known_sources
 from sfisep_core.pretrained.resolve import resolve_model
 
 SETTINGS: dict[str, Any] = {
@@ -221,6 +222,13 @@ def test_descriptions_that_do_not_fit_are_refused(
     with pytest.raises(CheckpointError, match=message) as caught:
         load_model(path)
     assert "weights and description do not fit" in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["../x", "residual", "a\0b", "Rest", ""])
+def test_sources_that_name_no_file_are_refused_without_the_weights(path: Path, source: str) -> None:
+    rewrite(path, config={**SETTINGS, "sources": [source, "rest"]})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: sources: "):
+        known_sources(str(path))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
