@@ -10,6 +10,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from sfisep_core.audio.container_sizes import SampleData
+from sfisep_core.audio.endings import id3_end
 from sfisep_core.audio.source_files import FileView, unreadable
 from sfisep_core.errors import AudioFileError
 
@@ -38,15 +39,17 @@ def open_container(path: Path, raw: io.FileIO, sizes: SampleData | None) -> Inpu
     """
     # A protocol that does not exist, so that no format can open another file.
     options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "none"}
-    raw.seek(0)
+    # ffmpeg takes minutes for a tag of many frames, and needs none.
+    start = id3_end(raw)
+    raw.seek(start)
     head = raw.read(2).ljust(2, b"\0")
     # A short MP3 has too few packets to be recognised. The tested bits are sync word and layer.
     kind = "mp3" if head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 6 else None
     # A WAV that states no length is read to its end.
-    unread = sizes.start - 4 if sizes is not None and sizes.real_bytes() else None
+    unread = sizes.start - 4 - start if sizes is not None and sizes.real_bytes() else None
     # The suffix helps to recognise formats without a signature.
     name = f"audio{path.suffix}".encode("ascii", "replace").decode()
-    source = FileView(raw, name=name, zeros_at=unread)
+    source = FileView(raw, start=start, name=name, zeros_at=unread)
     try:
         return av.open(
             source, "r", format=kind, options=options, metadata_errors="backslashreplace"

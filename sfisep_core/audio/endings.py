@@ -143,13 +143,28 @@ class _XingTag:
     present: int
 
 
-def _xing_tag(raw: io.FileIO) -> _XingTag | None:
-    start = 0
-    raw.seek(0)
-    head = raw.read(_ID3_HEADER)
-    if head[:3] == b"ID3" and len(head) == _ID3_HEADER:
+def id3_end(raw: io.FileIO) -> int:
+    """Return the position behind the ID3v2 tags that a file begins with; 0 if there are none.
+
+    Args:
+        raw: The file, open; its position changes.
+
+    Source: ID3 tag version 2.4.0, main structure, section 3.
+    """
+    end = 0
+    while True:
+        raw.seek(end)
+        head = raw.read(_ID3_HEADER)
+        if head[:3] != b"ID3" or len(head) < _ID3_HEADER:
+            return end
         # A number in four bytes of seven bits each.
-        start = _ID3_HEADER + sum(byte << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
+        size = sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
+        footer = _ID3_HEADER if head[5] & 0x10 else 0
+        end += _ID3_HEADER + size + footer
+
+
+def _xing_tag(raw: io.FileIO) -> _XingTag | None:
+    start = id3_end(raw)
     raw.seek(start)
     head = raw.read(_MP3_HEAD)
     place = max(head.find(b"Xing"), head.find(b"Info"))

@@ -1,32 +1,38 @@
-"""Read the tags of audio files. Mutagen is imported when a file is read."""
+"""Read the tags of audio files, within limits of time and memory.
+
+Parsers of tags believe what a file claims: one megabyte may unpack to gigabytes, or take minutes.
+So they run in a process of their own, which the system ends at the limits. Messages about a file's
+tags are warnings: tags never stop a separation.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import json
 import logging
-from collections.abc import Iterable, Sequence
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from sfisep_core.audio.tags import (
-    FRONT_COVER,
-    ID3_FRAMES,
-    INFO_TEXTS,
-    MP4_ATOMS,
-    NO_TAGS,
-    Picture,
-    Tags,
-)
+from sfisep_core.audio.tag_parsing import WIDE_WAVES, parse_tags, read_info_list
+from sfisep_core.audio.tags import NO_TAGS, Picture, Tags
 from sfisep_core.foreign import shown
 from sfisep_core.foundation.exit_signals import raise_received
 
-# Of all values of one name: a FLAC file holds less than 16 MB of texts, whatever is appended.
-_MOST_CHARACTERS = 10_000
+_SECONDS = 10
+_BYTES = 2**29
 # What a FLAC file holds in one block, less the block's other fields.
 _LARGEST_PICTURE = 2**24 - 2**16
-# RF64 and W64, which mutagen does not read.
-_WIDE_WAVES = (b"RF64", b"riff")
-_MPEG_SUFFIXES = (".mp3", ".mp2")
+
+# The child has the modules of this process, wherever they come from.
+_PROGRAM = """
+import sys
+sys.path[:] = {path!r}
+from sfisep_core.audio.tag_reader import answer
+answer(sys.argv[1], seconds={seconds}, size={size})
+"""
 
 _logger = logging.getLogger(__name__)
 
@@ -34,7 +40,8 @@ _logger = logging.getLogger(__name__)
 def read_tags(path: Path) -> Tags:
     """Read the tags of a FLAC, MP3, Ogg, Opus, M4A, WAV or AIFF file.
 
-    Damaged tags are no error: a warning says that they are left out.
+    Damaged tags are no error: a warning says that they are left out. So are tags that take more
+    than ten seconds or 512 MiB to read.
 
     Args:
         path: Audio file.
@@ -43,7 +50,11 @@ def read_tags(path: Path) -> Tags:
         Its tags; none for other formats.
     """
     try:
-        return _cleaned(_read(path), path)
+        tags = _parsed_elsewhere(path)
+        if tags is None:
+            with path.open("rb") as file:
+                head = file.read(4)
+            tags = read_info_list(path) if head in (b"RIFF", *WIDE_WAVES) else NO_TAGS
     except Exception as error:  # mutagen raises whatever a damaged file leads to
         raise_received()
         _logger.warning(
@@ -52,109 +63,70 @@ def read_tags(path: Path) -> Tags:
             *(str(path), shown(str(error))),
         )
         return NO_TAGS
-
-
-def _read(path: Path) -> Tags:
-    import mutagen
-    from mutagen._vorbis import VCommentDict
-    from mutagen.id3 import ID3, ID3NoHeaderError
-    from mutagen.mp4 import MP4Tags
-
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head in _WIDE_WAVES:
-        return _read_info(path)
-    if path.suffix.lower() in _MPEG_SUFFIXES:  # with frames of whatever kind
-        try:
-            return _read_id3(ID3(path))
-        except ID3NoHeaderError:
-            return NO_TAGS
-    opened: Any = mutagen.File(path)
-    tags = None if opened is None else opened.tags
-    if isinstance(tags, ID3):
-        return _read_id3(tags)
-    if isinstance(tags, MP4Tags):
-        return _read_mp4(tags)
-    if isinstance(tags, VCommentDict):
-        return _read_vorbis(opened, tags)
-    return _read_info(path) if head == b"RIFF" else NO_TAGS
-
-
-def _read_id3(tags: Any) -> Tags:
-    texts = {}
-    for name, frame in ID3_FRAMES.items():
-        frames = tags.getall(frame)
-        # Genres may be numbers of a list.
-        values = [frame.genres if frame.FrameID == "TCON" else frame.text for frame in frames]
-        texts[name] = tuple(str(text) for value in values for text in value)
-    pictures = [(int(p.type), Picture(p.data)) for p in tags.getall("APIC")]
-    return Tags(texts, _best(pictures))
-
-
-def _read_mp4(tags: Any) -> Tags:
-    texts = {}
-    for name, atom in MP4_ATOMS.items():
-        values = tags.get(atom, [])
-        if atom in ("trkn", "disk"):
-            texts[name] = tuple(
-                f"{part}/{total}" if total else f"{part}" for part, total in values if part
-            )
-        else:
-            decoded = (v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values)
-            texts[name] = tuple(map(str, decoded))
-    pictures = [(FRONT_COVER, Picture(bytes(cover))) for cover in tags.get("covr", [])]
-    return Tags(texts, _best(pictures))
-
-
-def _read_vorbis(opened: Any, tags: Any) -> Tags:
-    from mutagen.flac import Picture as FlacPicture
-
-    texts = {name: tuple(map(str, tags.get(name, ()))) for name in ID3_FRAMES}
-    for number, total in (("tracknumber", "tracktotal"), ("discnumber", "disctotal")):
-        totals = tags.get(total, tags.get(f"total{number.removesuffix('number')}s", ()))
-        if totals and texts[number] and "/" not in texts[number][0]:
-            texts[number] = (f"{texts[number][0]}/{totals[0]}",)
-    blocks = list(getattr(opened, "pictures", ()))
-    blocks += [FlacPicture(base64.b64decode(p)) for p in tags.get("metadata_block_picture", ())]
-    return Tags(texts, _best([(int(b.type), Picture(b.data)) for b in blocks]))
-
-
-def _read_info(path: Path) -> Tags:
-    import soundfile
-
-    with soundfile.SoundFile(path) as file:
-        texts = file.copy_metadata()
-    return Tags({name: (texts[name],) for name in INFO_TEXTS if name in texts})
-
-
-def _best(pictures: Sequence[tuple[int, Picture]]) -> Picture | None:
-    """Return the front cover, or else the first picture; none that is no picture."""
-    usable = [(kind, picture) for kind, picture in pictures if picture.media_type]
-    fronts = [picture for kind, picture in usable if kind == FRONT_COVER]
-    return next(iter([*fronts, *(picture for _, picture in usable)]), None)
-
-
-def _cleaned(tags: Tags, path: Path) -> Tags:
-    """Return tags that every format can hold."""
-    texts = {name: _cleaned_texts(values) for name, values in tags.texts.items()}
-    picture = tags.picture
-    if picture is not None and len(picture.content) > _LARGEST_PICTURE:
+    if tags.picture is not None and len(tags.picture.content) > _LARGEST_PICTURE:
         _logger.warning(
             "%r: its cover of %.1f MB is left out of the stems: expected at most %.1f MB",
-            *(str(path), len(picture.content) / 1e6, _LARGEST_PICTURE / 1e6),
+            *(str(path), len(tags.picture.content) / 1e6, _LARGEST_PICTURE / 1e6),
         )
-        picture = None
-    return Tags({name: values for name, values in texts.items() if values}, picture)
+        return Tags(tags.texts)
+    return tags
 
 
-def _cleaned_texts(values: Iterable[str]) -> tuple[str, ...]:
-    texts, room = [], _MOST_CHARACTERS
-    for value in values:
-        if room == 0:
-            break
-        valid = value[:room].encode("utf-8", "replace").decode()
-        text = valid.replace("\0", " ").strip()
-        if text:
-            texts.append(text)
-            room -= len(text)
-    return tuple(texts)
+def answer(path: str, *, seconds: int, size: int) -> None:
+    """Write the tags of a file to standard output as JSON; for a process of its own.
+
+    Args:
+        path: Audio file.
+        seconds: CPU time after which the system ends this process.
+        size: Bytes of memory that this process may have.
+    """
+    with contextlib.suppress(ImportError):  # Windows: the parent's limit of time remains
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    try:
+        tags = parse_tags(Path(path))
+    except Exception as error:
+        raise_received()
+        json.dump({"error": f"{type(error).__name__}: {error}"[:1000]}, sys.stdout)
+        return
+    if tags is None:
+        json.dump({}, sys.stdout)
+        return
+    picture = tags.picture.content if tags.picture is not None else b""
+    encoded = base64.b64encode(picture).decode()
+    json.dump({"texts": dict(tags.texts), "picture": encoded}, sys.stdout)
+
+
+def _parsed_elsewhere(path: Path) -> Tags | None:
+    """Parse the tags in a process of its own.
+
+    Raises:
+        ValueError: They are damaged, or take too much.
+    """
+    program = _PROGRAM.format(path=sys.path, seconds=_SECONDS, size=_BYTES)
+    try:
+        done = subprocess.run(  # noqa: S603  # this Python, with a fixed program
+            [sys.executable, "-S", "-c", program, str(path)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=2 * _SECONDS,  # of a clock, where other processes want the CPU, too
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _too_large() from error
+    if done.returncode != 0:
+        raise _too_large()
+    content: dict[str, Any] = json.loads(done.stdout)
+    if "error" in content:
+        raise ValueError(content["error"])
+    if not content:
+        return None
+    texts = {str(name): tuple(map(str, values)) for name, values in content["texts"].items()}
+    picture = base64.b64decode(content["picture"])
+    return Tags(texts, Picture(picture) if picture else None)
+
+
+def _too_large() -> ValueError:
+    return ValueError(f"reading them takes more than {_SECONDS} s or {_BYTES >> 20} MiB")

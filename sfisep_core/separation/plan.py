@@ -152,16 +152,24 @@ def skipped(job: SeparationJob, sources: Sequence[str]) -> Outcome:
 
 def expected_seconds(path: Path) -> float | None:
     """Read the length of a recording from its header; None if this is not quickly possible."""
-    import soundfile  # imported here, because the rest does not need libsndfile
+    # Imported here, because the rest does not need libsndfile.
+    from sfisep_core.audio.endings import id3_end
+    from sfisep_core.audio.sequential_file import StoppedError, open_sequential
+    from sfisep_core.audio.source_files import FileView
 
     if not os.path.isfile(path):  # a pipe can be read only once
         return None
     try:
-        info = soundfile.info(path)
-    except (OSError, RuntimeError):  # another format, or damaged: separation reports it
+        with (
+            path.open("rb", buffering=0) as raw,
+            # libsndfile takes minutes for a tag of many frames.
+            open_sequential(FileView(raw, start=id3_end(raw))) as file,
+        ):
+            frames, sample_rate = int(file.frames), int(file.samplerate)
+    except (OSError, StoppedError):  # another format, or damaged: separation reports it
         return None
     # Headers without a length yield the largest possible value.
-    return info.duration if info.frames < 2**62 else None
+    return frames / sample_rate if frames < 2**62 else None
 
 
 def _is_written(file: Path) -> bool:

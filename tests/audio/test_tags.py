@@ -3,8 +3,12 @@
 import base64
 import json
 import logging
+import resource
 import shutil
 import subprocess
+import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +22,13 @@ from mutagen.flac import Picture as FlacPicture
 from mutagen.mp4 import MP4, MP4Cover
 from mutagen.wave import WAVE
 
+from sfisep_core.audio import tag_reader
 from sfisep_core.audio.file_writer import AudioWriter
 from sfisep_core.audio.files import read_audio, read_info, write_audio
 from sfisep_core.audio.formats import Encoding
 from sfisep_core.audio.tag_reader import read_tags
 from sfisep_core.audio.tags import NO_TAGS, Picture, Tags
+from sfisep_core.separation.plan import expected_seconds
 
 RATE = 48000
 SAMPLES = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 9600)).astype(np.float32)
@@ -271,7 +277,7 @@ def test_damaged_tags_never_raise(
     content = path.read_bytes()
     random = np.random.default_rng(7)
     places = np.flatnonzero(np.frombuffer(content, np.uint8) != 0)
-    for number in range(60):
+    for number in range(20):
         damaged = bytearray(content)
         for place in random.choice(places, 1 + number % 8):
             damaged[place] = random.integers(256)
@@ -289,6 +295,64 @@ def test_damaged_tags_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     file.save()
     assert read_tags(path) == NO_TAGS
     assert f"{str(path)!r}: its tags are damaged, and left out of the stems" in caplog.text
+
+
+def id3_tag(*frames: bytes) -> bytes:
+    """An ID3v2.4 tag of these frames."""
+    size = sum(map(len, frames))
+    return (
+        b"ID3\x04\0\0" + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0)) + b"".join(frames)
+    )
+
+
+def id3_frame(name: bytes, content: bytes, *, flags: bytes = b"\0\0") -> bytes:
+    size = bytes(len(content) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return name + size + flags + content
+
+
+def zlib_bomb() -> bytes:
+    """A title of one gibibyte."""
+    packer = zlib.compressobj(9)
+    blocks = [packer.compress(bytes(2**24)) for _ in range(64)]
+    packed = b"".join([*blocks, packer.flush()])
+    length = bytes(2**30 >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return id3_tag(id3_frame(b"TIT2", length + packed, flags=b"\0\x09"))
+
+
+@pytest.mark.slow
+def test_tag_of_many_frames_does_not_delay_decoding(tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.mp3", tmp_path / "song.mp3"
+    write_audio(plain, SAMPLES, sample_rate=RATE)
+    frames = [id3_frame(b"TXXX", b"\x03k%d\0v" % number) for number in range(200_000)]
+    path.write_bytes(id3_tag(*frames) + plain.read_bytes())
+    begun = time.process_time()
+    np.testing.assert_array_equal(read_audio(path)[0], read_audio(plain)[0])
+    assert read_info(path).frames == SAMPLES.shape[1]
+    assert expected_seconds(path) == expected_seconds(plain)
+    assert time.process_time() - begun < 10  # with the tag, ffmpeg and mpg123 take minutes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make",
+    [zlib_bomb, lambda: id3_tag(*[id3_frame(b"TIT2", b"\x03%d\0" % n) for n in range(150_000)])],
+    ids=["much memory", "much time"],
+)
+def test_tags_that_take_too_much_are_left_out(
+    make: Callable[[], bytes],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tag_reader, "_SECONDS", 2)
+    path = tmp_path / "song.mp3"
+    path.write_bytes(make())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begun = time.process_time()
+    assert read_tags(path) == NO_TAGS
+    assert time.process_time() - begun < 1  # of this process
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+    assert f"{str(path)!r}: its tags are damaged, and left out" in caplog.text
 
 
 @pytest.mark.parametrize(
