@@ -47,9 +47,9 @@ def read_info_list(path: Path) -> Tags:
     Raises:
         Exception: It cannot be read.
     """
-    import soundfile
+    from sfisep_core.audio.sequential_file import open_sequential
 
-    with soundfile.SoundFile(path) as file:
+    with path.open("rb", buffering=0) as raw, open_sequential(raw) as file:
         texts = file.copy_metadata()
     return _cleaned(Tags({name: (texts[name],) for name in INFO_TEXTS if name in texts}))
 

@@ -40,7 +40,7 @@ def test_tables_of_model_and_baselines(
     medians = {
         (row["system"], row["source"], row["metric"]): row["median"] for row in summary["scores"]
     }
-    for system, label in (("native", "tiny native"), ("mixture", "mixture")):
+    for system, label in (("native", f"{model.parent.name}-tiny native"), ("mixture", "mixture")):
         assert cells_of(shown.out, label) == [
             f"{medians[system, source, metric]:.2f}"
             for source in SOURCES
@@ -54,8 +54,8 @@ def test_tables_of_model_and_baselines(
     files = sorted(str(p.relative_to(out / "6000")) for p in out.rglob("*.json"))
     assert files == [
         *(f"mixture/test/noise {n}.json" for n in range(3)),
+        *(f"{model.parent.name}-tiny.native/test/noise {n}.json" for n in range(3)),
         "summary.json",
-        *(f"tiny.native/test/noise {n}.json" for n in range(3)),
     ]
 
 

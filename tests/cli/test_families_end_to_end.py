@@ -72,7 +72,7 @@ def test_train_separate_evaluate(run_sfisep: Run, capsys: Capture, preset: str, 
     assert run_sfisep(*command, "--quiet") == 0
     scores = [
         json.loads(path.read_text())["targets"]
-        for system in ("best.native", baseline if preset in RATE_BOUND else "best.resample")
+        for system in ("run-best.native", baseline if preset in RATE_BOUND else "run-best.resample")
         for path in Path(f"scores/8000/{system}").rglob("*.json")
     ]
     assert len(scores) == 2
@@ -81,5 +81,5 @@ def test_train_separate_evaluate(run_sfisep: Run, capsys: Capture, preset: str, 
         command = ["evaluate", *scored, "--sr", "16000", "--out", "scores", "--quiet"]
         assert run_sfisep(*command, "--no-native", "--baseline", "resample") == 0
         assert [path.name for path in Path("scores/16000").iterdir() if path.is_dir()] == [
-            "best.resample"
+            "run-best.resample"
         ]

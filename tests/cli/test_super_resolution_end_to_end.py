@@ -97,8 +97,9 @@ def test_train_separate_compare(run_sfisep: Run, capsys: Capture, data: str, bel
     assert run_sfisep("separate", "song.wav", "-m", below, *network, *options) == 0
     own = ["-m", "run/best.safetensors"]
     assert run_sfisep("separate", "song.wav", *own, *options) == 0
+    label = f"{Path.cwd().name}-below"
     for stem in ("vocals", "drums", "bass", "other"):
-        beside, rate = read_audio(Path(f"separated/below/song/{stem}.wav"))
+        beside, rate = read_audio(Path(f"separated/{label}/song/{stem}.wav"))
         alone, _ = read_audio(Path(f"separated/run-best/song/{stem}.wav"))
         assert (beside.shape, rate) == ((2, 22051), 22050)
         np.testing.assert_allclose(beside, alone, atol=1e-5)
@@ -119,7 +120,7 @@ def test_train_separate_compare(run_sfisep: Run, capsys: Capture, data: str, bel
     scores = [
         json.loads(path.read_text())["targets"]
         for method in methods
-        for path in Path(f"study/16000/below.{method}").rglob("*.json")
+        for path in Path(f"study/16000/{label}.{method}").rglob("*.json")
     ]
     assert len(scores) == len(methods)
     assert len({json.dumps(found) for found in scores}) == len(methods)

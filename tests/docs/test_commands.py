@@ -1,5 +1,6 @@
 """Every command line in the README and the documentation is one that the program takes."""
 
+import logging
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -17,6 +18,16 @@ PROGRAM = "sfisep"
 # Stand for what the reader puts in.
 PLACEHOLDERS = {"COMMAND"}
 ENDS = {"&&", "|", ";", ">", "<", "&"}
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Options such as --quiet set up the log when they are parsed."""
+    logger = logging.getLogger("sfisep_core")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 def blocks_of(page: Path) -> Iterator[str]:

@@ -53,7 +53,7 @@ def test_file_is_identified_as_what_it_loads_as(tmp_path: Path) -> None:
     found = identify_model(str(path))
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (found.label, found.sources, found.native_rate) == (
-        *("mine", ("speech", "noise"), 6000),
+        *(f"{tmp_path.name}-mine", ("speech", "noise"), 6000),
     )
     loaded = load_identified(found)
     assert (loaded.family, loaded.sources, loaded.native_rate) == (
