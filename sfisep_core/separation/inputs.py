@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -77,9 +78,7 @@ def find_files(
             root = _fixed_part(path)
             matches = _files_of_pattern(str(path), root, outputs=outputs)
             if not matches:
-                failures[path] = (
-                    f"{path}: no such file or folder; for music to begin with, run `sfisep demo`"
-                )
+                failures[path] = _missing(str(path))
         for file in matches:
             if file.stem in (".", ".."):
                 failures[file] = f"{file}: no folder can have the name {file.stem!r}: rename it"
@@ -195,3 +194,10 @@ def on_disk(path: Path) -> Iterator[Path]:
             )
             raise AudioFileError(msg) from error
         yield copy
+
+
+def _missing(name: str) -> str:
+    address = re.match(r"(\w+):/(?!/)", name)  # as pathlib writes one
+    if address is not None:
+        return f"{name.replace(':/', '://', 1)}: expected a file, got an address: download it first"
+    return f"{name}: no such file or folder; for music to begin with, run `sfisep demo`"

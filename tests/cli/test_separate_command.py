@@ -306,6 +306,12 @@ def test_encodings_exclude_each_other(
     assert separators == []
 
 
+def test_address_is_no_input(run_sfisep: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_sfisep("separate", "https://example.org/song?v=1") == 1
+    expected = "https://example.org/song?v=1: expected a file, got an address: download it first"
+    assert f"error: {expected}" in capsys.readouterr().err
+
+
 def test_failing_file_does_not_stop_the_others(
     run_sfisep: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
