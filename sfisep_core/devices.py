@@ -1,8 +1,6 @@
 """Devices of the computation."""
 
-import ctypes
 import logging
-import sys
 
 import torch
 
@@ -11,8 +9,6 @@ from sfisep_core.foundation.jobs import Execution
 from sfisep_core.wording import counted
 
 _logger = logging.getLogger(__name__)
-
-_M_ARENA_MAX = -8  # from glibc's <malloc.h>
 
 
 def find_device(name: str) -> torch.device:
@@ -69,15 +65,3 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     )
-
-
-def share_one_heap() -> None:
-    """Make all threads that start later allocate from one heap.
-
-    With glibc each thread has its own heap and cannot reuse memory freed by others: channels that
-    are separated in parallel then need a third more memory. Other C libraries are not changed.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_ARENA_MAX, 1)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
-from sfisep_core.devices import share_one_heap, threads_of_worker, worker_device
+from sfisep_core.devices import threads_of_worker, worker_device
 from sfisep_core.errors import SfisepError
 from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.foundation.jobs import Execution
+from sfisep_core.foundation.memory import share_one_heap
 from sfisep_core.separation.listening import page_of_stems
 from sfisep_core.separation.plan import (
     Outcome,

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from sfisep_core.devices import share_one_heap
+from sfisep_core.foundation.memory import share_one_heap
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.model_files import save_model
 from sfisep_core.pretrained.registry import BUNDLED

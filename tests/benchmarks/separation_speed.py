@@ -25,7 +25,7 @@ import numpy as np
 import soundfile
 import torch
 
-from sfisep_core.devices import share_one_heap
+from sfisep_core.foundation.memory import share_one_heap
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
 from sfisep_core.pretrained.model_files import save_model
