@@ -1,5 +1,8 @@
 """Options of `sfisep separate` that say in short, or in several flags, what one setting is."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from sfisep_core.errors import ConfigError
@@ -43,3 +46,25 @@ def encoding_of(
         msg = f"--format {container} has no sample format: leave --{wanted[0]} out, or choose wav"
         raise ConfigError(msg)
     return wanted[0] if wanted else None
+
+
+def stems_of(stems: str | None, inputs: Sequence[Path]) -> tuple[str, ...] | None:
+    """Return the requested stems, or None for all.
+
+    Args:
+        stems: Value of --stems.
+        inputs: All inputs: behind `--stems vocals drums`, drums is one.
+
+    Raises:
+        ConfigError: An input looks like a second stem.
+    """
+    if stems is None:
+        return None
+    for name in map(str, inputs):
+        if name.isidentifier() and not os.path.exists(name):
+            msg = (
+                f"{name}: no such file or folder: several stems are separated by commas, as in "
+                f"`--stems {stems},{name}`"
+            )
+            raise ConfigError(msg)
+    return tuple(name.strip() for name in stems.split(","))

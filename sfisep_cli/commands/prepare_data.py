@@ -174,9 +174,12 @@ def _places(context: typer.Context, source: Path | None, out: Path | None) -> tu
     others = {str(option.name) for option in context.command.params} - _ONLY_FOR_DEMO
     _refuse_given(context, but=others, why="for --demo only")
     if source is None or out is None:
+        missing = " and ".join(
+            name for name, value in (("SOURCE", source), ("--out DIR", out)) if value is None
+        )
         msg = (
-            "sfisep prepare-data: expected SOURCE and --out DIR, or --demo DIR, which needs no "
-            "source"
+            f"sfisep prepare-data: {missing} missing: give a source and a folder to write to, as "
+            "in `sfisep prepare-data SOURCE --out DIR`, or --demo DIR, which needs no source"
         )
         raise ConfigError(msg)
     return source, out

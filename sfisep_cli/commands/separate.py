@@ -21,7 +21,7 @@ from sfisep_cli.options import (
     check_low_rate,
 )
 from sfisep_cli.separation import run
-from sfisep_cli.short_forms import container_of, encoding_of, method_of
+from sfisep_cli.short_forms import container_of, encoding_of, method_of, stems_of
 from sfisep_core.separation.output import ClipMode, Container, Output
 from sfisep_core.separation.separate import FILENAME, STEM_FILE_NAME, SeparationRequest
 from sfisep_core.separation.settings import (
@@ -258,7 +258,6 @@ def separate(
     check_low_rate([method], low_rate, network)
     form = container_of(container, mp3=mp3, flac=flac)
     encoding = encoding_of(form, int16=int16, int24=int24, float32=float32)
-    chosen = tuple(name.strip() for name in stems.split(",")) if stems is not None else None
     options = MethodOptions(seed=seed, low_rate=low_rate, network=network)
     request = SeparationRequest(
         inputs=tuple(inputs),
@@ -274,7 +273,7 @@ def separate(
             form,
             encoding,
             clip_mode,
-            stems=chosen,
+            stems=stems_of(stems, inputs),
             two_stems=two_stems,
             residual=residual,
             filename=filename or (STEM_FILE_NAME if form == "stem.mp4" else FILENAME),

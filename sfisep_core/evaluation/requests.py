@@ -1,5 +1,6 @@
 """Requests and results of `evaluate` and `compare_resampling`."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -26,6 +27,8 @@ from sfisep_core.evaluation.track_scores import MetricSet, TrackScores
 from sfisep_core.foundation.jobs import Execution
 from sfisep_core.pretrained.identity import ModelIdentity
 from sfisep_core.separation.settings import DEFAULT_OPTIONS, MethodOptions
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +136,8 @@ def open_tracks(request: ScoringRequest) -> tuple[StemDataset, list[PreparedTrac
         DatasetError: There is no such data set, split or track.
     """
     folder = find_dataset(request.data)
+    if request.data is None:
+        _logger.info("data set: %s", folder)
     try:
         dataset = StemDataset(folder, split=request.split, excerpt_seconds=None)
     except EmptySplitError as error:

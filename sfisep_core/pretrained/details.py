@@ -12,6 +12,7 @@ from sfisep_core.pretrained.registry import (
     RELEASED,
     ModelEntry,
     list_models,
+    near_names,
 )
 
 
@@ -50,9 +51,11 @@ def show_model(name: str) -> ModelDetails:
     Raises:
         CheckpointError: The model is not listed, or a bundled file is damaged.
     """
-    entry = next((entry for entry in list_models() if entry.name == name), None)
+    entries = {entry.name: entry for entry in list_models()}
+    entry = entries.get(name)
     if entry is None:
-        msg = f"model {name}: expected one that `sfisep models list` shows"
+        near = near_names(name, entries)
+        msg = f"model {name or repr(name)}: expected one that `sfisep models list` shows{near}"
         raise CheckpointError(msg)
     known = ARCHIVES.get(name) or BUNDLED_ORIGINS.get(name)
     if known is not None:

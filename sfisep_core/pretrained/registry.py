@@ -1,7 +1,9 @@
 """The models this program knows by name."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -215,10 +217,16 @@ def no_such_model(name: str) -> CheckpointError:
             advice = "name a model file (.safetensors): there is none in it"
         return CheckpointError(f"model {name}: expected a file, found a folder: {advice}")
     return CheckpointError(
-        f"model {name}: expected a bundled model ({', '.join(BUNDLED)}), a released one "
-        "(`sfisep models list` shows them), an address (https://...) or the path of a model file; "
-        "found no such file"
+        f"model {name or repr(name)}: expected a bundled model ({', '.join(BUNDLED)}), a released "
+        "one (`sfisep models list` shows them), an address (https://...) or the path of a model "
+        f"file; found no such file{near_names(name, [*BUNDLED, *RELEASED, *ARCHIVES])}"
     )
+
+
+def near_names(name: str, names: Iterable[str]) -> str:
+    """Return an addition to a message about an unknown model: names that differ by a typo."""
+    near = get_close_matches(name, names)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _state(model: CachedModel) -> State:

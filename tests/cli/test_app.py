@@ -214,7 +214,8 @@ def test_version_is_the_one_of_the_project(
 @pytest.mark.parametrize(
     ("arguments", "parts"),  # how a limit is worded is Typer's
     [
-        (["separate", "x", "--sr", "3"], ["--sr HZ: ", "4000", "3"]),
+        (["separate", "x", "--sr", "3"], ["--sr HZ: ", "4000", "3", "hertz, such as 44100"]),
+        (["separate", "x", "--sr", "44.1k"], ["--sr HZ: ", "'44.1k'", "hertz, such as 44100"]),
         (["evaluate", "--metrics", "ssim"], ["--metrics: ", "'museval'", "'ssim'"]),
         (["models", "convert", "x", "y", "--form", "z"], ["--form: ", "'z'"]),
     ],
@@ -230,6 +231,69 @@ def test_value_that_an_option_does_not_take_is_one_line(
     assert line.startswith(f"error: {parts[0]}")
     assert all(part in line for part in parts[1:])
     assert line.endswith(" --help`")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("song.wav", "To separate a file: sfisep separate song.wav"),
+        ("lib/song", "To separate a file: sfisep separate lib/song"),
+        (
+            "separate lib/song --stems vocals drums",
+            "error: drums: no such file or folder: several stems are separated by commas, as in "
+            "`--stems vocals,drums`",
+        ),
+        (
+            "train run.toml",
+            "error: sfisep train: unexpected 'run.toml': files and folders are named by --data "
+            "DIR, --out DIR, --config FILE.toml|PRESET: see `sfisep train --help`",
+        ),
+        ("env now", "error: sfisep env: unexpected 'now': see `sfisep env --help`"),
+        (
+            "prepare-data lib",
+            "error: sfisep prepare-data: --out DIR missing: give a source and a folder to write "
+            "to, as in `sfisep prepare-data SOURCE --out DIR`, or --demo DIR, which needs no "
+            "source",
+        ),
+    ],
+)
+def test_likely_mistake_is_told_what_to_write_instead(
+    line: str,
+    message: str,
+    run_sfisep: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lib").mkdir()
+    Path("lib/song").touch()
+    assert run_sfisep(*line.split()) == 2
+    captured = capsys.readouterr()
+    assert message in " ".join(captured.err.replace("│", "").split())
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "end"),
+    [
+        ("separate x.wav --model demucs", "; did you mean hdemucs?"),
+        ("models show defualt", "; did you mean default?"),
+        ("models show zzz", "that `sfisep models list` shows"),
+    ],
+)
+def test_unknown_model_of_a_similar_name(
+    line: str,
+    end: str,
+    run_sfisep: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x.wav").touch()
+    assert run_sfisep(*line.split()) == 1
+    assert capsys.readouterr().err.endswith(f"{end}\n")
 
 
 @pytest.mark.parametrize(

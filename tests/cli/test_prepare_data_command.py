@@ -259,8 +259,8 @@ def test_demo_is_evaluated_and_separated_at_once(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "sfisep prepare-data: expected SOURCE and --out DIR, or --demo DIR, which"),
-        (["."], "sfisep prepare-data: expected SOURCE and --out DIR, or --demo DIR, which"),
+        ([], "sfisep prepare-data: SOURCE and --out DIR missing: give a source"),
+        (["."], "sfisep prepare-data: --out DIR missing: give a source"),
         (["--demo", "x", "--out", "y"], "--out: not for --demo: leave it out"),
         (
             ["--demo", "x", "--layout", "folders", "--map", "a=b", "--exclude", "c", "--strict"],
