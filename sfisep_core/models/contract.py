@@ -17,6 +17,10 @@ BuildModel = Callable[[str, Mapping[str, Any]], "SeparationModel"]
 SourcesOf = Callable[[str, Mapping[str, Any]], tuple[str, ...]]
 """Reads the sources of a model from the name of its family and its settings."""
 
+# 128 MiB a second of one channel, of which a network keeps several copies. Conv-TasNet with 512
+# filters two samples apart at 44.1 kHz has a third of them.
+_MAX_VALUES_PER_SECOND = 2**25
+
 # Names of stems that hold the residual: what the other stems leave of the mixture.
 REST_NAMES = ("other", "accompaniment", "instrumental")
 
@@ -46,7 +50,8 @@ class FamilyConfig(CheckedConfig):
             output is discarded.
 
     Raises:
-        ConfigError: A value is out of range, or sources are not distinct plain words.
+        ConfigError: A value is out of range, sources are not distinct plain words, or the model
+            would exhaust memory.
     """
 
     section = "model setting "
@@ -59,9 +64,21 @@ class FamilyConfig(CheckedConfig):
     context_seconds: Annotated[float, Range(0, 600)] = 0.5
 
     def __post_init__(self) -> None:
-        """Check values and names."""
+        """Check values and names, and that they do not ask for too much together."""
         super().__post_init__()
         check_sources(self.sources)
+        if self.values_per_second > _MAX_VALUES_PER_SECOND:
+            msg = (
+                f"{self.section}sizes: they make {self.values_per_second:,.0f} values of a second "
+                f"of one channel; expected at most {_MAX_VALUES_PER_SECOND:,}: take fewer filters, "
+                "or a longer stride or hop"
+            )
+            raise ConfigError(msg)
+
+    @property
+    def values_per_second(self) -> float:
+        """Values of the latent or spectrum, for each second of one channel; 0 if unknown."""
+        return 0.0
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,11 @@ class SFIConvTasNetConfig(FamilyConfig):
     mask: Literal["softmax", "free"] = "softmax"
     normalizes_level: bool = True
 
+    @property
+    def values_per_second(self) -> float:
+        """Values of the latent; see `FamilyConfig.values_per_second`."""
+        return self.num_filters * self.native_rate / self.stride
+
 
 class SFIConvTasNet(MaskModel):
     """SFI Conv-TasNet: masks on the latent of an SFI encoder, at any sampling frequency.

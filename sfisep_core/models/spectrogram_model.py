@@ -51,6 +51,11 @@ class SpectrogramConfig(FamilyConfig):
             )
             raise ConfigError(msg)
 
+    @property
+    def values_per_second(self) -> float:
+        """Values of the spectrum; see `FamilyConfig.values_per_second`."""
+        return self.stft.num_bins * self.native_rate / self.stft.hop
+
 
 class SpectrogramModel(SeparationModel):
     """A separator whose network works on spectra; families define `network` and `estimate`.

@@ -32,6 +32,11 @@ class TimeDomainConfig(FamilyConfig):
         """Samples from one frame to the next."""
         return self.kernel_size // 2
 
+    @property
+    def values_per_second(self) -> float:
+        """Values of the latent; see `FamilyConfig.values_per_second`."""
+        return self.num_filters * self.native_rate / self.stride
+
 
 class TimeDomainModel(MaskModel):
     """A separator that masks the latent of learned filters; channels are independent.

@@ -142,3 +142,16 @@ def test_sizes_that_only_together_are_too_large() -> None:
         "training settings model: expected a sfi-conv-tasnet of at most 1000000000 weights, got "
         "more: choose smaller sizes"
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        ("sfi-conv-tasnet", {"num_filters": 4096, "stride": 1}),
+        ("conv-tasnet", {"num_filters": 4096, "kernel_size": 2, "native_rate": 44100}),
+        ("unet", {"native_rate": 44100, "stft": {"n_fft": 8192, "hop": 1}}),
+    ],
+)
+def test_frames_that_are_too_large_and_too_many(family: str, config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^model setting sizes: they make [\d,]+ values"):
+        build_config(FAMILIES[family][0], config)

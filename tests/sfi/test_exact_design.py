@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sfisep_core.errors import ConfigError
 from sfisep_core.sfi import ModulatedGaussianFilters, MultiPhaseGammatoneFilters, SFIConv1d
 from sfisep_core.sfi.filter_bank import AnalogFilters
 
@@ -124,3 +125,21 @@ def test_other_kernels(native_rate: int, kernel_size: int, stride: int, sample_r
     ).eval()
     error = worst_error(layer, sample_rate, unit=TWO_PI)
     assert error.max() < 0.015
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "stride", "sample_rate"),
+    [(8192, 8000, 192_000), (4096, 1, 44_100)],  # large for one shift; for its 65 shifts
+)
+def test_kernel_that_would_exhaust_memory(kernel_size: int, stride: int, sample_rate: int) -> None:
+    layer = SFIConv1d(
+        1,
+        2,
+        ModulatedGaussianFilters(2),
+        design="frequency",
+        kernel_size=kernel_size,
+        stride=stride,
+    ).eval()
+    expected = rf"^SFI layer at {sample_rate} Hz: its kernel of 0.\d+ s has [\d,]+ taps, too many"
+    with torch.no_grad(), pytest.raises(ConfigError, match=expected):
+        layer.taps(sample_rate)
