@@ -31,7 +31,9 @@ FILES: dict[str, tuple[str, Encoding | None]] = {
 UNPLAYABLE = "flute"
 COUNT = len(FILES) + 1
 STEP = 0.020  # seconds that the stems may be apart
-SETTLED = 1.0  # seconds after a start until they are
+# Seconds after a start or a jump until they are no further apart: one on a machine at rest. Other
+# work on the machine makes the browser read clocks late, and correct them late.
+SETTLED = 20.0
 
 # Positions of all elements that play, as often as given.
 CLOCKS = """new Promise(go => {
@@ -85,24 +87,30 @@ def click(page: Page, selector: str) -> None:
     page.drag(middle(page, selector))
 
 
-def spread(page: Page, *, count: int = 50) -> float:
-    """Return how far the elements are apart at most, once they have settled."""
+def wait_in_step(page: Page, *, count: int = 50) -> None:
+    """Wait until the elements play in step for as long as `count` looks at their clocks take."""
     page.wait(RUNNING)
-    time.sleep(SETTLED)
-    clocks = np.array(page.run(CLOCKS % count))
-    assert clocks.shape == (count, 1 + len(FILES))
-    moved = clocks[-1] - clocks[0]
-    assert moved[1:] == pytest.approx(moved[0], abs=0.1)  # they play, and at their speed
-    return float(np.ptp(clocks[:, 1:], axis=1).max())
+    end = time.monotonic() + SETTLED
+    while True:
+        clocks = np.array(page.run(CLOCKS % count))
+        assert clocks.shape == (count, 1 + len(FILES))
+        apart = float(np.ptp(clocks[:, 1:], axis=1).max())
+        moved = clocks[-1] - clocks[0]
+        at_speed = moved[1:] == pytest.approx(moved[0], abs=0.1)
+        if apart < STEP and at_speed:
+            return
+        assert time.monotonic() < end, f"{apart:.3f} s apart, moved by {moved}"
 
 
 def test_all_formats_play_in_step(page: Page) -> None:
     click(page, "#play")
-    assert spread(page, count=100) < STEP
-    for position in (20.0, 2.5):
+    wait_in_step(page, count=100)
+    for position in (8.0, 2.5):
+        before = time.monotonic()
         page.run(f"ensemble.seek({position})")
-        assert spread(page) < STEP
-        assert page.run("ensemble.position") == pytest.approx(position + SETTLED + 1.5, abs=1.5)
+        wait_in_step(page)
+        at_most = position + time.monotonic() - before
+        assert position + 0.9 < page.run("ensemble.position") < at_most + 0.1
     click(page, "#play")
     stopped = page.run("ensemble.position")
     time.sleep(0.2)
@@ -115,8 +123,10 @@ def test_a_stem_that_falls_behind_catches_up(page: Page) -> None:
     click(page, "#play")
     page.wait(RUNNING)
     for jump in (-0.06, 0.06, 1.0):
+        page.run("ensemble.seek(0)")
+        page.wait(RUNNING)
         page.run(f"tracks[1].audio.currentTime += {jump}")
-        assert spread(page) < STEP
+        wait_in_step(page)
     page.log.clear()
 
 
@@ -128,12 +138,12 @@ def test_solo_and_mute(page: Page) -> None:
     click(page, "[aria-label='Mute drums']")
     assert "drums" not in page.run(HEARD)
     assert len(page.run(HEARD)) == COUNT - 1
-    assert spread(page) < STEP
+    wait_in_step(page)
     click(page, "[aria-label='Solo drums']")
     assert page.run(HEARD) == ["drums"]  # what is soloed is heard
     click(page, "[aria-label='Solo bass']")
     assert page.run(HEARD) == ["drums", "bass"]
-    assert spread(page) < STEP
+    wait_in_step(page)
     pressed = "[...document.querySelectorAll('[aria-pressed=true]')].map(b => b.ariaLabel)"
     assert page.run(pressed) == ["Solo drums", "Mute drums", "Solo bass"]
     click(page, "#reset")
@@ -167,7 +177,7 @@ def test_range_is_looped(page: Page) -> None:
     assert sum(later < earlier - 1 for earlier, later in pairwise(positions)) >= 1
     click(page, "#loop")
     page.wait("ensemble.position > 17.5")
-    assert spread(page) < STEP
+    wait_in_step(page)
     page.log.clear()
 
 
