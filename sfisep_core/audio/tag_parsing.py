@@ -56,9 +56,10 @@ def read_info_list(path: Path) -> Tags:
 
 def _read(path: Path) -> Tags | None:
     import mutagen
-    from mutagen._vorbis import VCommentDict
+    from mutagen.flac import FLAC
     from mutagen.id3 import ID3, ID3NoHeaderError
     from mutagen.mp4 import MP4Tags
+    from mutagen.ogg import OggFileType
 
     with path.open("rb") as file:
         if file.read(4) in WIDE_WAVES:
@@ -74,7 +75,7 @@ def _read(path: Path) -> Tags | None:
         return _read_id3(tags)
     if isinstance(tags, MP4Tags):
         return _read_mp4(tags)
-    if isinstance(tags, VCommentDict):
+    if tags is not None and isinstance(opened, FLAC | OggFileType):
         return _read_vorbis(opened, tags)
     return None
 
