@@ -8,6 +8,7 @@ from sfisep_core.evaluation.metrics import DEFINITIONS
 from sfisep_core.evaluation.report.drawing import check_available
 from sfisep_core.evaluation.report.figures import score_figure
 from sfisep_core.evaluation.report.filter_responses import filter_responses
+from sfisep_core.evaluation.report.findings import find
 from sfisep_core.evaluation.report.listening import excerpt
 from sfisep_core.evaluation.report.response_figure import responses_figure
 from sfisep_core.evaluation.report.score_tables import difference_table, score_table
@@ -56,6 +57,7 @@ def write_report(study: Study, path: Path, *, model: SeparationModel | None) -> 
     text = page.render(
         title=f"{study.model} at {count} sampling frequenc{'ies' if count > 1 else 'y'}",
         study=study,
+        findings=find(study),
         system_descriptions=_SYSTEMS,
         metrics=[DEFINITIONS[metric] for metric in metrics],
         score_figures=[_score_figure(study, metric) for metric in _DRAWN if metric in metrics],

@@ -8,6 +8,8 @@ import pytest
 
 from sfisep_core.evaluation.metrics import DEFINITIONS
 from sfisep_core.evaluation.report import write_report
+from sfisep_core.evaluation.report.findings import find
+from sfisep_core.evaluation.report.templating import gain
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey, Study
 from sfisep_core.pretrained.resolve import resolve_model
 from tests.evaluation.report.conftest import METRICS, SOURCES, TRACKS
@@ -123,6 +125,18 @@ def test_differences_are_those_of_the_summaries(report: Path, study: Study) -> N
             key = ScoreKey(rate, "native", ALL_SOURCES, metric)
             cell = difference_cell(study.differences[key, "resample"])
             assert f"<td>{cell}</td>" in text
+
+
+def test_page_begins_with_what_was_found(report: Path, study: Study) -> None:
+    text = " ".join(read(report).text.split())
+    (finding,) = find(study)
+    begin = text.index("What was found")
+    assert begin < text.index("What was done")
+    assert (
+        f"native minus resample, SI-SDR, mean over the sources of 5 tracks: from "
+        f"{gain(finding.lowest)} dB at"
+    ) in text[begin:].replace("\N{NO-BREAK SPACE}", " ")
+    assert f"At {finding.better} of 3 sampling frequencies native is ahead" in text
 
 
 def test_repeated_call_writes_the_same_bytes(study: Study, report: Path) -> None:
