@@ -37,6 +37,21 @@ def count_processes(gpus: int | None, workers: int, device: str) -> int:
     return gpus or workers
 
 
+def exit_after_failure() -> None:
+    """Exit a process that was started again although one before it had reported an error.
+
+    Called before anything is loaded, since the launcher starts all processes again several times.
+
+    Raises:
+        Exit: An earlier process has reported an error.
+    """
+    from sfisep_core.training.launch import earlier_failure
+
+    code = earlier_failure()
+    if code is not None:
+        raise typer.Exit(code)
+
+
 def start_processes(arguments: Sequence[str] | None, processes: int, max_restarts: int) -> None:
     """Run the same command line in several processes, and exit with their code.
 
@@ -74,16 +89,8 @@ def errors_for_the_launcher() -> Iterator[None]:
     """Report errors to the launcher, if there is one, which shows one error rather than N."""
     from sfisep_core.foundation.parents import end_with_parent
     from sfisep_core.training.distributed import PeerLostError, launched
-    from sfisep_core.training.launch import (
-        earlier_failure,
-        has_launcher,
-        leave,
-        report_failure,
-    )
+    from sfisep_core.training.launch import has_launcher, leave, report_failure
 
-    code = earlier_failure()
-    if code is not None:
-        raise typer.Exit(code)
     if has_launcher():
         end_with_parent()
     try:

@@ -11,6 +11,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Ray runs its workers at the lowest priority but four, where they wait for other test processes.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # A shell that starts the tests in the background hands SIGINT down as ignored, to them and to the
 # processes that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -7,7 +7,12 @@ import typer
 
 from sfisep_cli.completion import complete_model, complete_preset
 from sfisep_cli.options import Data, Device, Quiet, check_models
-from sfisep_cli.processes import count_processes, errors_for_the_launcher, start_processes
+from sfisep_cli.processes import (
+    count_processes,
+    errors_for_the_launcher,
+    exit_after_failure,
+    start_processes,
+)
 from sfisep_cli.training import check_settings, run
 
 _PROCESSES = "Several processes"
@@ -146,6 +151,7 @@ def train(
 
     Several machines: start the same command on each with torchrun instead of --gpus.
     """
+    exit_after_failure()
     from sfisep_core.data.remembered import find_dataset
 
     # Before PyTorch is loaded. Showing settings needs no data, and a resumed run has its own.

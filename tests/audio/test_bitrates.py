@@ -9,7 +9,7 @@ from sfisep_core.audio.file_writer import AudioWriter
 from sfisep_core.audio.files import check_output_format, read_audio
 from sfisep_core.errors import ConfigError
 
-SECONDS = 4
+SECONDS = 2
 
 
 def written(path: Path, audio: npt.NDArray[np.float64], sample_rate: int, bitrate: int) -> float:
@@ -54,7 +54,7 @@ def test_bit_rate_level_and_length(
         if container != "opus":
             assert (rate, decoded.shape) == (sample_rate, (channels, frames))
         reference = 0.3 * np.sin(2 * np.pi * 300 / rate * np.arange(decoded.shape[1]))
-        middle = slice(rate, 3 * rate)
+        middle = slice(rate // 2, 3 * rate // 2)
         gain = decoded[:, middle] @ reference[middle] / (reference[middle] @ reference[middle])
         np.testing.assert_allclose(gain, 1, rtol=0.02)
 
@@ -86,8 +86,8 @@ def test_bit_rate_that_a_codec_lacks(
 
 
 def test_every_bit_rate_in_range_is_one_of_vorbis() -> None:
-    levels = [
-        compression_level("ogg", rate, channels=2, sample_rate=44100) for rate in range(64, 500)
-    ]
+    # Where settings are far apart and where they are closest, which is at the end.
+    rates = [*range(64, 70), 96, 128, 160, 192, *range(254, 258), 320, *range(488, 500)]
+    levels = [compression_level("ogg", rate, channels=2, sample_rate=44100) for rate in rates]
     assert levels == sorted(levels, reverse=True)
     assert len(set(levels)) == len(levels)

@@ -17,6 +17,7 @@ from sfisep_core.data.demo_corpus import generate_demo_corpus
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
 from sfisep_core.training.checkpoint import load_checkpoint
+from sfisep_core.training.requests import TrainingRequest, run_training
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,8 @@ sample_rates = [4000, 6000]
 mute_probability = 0.4
 """
 
-PRECISE = ["--set", "precision=fp64", "--loader-workers", "0"]
+PRECISE = "precision=fp64"
+TWO_PROCESSES = ["--gpus", "0", "--workers", "2", "--loader-workers", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +84,20 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
+    """One thread here as in the processes: sums of more round in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
 def whole(data: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbs."""
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(data, out, settings, "--loader-workers", "0")
+    run(data, out, settings)
     return out
 
 
@@ -99,7 +105,7 @@ def whole(data: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) 
 def precise(data: Path, settings: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in double precision."""
     out = tmp_path_factory.mktemp("precise") / "run"
-    run(data, out, settings, *PRECISE)
+    run(data, out, settings, PRECISE)
     return out
 
 
@@ -108,16 +114,12 @@ def command(data: Path, out: Path, settings: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "sfisep_cli", "train", "--quiet", *arguments]
 
 
-def run(data: Path, out: Path, settings: Path, *options: str) -> None:
-    ended = subprocess.run(
-        command(data, out, settings, *options),
-        cwd=REPOSITORY,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        check=False,
+def run(data: Path, out: Path, settings: Path, *overrides: str, **options: Any) -> None:
+    """Train in this process."""
+    request = TrainingRequest(
+        data=data, out=out, config_file=settings, overrides=overrides, device="cpu", **options
     )
-    assert ended.returncode == 0, ended.stderr
+    run_training(request)
 
 
 def losses(out: Path) -> dict[int, float]:
@@ -140,49 +142,25 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param(["--gpus", "0", "--workers", "2"], id="two processes"),
-        pytest.param(["--set", "accumulation=2"], id="two micro-batches"),
-    ],
-)
+def assert_same(out: Path, precise: Path) -> None:
+    for name, tensor in weights(precise).items():
+        torch.testing.assert_close(weights(out)[name], tensor, rtol=1e-9, atol=1e-9)
+    assert losses(out) == pytest.approx(losses(precise), rel=1e-9)
+
+
 def test_batch_that_is_split_gives_the_same_weights(
-    options: list[str], precise: Path, data: Path, settings: Path, tmp_path: Path
+    precise: Path, data: Path, settings: Path, tmp_path: Path
 ) -> None:
     """Although different numbers of stems are muted, hence left out, in the two halves."""
-    run(data, tmp_path / "split", settings, *PRECISE, *options)
-    whole, split = weights(precise), weights(tmp_path / "split")
-    for name, tensor in whole.items():
-        torch.testing.assert_close(split[name], tensor, rtol=1e-9, atol=1e-9)
-    assert losses(tmp_path / "split") == pytest.approx(losses(precise), rel=1e-9)
+    run(data, tmp_path / "split", settings, PRECISE, "accumulation=2")
+    assert_same(tmp_path / "split", precise)
 
 
-@pytest.mark.parametrize("loader_workers", ["0", "2"])
-def test_killed_run_goes_on_as_if_nothing_had_happened(
-    loader_workers: str, whole: Path, data: Path, settings: Path, tmp_path: Path
-) -> None:
-    options = ["--loader-workers", loader_workers]
-    killed = tmp_path / "killed"
-    with subprocess.Popen(
-        command(data, killed, settings, *options), cwd=REPOSITORY, stderr=subprocess.DEVNULL
-    ) as process:
-        wait_for_step(5, killed, process)
-        process.kill()
-    at = load_checkpoint(killed / "checkpoint.pt")["step"]
-    assert 0 < at < STEPS
-    run(data, killed, settings, *options, "--resume")
-    assert losses(killed) == losses(whole)  # to the last bit
-    assert len(losses(whole)) == STEPS
-    for name, tensor in weights(whole).items():
-        assert torch.equal(weights(killed)[name], tensor)
-
-
-def test_run_of_which_a_process_is_killed_reaches_its_last_step(
-    data: Path, settings: Path, tmp_path: Path
+def test_two_processes_of_which_one_is_killed_give_the_same_weights(
+    precise: Path, data: Path, settings: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    options = ["--gpus", "0", "--workers", "2", "--max-restarts", "1", "--loader-workers", "0"]
+    options = [*TWO_PROCESSES, "--max-restarts", "1", "--set", PRECISE]
     with subprocess.Popen(command(data, out, settings, *options), cwd=REPOSITORY) as launcher:
         wait_for_step(3, out, launcher)
         children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
@@ -194,19 +172,38 @@ def test_run_of_which_a_process_is_killed_reaches_its_last_step(
         assert len(trainers) == 2
         os.kill(trainers[1], signal.SIGKILL)
         assert launcher.wait(timeout=120) == 0
-    assert load_checkpoint(out / "checkpoint.pt")["step"] == STEPS
     events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     starts = [event["step"] for event in events if event["event"] == "start"]
     assert len(starts) == 2
     assert 0 < starts[1] < STEPS
+    assert len(losses(out)) == STEPS
+    assert_same(out, precise)
+
+
+def test_killed_run_goes_on_as_if_nothing_had_happened(
+    whole: Path, data: Path, settings: Path, tmp_path: Path
+) -> None:
+    options = ["--loader-workers", "2"]  # which have read ahead
+    killed = tmp_path / "killed"
+    with subprocess.Popen(
+        command(data, killed, settings, *options), cwd=REPOSITORY, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for_step(5, killed, process)
+        process.kill()
+    at = load_checkpoint(killed / "checkpoint.pt")["step"]
+    assert 0 < at < STEPS
+    run(data, killed, settings, loader_workers=2, resume=True)
+    assert losses(killed) == losses(whole)  # to the last bit
+    assert len(losses(whole)) == STEPS
+    for name, tensor in weights(whole).items():
+        assert torch.equal(weights(killed)[name], tensor)
 
 
 @pytest.mark.parametrize(
     ("number", "options"),
     [
         (signal.SIGINT, []),
-        (signal.SIGTERM, ["--loader-workers", "0"]),
-        (signal.SIGTERM, ["--gpus", "0", "--workers", "2", "--loader-workers", "0"]),
+        (signal.SIGTERM, TWO_PROCESSES),
     ],
 )
 def test_signal_saves_a_checkpoint(
@@ -231,25 +228,34 @@ def test_signal_saves_a_checkpoint(
 
 
 def test_error_in_every_process_is_shown_once(data: Path, settings: Path, tmp_path: Path) -> None:
-    options = [
-        "--gpus",
-        "0",
-        "--workers",
-        "2",
-        "--loader-workers",
-        "0",
-        "--set",
-        "mixing.excerpt_seconds=60",
-    ]
+    options = [*TWO_PROCESSES, "--set", "mixing.excerpt_seconds=60"]
     ended = subprocess.run(
         command(data, tmp_path / "run", settings, *options),
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 1
     assert ended.stderr.count("error:") == 1
     assert "expected tracks of at least" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_process_that_is_started_again_after_an_error_loads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "1.json").write_text(json.dumps({"message": "no such thing", "exit_code": 2}))
+    program = (
+        "import sys\nfrom sfisep_cli.app import main\n"
+        "try:\n    main(['train', '--data', 'nowhere'])\n"
+        "except SystemExit as error:\n    print(error.code, 'numpy' in sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        env=os.environ | {"SFISEP_LAUNCH_FOLDER": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (ended.stdout, ended.stderr) == ("2 False\n", "")
