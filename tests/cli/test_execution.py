@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             soundfile.write(place / f"{stem}.wav", samples, RATE, subtype="PCM_16")
     (folder / "songs").mkdir()
     for number in range(3):
-        samples = rng.uniform(-0.5, 0.5, (3 * RATE, 2))
+        samples = rng.uniform(-0.5, 0.5, (RATE, 2))
         soundfile.write(folder / f"songs/{number}.wav", samples, RATE, subtype="PCM_16")
     tcn = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 1, "num_stacks": 1}
     settings = {"num_filters": 16, "mask": "free", "gain_rule": "mixture-consistent"}
@@ -147,6 +147,21 @@ def test_cluster_writes_the_same(command: str, run_sfisep: Run) -> None:
     arguments = [*COMMANDS[command].split(), "--engine", "ray", "--jobs", 2, "--out", out]
     assert run_sfisep(*arguments) == 0
     assert files(out) == files(f"{command} once")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_file_that_fails_on_a_cluster_leaves_the_others(
+    run_sfisep: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.wav").write_text("no music")
+    (tmp_path / "song.wav").hardlink_to(Path("songs/0.wav").resolve())
+    command = ["separate", tmp_path, "--model", "model.safetensors", "--stems", "bass", "--json"]
+    assert run_sfisep(*command, "--engine", "ray", "--out", tmp_path / "out") == 1
+    shown = capsys.readouterr()
+    assert [file["status"] for file in json.loads(shown.out)["files"]] == ["failed", "separated"]
+    assert "bad.wav" in shown.err
+    assert [path.parent.name for path in (tmp_path / "out").rglob("*.wav")] == ["song"]
 
 
 @pytest.mark.slow

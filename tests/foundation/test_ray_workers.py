@@ -56,6 +56,14 @@ def test_cluster_that_others_could_reach_is_not_started() -> None:
         list(run_jobs(abs, [1], ON_RAY))
 
 
+@pytest.mark.usefixtures("fake_ray")
+def test_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    message = "expected a Ray cluster at RAY_ADDRESS=127.0.0.1:1, got .*refused"
+    with pytest.raises(DeviceError, match=message):
+        list(run_jobs(abs, [1], ON_RAY))
+
+
 def test_no_room_is_told(fake_ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake_ray, "is_initialized", lambda: True)
     resources = SimpleNamespace(get=lambda kind, none: {"CPU": 4.0}.get(kind, none))

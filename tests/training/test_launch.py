@@ -39,13 +39,21 @@ def test_every_process_knows_its_place(tmp_path: Path) -> None:
 
 
 def test_killed_process_is_started_again(tmp_path: Path) -> None:
-    body = "if (rank, attempt) == ('1', '0'): os.kill(os.getpid(), signal.SIGKILL)\n"
+    body = (
+        "if (rank, attempt) == ('1', '0'):\n"
+        "    while not (out / '0.0').exists(): time.sleep(0.01)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
     assert launch(program(tmp_path, body), processes=2, max_restarts=1) == 0
     assert started(tmp_path) == ["0.0", "0.1", "1.0", "1.1"]
 
 
 def test_process_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
-    body = "if rank == '1': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)\n"
+    body = (
+        "while not (out / f'0.{attempt}').exists(): time.sleep(0.01)\n"
+        "if rank == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "time.sleep(60)\n"
+    )
     with pytest.raises(LaunchError, match="process 1 of 2 was killed by signal 9, after 1 rest"):
         launch(program(tmp_path, body), processes=2, max_restarts=1)
     assert started(tmp_path) == ["0.0", "0.1", "1.0", "1.1"]
