@@ -80,20 +80,25 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from sfisep_core.training import local_rendezvous
+
+    local_rendezvous.register()
     # Its long warnings and tables are replaced by the one-line message below.
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    interface = local_rendezvous.loopback_interface()
+    if interface is not None:  # Gloo takes the one of the machine's name, which others can reach
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     with temporary_folder() as folder:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
             nproc_per_node=processes,
             run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",  # a free port
+            rdzv_backend=local_rendezvous.BACKEND,
             max_restarts=max_restarts,
             signals_to_handle="SIGTERM,SIGINT,SIGHUP",
             logs_specs=DefaultLogsSpecs(log_dir=str(folder)),

@@ -1,5 +1,7 @@
 """The launcher, with small programs in place of training."""
 
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,6 +48,32 @@ def test_killed_process_is_started_again(tmp_path: Path) -> None:
     )
     assert launch(program(tmp_path, body), processes=2, max_restarts=1) == 0
     assert started(tmp_path) == ["0.0", "0.1", "1.0", "1.1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_other_machine_can_reach_the_processes(tmp_path: Path) -> None:
+    """PyTorch's launcher unpickles what it is sent, by anybody."""
+    body = (
+        "from datetime import timedelta\n"
+        "import torch.distributed as dist\n"
+        "dist.init_process_group('gloo', timeout=timedelta(seconds=60))\n"
+        "(out / f'sockets{rank}').write_text(''.join(\n"
+        "    f'{process} {os.readlink(file)}\\n'\n"
+        "    for process in (os.getpid(), os.getppid())\n"
+        "    for file in Path(f'/proc/{process}/fd').iterdir() if file.is_symlink()))\n"
+        "(out / f'tables{rank}').write_text(\n"
+        "    Path('/proc/net/tcp').read_text() + Path('/proc/net/tcp6').read_text())\n"
+        "dist.barrier()\n"
+        "os._exit(0)\n"
+    )
+    assert launch(program(tmp_path, body), processes=2, max_restarts=0) == 0
+    for rank in "01":
+        own = set(re.findall(r"socket:\[(\d+)\]", (tmp_path / f"sockets{rank}").read_text()))
+        rows = [line.split() for line in (tmp_path / f"tables{rank}").read_text().splitlines()]
+        listening = [row[1].split(":")[0] for row in rows if row[3] == "0A" and row[9] in own]
+        assert len(listening) >= 2, "the launcher's store and the process's own"
+        # 127.0.0.1, as the kernel writes it for IPv4, and as an IPv6 address
+        assert {*listening} <= {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
 def test_process_that_keeps_dying_is_given_up(tmp_path: Path) -> None:
