@@ -45,8 +45,9 @@ VALIDATION_TRACKS = frozenset(
 )
 """Names of the training tracks that are the standard validation split."""
 
-# After the four bytes of its length, the first box of an MP4 file.
+# The first box of an MP4 file, after the four bytes of its length, which is some dozen bytes.
 _MP4_START = b"ftyp"
+_LONGEST_START = 2**16 - 1
 # Encoders pad the last AAC frame and store lengths in milliseconds: two frames cover both.
 _LENGTH_TOLERANCE = 2048
 
@@ -112,9 +113,10 @@ def read_stem(path: Path, stream: str) -> npt.NDArray[np.float32]:
 def _open(path: Path) -> Any:
     check_ffmpeg()
     with path.open("rb") as file:
-        start = file.read(len(_MP4_START) + 4)
+        length, kind = int.from_bytes(file.read(4), "big"), file.read(len(_MP4_START))
     # The program ffmpeg finds out by itself what a file is: a playlist would have it open others.
-    if start[4:] != _MP4_START:
+    # Playlists are texts, which never begin with the zeros of a length like this.
+    if kind != _MP4_START or length > _LONGEST_START:
         msg = f"cannot read {str(path)!r}: expected an MP4 file; copy or download it again"
         raise AudioFileError(msg)
     with warnings.catch_warnings():

@@ -203,7 +203,21 @@ def test_missing_ffmpeg_is_told_before_any_work(
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("script", ["ffconcat version 1.0\nfile secret.mp4\n", "#EXTM3U\n", ""])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ffconcat version 1.0\nfile secret.mp4\n",
+        "#EXTM3U\n",
+        "",
+        pytest.param(
+            '<!--ftypjp2 --><MPD profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period>'
+            "<AdaptationSet><Representation><BaseURL>secret.mp4</BaseURL></Representation>"
+            "</AdaptationSet></Period></MPD>",
+            id="DASH with the name of an MP4's first box",
+        ),
+        "v=0\nftypjp2 \nc=IN IP4 127.0.0.1\nm=audio 9 RTP/AVP 0\n",
+    ],
+)
 def test_playlists_are_not_given_to_ffmpeg(script: str, tmp_path: Path) -> None:
     (tmp_path / "a.stem.mp4").write_text(script)
     for read in (musdb18.read_stem_info, lambda path: musdb18.read_stem(path, "bass")):
