@@ -285,6 +285,67 @@ def join(
     show_message(f"written: {out}")
 
 
+@app.command(cls=Command)
+def export(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE|URL",
+            help="A model, as `sfisep separate --model` takes it.",
+            autocompletion=complete_model,
+        ),
+    ],
+    sample_rate: Annotated[
+        int,
+        typer.Option(
+            "--sr",
+            metavar="HZ",
+            min=4000,
+            max=384000,
+            help="Sampling frequency of the music, the only one at which the file works.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE.onnx", help="File to write.", show_default="MODEL-HZ.onnx"
+        ),
+    ] = None,
+    form: Annotated[Literal["onnx"], typer.Option("--format", help="Format of the file.")] = "onnx",
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            min=0.1,
+            max=600,
+            help="Length of the input, which is fixed; longer music is cut into segments.",
+            show_default="the model's segment with its context, or 10",
+        ),
+    ] = None,
+    channels: Annotated[
+        int, typer.Option(metavar="N", min=1, max=64, help="Channels of the input.")
+    ] = 2,
+) -> None:
+    """Write a model's network as ONNX, for programs without PyTorch.
+
+    What is written is compared with the model on noise, to 1e-4. The file says in its metadata what
+    goes in and what comes out. Needs `pip install 'sfisep[export]'`.
+    """
+    del form  # there is one so far
+    from sfisep_core.pretrained.address import folder_name
+    from sfisep_core.pretrained.export import ExportRequest, export_model
+
+    path = out or Path(f"{folder_name(name)}-{sample_rate}.onnx")
+    result = export_model(ExportRequest(name, path, sample_rate, seconds, channels))
+    channels, frames = result.network.input_shape
+    stems = ", ".join(result.network.stems)
+    show_message(
+        f"written: {result.path} ({result.size / 1e6:.1f} MB): {stems} of "
+        f"{counted(channels, 'channel')} of {frames} samples ({frames / sample_rate:.2f} s), equal "
+        f"to PyTorch's to {result.error:.0e}"
+    )
+
+
 def _for_each(names: list[str], action: Callable[[str], None]) -> None:
     """Apply an action to every distinct name; a failure is shown and does not stop the others."""
     failed = False

@@ -34,13 +34,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sfisep_core.audio.stft_grid import Padding, STFTConfig, make_grid
+from sfisep_core.audio.stft_grid import Grid, Padding, STFTConfig, make_grid
 from sfisep_core.errors import ConfigError
 
-__all__ = ["STFT", "STFTConfig"]
+__all__ = ["STFT", "Grid", "STFTConfig", "make_grid"]
 
 # Samples with less total window power than this cannot be reconstructed (as in torch.istft).
-_LEAST_POWER = 1e-11
+LEAST_POWER = 1e-11
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class STFT:
         )
         signals = signals.reshape(-1, length)
         begin, end = grid.start(0), grid.start(frames - 1) + grid.size
-        padded = _pad(signals, -begin, max(0, end - length), self.config.padding)
+        padded = pad_signals(signals, -begin, max(0, end - length), self.config.padding)
         parts = []
         for block in grid.blocks(frames, num_signals=len(signals)):
             samples = (block.starts - begin)[:, None] + grid.offsets
@@ -173,11 +173,19 @@ class STFT:
                 index = samples[i :: grid.overlap].flatten()
                 signals.index_add_(1, index, taken[:, i :: grid.overlap].flatten(1))
                 power.index_add_(1, index, weights[i :: grid.overlap].reshape(1, -1))
-        signals = signals / torch.where(power > _LEAST_POWER, power, 1.0)
+        signals = signals / torch.where(power > LEAST_POWER, power, 1.0)
         return signals[:, -begin : length - begin].reshape(shape)
 
 
-def _pad(signals: Tensor, left: int, right: int, padding: Padding) -> Tensor:
+def pad_signals(signals: Tensor, left: int, right: int, padding: Padding) -> Tensor:
+    """Pad signals for a transform.
+
+    Args:
+        signals: Shape (signal, time), one sample or more.
+        left: Samples to put before them.
+        right: Samples to put behind them.
+        padding: See `STFTConfig`.
+    """
     if padding == "zeros":
         return functional.pad(signals, (left, right))
     # Reflected as often as necessary: forward and backward together are one period.

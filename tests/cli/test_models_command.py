@@ -31,7 +31,7 @@ Capture = pytest.CaptureFixture[str]
 SHOW_IMPORTS = """
 import sys
 from sfisep_cli.app import main
-for command in ("list", "show", "download", "verify", "path", "remove", "convert", "join"):
+for command in "list show download verify path remove convert join export".split():
     try:
         main(["models", command, "--help"])
     except SystemExit as stopped:

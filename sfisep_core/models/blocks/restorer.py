@@ -65,7 +65,12 @@ class Restorer(nn.Module):
     Args:
         config: Settings.
         num_sources: Number of sources.
+
+    Attributes:
+        transform: Kind of the short-time Fourier transform.
     """
+
+    transform: type[STFT] = STFT
 
     def __init__(self, config: RestorerConfig, *, num_sources: int) -> None:
         super().__init__()
@@ -93,7 +98,7 @@ class Restorer(nn.Module):
         length = stems.shape[-1]
         with torch.autocast(stems.device.type, enabled=False):
             quarter = max(1, round(self.config.window_seconds * sample_rate / 4))
-            stft = STFT(STFTConfig(n_fft=4 * quarter, hop=quarter), sample_rate)
+            stft = self.transform(STFTConfig(n_fft=4 * quarter, hop=quarter), sample_rate)
             whole, parts = (
                 stft.analyze(signals, sample_rate=sample_rate).abs()
                 for signals in (mixture[:, None], stems)

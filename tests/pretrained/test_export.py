@@ -1,0 +1,258 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import soundfile
+import torch
+
+from sfisep_core.audio.stores import MemoryStore, read_all
+from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.models.contract import SeparationModel
+from sfisep_core.models.registry import FAMILIES, build_model
+from sfisep_core.pretrained import export
+from sfisep_core.pretrained.export import ExportRequest, export_model
+from sfisep_core.pretrained.model_files import load_model, save_model
+from sfisep_core.separation.methods import separate_signal
+from sfisep_core.separation.settings import SeparationSettings
+from sfisep_core.training.config_files import read_settings
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/export.md"
+SMALL_TCN = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 2, "num_stacks": 2}
+SMALL = {"num_filters": 24, "tcn": {**SMALL_TCN, "norm_groups": 2}, "context_seconds": 0.1}
+TFC = {"num_blocks": 5, "channels": 4, "num_layers": 2, "min_units": 4}
+
+# Family, settings and Hz. Presets of the size of the demos, and rates other than the native ones.
+# Super-resolution takes 0.2 of a second so that its two rates share few seconds of a test.
+EXPORTED: dict[str, tuple[str | None, dict[str, Any], int]] = {
+    "conv-tasnet-demo": (None, {}, 8000),
+    "cunet-demo": (None, {}, 8192),
+    "unet-demo": (None, {}, 16000),
+    "deepconvsep-demo": (None, {}, 44100),
+    "lasaft-demo": (None, {}, 44100),
+    "tfc-tdf-unet-demo": (None, {}, 22050),
+    "scnet-demo": (None, {}, 44100),
+    "sepformer-demo": (None, {}, 8000),
+    "sfsrnet-demo": (None, {}, 8000),
+    "sfi-conv-tasnet-small": (None, {}, 44100),
+    "complex mask": ("tfc-unet", {"network": TFC, "output": "mask", "channels": 1}, 8000),
+    "gammatone": (
+        "sfi-conv-tasnet",
+        {**SMALL, "num_centers": 4, "filters": "multi-phase-gammatone", "design": "time"},
+        11025,
+    ),
+    "super-resolved": (
+        "super-resolved",
+        {
+            "separator": {
+                "family": "sfi-conv-tasnet",
+                "config": {**SMALL, "gain_rule": "mixture-consistent"},
+            }
+        },
+        32000,
+    ),
+}
+REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    "hdemucs": ("hdemucs", {"channels": 4}, 44100, "transforms within torchaudio's network"),
+    "least squares": (
+        "super-resolved",
+        {"separator": {"family": "sfi-conv-tasnet", "config": SMALL}},
+        32000,
+        "its separator's gains are solutions of equations",
+    ),
+    "soxr": (
+        "super-resolved",
+        {
+            "separator": {
+                "family": "sfi-conv-tasnet",
+                "config": {**SMALL, "gain_rule": "mixture-consistent"},
+            }
+        },
+        44101,
+        "44101 and 8000 Hz have so small a common divisor",
+    ),
+    "another rate": (
+        "conv-tasnet",
+        {"num_filters": 24, "tcn": SMALL_TCN},
+        44100,
+        "at 8000 Hz only",
+    ),
+}
+
+
+def built(family: str | None, config: dict[str, Any], preset: str) -> SeparationModel:
+    """Build a model of a preset or of settings, with random weights that are not zero."""
+    torch.manual_seed(0)
+    if family is None:
+        settings = read_settings(Path(preset))
+        family, config = settings["family"], settings.get("model", {})
+    return build_model(family, config).eval()
+
+
+def session_of(path: Path) -> onnxruntime.InferenceSession:
+    """Open a file as a program without PyTorch would."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def test_every_family_is_tried() -> None:
+    tried = {
+        family or read_settings(Path(name))["family"]
+        for name, (family, *_) in [*EXPORTED.items(), *REFUSED.items()]
+    }
+    # Spleeter and cascades are the bundled models of the two tests below.
+    assert tried | {"spleeter", "cascade"} == set(FAMILIES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exported_network_is_the_model(name: str, tmp_path: Path) -> None:
+    family, config, rate = EXPORTED[name]
+    model = built(family, config, name)
+    save_model(model, tmp_path / "model.safetensors", licence="CC0")
+    request = ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", rate, 0.5)
+    result = export_model(request)
+    assert result.error <= 1e-4
+    frames = rate // 2
+    assert result.network.input_shape == (2, frames)
+    assert result.network.output_shape == (len(model.sources), 2, frames)
+    assert result.network.licence == "CC0"
+    # Against the way in which `sfisep separate` runs the model, on a signal that was not traced.
+    mixture = np.random.default_rng(1).normal(0, 0.3, (2, frames)).astype(np.float32)
+    mixture[1, : frames // 2] = 0
+    (stems,) = session_of(result.path).run(None, {"mixture": mixture})
+    expected = read_all(
+        separate_signal(
+            load_model(tmp_path / "model.safetensors"),
+            MemoryStore(mixture),
+            sample_rate=rate,
+            settings=SeparationSettings(segment=0.0),
+        )
+    )
+    if result.network.gains == "least-squares":
+        for channel in range(2):
+            gains = np.linalg.lstsq(stems[:, channel].T, mixture[channel])[0]
+            stems[:, channel] *= gains[:, None]
+    largest = max(np.abs(expected).max(), np.abs(mixture).max())
+    assert np.abs(stems - expected).max() <= 1e-4 * largest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "rate"), [("default", 44100), ("spleeter-vocals", 48000)])
+def test_bundled_models_are_exported(name: str, rate: int, tmp_path: Path) -> None:
+    result = export_model(ExportRequest(name, tmp_path / "a.onnx", rate, 2.0))
+    assert result.error <= 1e-5
+    assert result.size == (tmp_path / "a.onnx").stat().st_size < 100e6
+
+
+@pytest.mark.slow
+def test_page_runs_without_pytorch(tmp_path: Path) -> None:
+    config = {**SMALL, "gain_rule": "mixture-consistent", "sources": ["vocals", "other"]}
+    save_model(built("sfi-conv-tasnet", config, ""), tmp_path / "model.safetensors")
+    export_model(
+        ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", 16000, 1.0)
+    )
+    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
+    assert len(program.splitlines()) <= 32
+    music = np.random.default_rng(0).normal(0, 0.1, (53_210, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "song.wav", music, 16000, subtype="FLOAT")
+    blocked = "import sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", blocked + program, "page", "a.onnx", "song.wav"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    stems = [soundfile.read(tmp_path / f"{stem}.wav")[0] for stem in ("vocals", "other")]
+    np.testing.assert_allclose(sum(stems), music, atol=1e-5)
+    # Every segment has a level of its own; noise has nearly the same level everywhere.
+    whole = separate_signal(
+        load_model(tmp_path / "model.safetensors"), MemoryStore(music.T.copy()), sample_rate=16000
+    )
+    np.testing.assert_allclose(stems[0].T, read_all(whole)[0], atol=0.02 * np.abs(stems[0]).max())
+
+
+@pytest.mark.slow
+def test_file_says_what_goes_in(tmp_path: Path) -> None:
+    save_model(built("sfi-conv-tasnet", SMALL, ""), tmp_path / "model.safetensors")
+    request = ExportRequest(
+        str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", 8000, channels=1
+    )
+    result = export_model(request)
+    session = session_of(result.path)
+    about = json.loads(session.get_modelmeta().custom_metadata_map["sfisep"])
+    assert about["stems"] == ["vocals", "drums", "bass", "other"]
+    assert about["sha256"] == result.network.sha256
+    assert (about["sample_rate"], about["gains"]) == (8000, "least-squares")
+    # 20 s, the family's segment, and a tenth of a second of context on either side
+    assert about["context"] == 800
+    assert session.get_inputs()[0].shape == about["input_shape"] == [1, 161_600]
+    assert session.get_outputs()[0].shape == about["output_shape"] == [4, 1, 161_600]
+    assert session.get_outputs()[0].name == about["output"]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_exported_says_why(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, config, rate, reason = REFUSED[name]
+    save_model(built(family, config, ""), tmp_path / "model.safetensors")
+    monkeypatch.setattr(export, "_trace", None)  # it is refused before
+    with pytest.raises(ConfigError, match=reason):
+        export_model(
+            ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", rate, 0.5)
+        )
+    assert not (tmp_path / "a.onnx").exists()
+
+
+@pytest.mark.slow
+def test_unknown_operations_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model(built("sfi-conv-tasnet", SMALL, ""), tmp_path / "model.safetensors")
+    request = ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", 8000, 0.2)
+    # A family of another program might compute with what ONNX lacks.
+    for operation, reason in (
+        (lambda stems: torch.linalg.solve(torch.eye(stems.shape[1]), stems), "linalg"),
+        (lambda stems: torch.complex(stems, stems).cumsum(dim=1), "cumsum"),
+    ):
+        monkeypatch.setattr(
+            export.PortableNetwork,
+            "_separate",
+            lambda _, mixture, operation=operation: operation(mixture),
+        )
+        with pytest.raises(ConfigError, match=reason):
+            export_model(request)
+    assert not request.out.exists()
+
+
+@pytest.mark.slow
+def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model(built("sfi-conv-tasnet", SMALL, ""), tmp_path / "model.safetensors")
+    separate = export.PortableNetwork._separate
+    monkeypatch.setattr(
+        export.PortableNetwork, "_separate", lambda *given: 1.001 * separate(*given)
+    )
+    with pytest.raises(CheckpointError, match=r"expected the model's stems to 0.0001, got 1.0e-03"):
+        export_model(
+            ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", 8000, 0.2)
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_packages_are_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_PACKAGES", ("numpy", "no_such_package"))
+    with pytest.raises(ConfigError, match=r"no_such_package, not installed: run `pip install"):
+        export_model(ExportRequest("no model", tmp_path / "a.onnx", 8000))
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "missing/a.onnx"])
+def test_names_of_files_are_checked_first(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected a"):
+        export_model(ExportRequest("no model", tmp_path / name, 8000))
