@@ -1,6 +1,5 @@
 """The launcher, with small programs in place of training."""
 
-import os
 import re
 import signal
 import subprocess
