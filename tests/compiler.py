@@ -1,10 +1,14 @@
 """Marks of tests that compile."""
 
+import os
 import shutil
 import sysconfig
 from pathlib import Path
 
 import pytest
+
+# Compile in the test's process: others would load PyTorch for one or two kernels.
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 compiles = [
     pytest.mark.skipif(

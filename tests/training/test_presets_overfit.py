@@ -18,14 +18,14 @@ from tests.training.test_loop import events, losses
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 0.5
+SECONDS = 0.25
 LEARNT_DB = 3.0
 LEARNT_SHARE = 0.8
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half a second for training: every excerpt is the whole of it."""
+    """A quarter of a second for training: every excerpt is the whole of it."""
     folder = tmp_path_factory.mktemp("data")
     generate_demo_corpus(
         folder / "demo",
