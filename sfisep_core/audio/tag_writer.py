@@ -22,6 +22,7 @@ from sfisep_core.audio.tags import (
 # Atoms of any name.
 _OWN_ATOM = "----:com.apple.iTunes:"
 _MP4_LARGEST_NUMBER = 2**16 - 1
+_MOST_DIGITS = 20  # Python converts no text of thousands
 # A WAV header counts bytes in 32 bits.
 _WAV_MAX_BYTES = 2**32 - 2**16
 
@@ -145,7 +146,7 @@ def _write_mp4(path: Path, tags: Tags) -> None:
 
 def _whole(text: str) -> int:
     """Return a number that a text begins with, as MP4 has 16 bits for it; 0 if there is none."""
-    digits = "".join(takewhile(str.isdecimal, text.strip()))
+    digits = "".join(takewhile(str.isdecimal, text.strip()))[:_MOST_DIGITS]
     return min(int(digits or 0), _MP4_LARGEST_NUMBER)
 
 

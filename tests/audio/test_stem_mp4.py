@@ -111,6 +111,15 @@ def test_box_for_players_and_tags(tmp_path: Path) -> None:
     assert tags["trkn"] == [(3, 12)]
 
 
+def test_numbers_of_any_length(tmp_path: Path) -> None:
+    """Tags of strangers: Python converts no text of more than 4300 digits."""
+    tags = Tags({"tracknumber": ("9" * 9999,), "discnumber": ("0" * 9999,), "bpm": ("1" * 9999,)})
+    file: Any = MP4(write(tmp_path / "song.stem.mp4", signal(2, 5000, 16), 44100, tags=tags))
+    assert file["trkn"] == [(2**16 - 1, 0)]
+    assert file["tmpo"] == [2**16 - 1]
+    assert "disk" not in file
+
+
 def test_file_without_samples_is_one_sample_of_silence(tmp_path: Path) -> None:
     path = write(tmp_path / "song.stem.mp4", signal(2, 0, 16), 44100)
     read, _ = import_stempeg().read_stems(str(path), always_3d=True)
