@@ -64,14 +64,18 @@ def run_in_processes(
         with ctrl_c_blocked():
             for item in some:
                 ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(function, theirs), daemon=True)
+                process = context.Process(target=_serve, args=(theirs,), daemon=True)
                 process.start()
                 processes.append(process)
                 theirs.close()  # only the process holds it then, so its end is detected here
                 busy[ours] = item
                 started.append(ours)
         for connection in started:
-            _send(connection, busy[connection])
+            send(connection, busy[connection])
+
+    def send(connection: Connection, item: _Item) -> None:
+        with suppress(*_ENDED):  # receiving reports the error
+            connection.send((function, item))
 
     try:
         start(itertools.islice(waiting, workers))
@@ -91,7 +95,7 @@ def run_in_processes(
                         connection.close()
                     else:
                         busy[connection] = following
-                        _send(connection, following)
+                        send(connection, following)
                 yield item, result
     finally:
         for connection in busy:
@@ -151,20 +155,19 @@ class Worker:
         return result, self._log.take()
 
 
-def _send(connection: Connection, item: object) -> None:
-    with suppress(*_ENDED):  # receiving reports the error
-        connection.send(item)
+def _serve(connection: Connection) -> None:
+    """Apply functions to items until the other end is closed.
 
-
-def _serve(function: Callable[[_Item], _Result], connection: Connection) -> None:
-    """Serve items until the other end is closed."""
+    The functions come with the items, because receiving one imports its module: that may take long,
+    and the parent end meanwhile.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
     end_with_parent(patience=_ORPHAN_SECONDS)
     worker = Worker()
     with suppress(*_ENDED):
         while True:
-            connection.send(worker.work(function, connection.recv()))
+            connection.send(worker.work(*connection.recv()))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # do not interrupt the clean-up
 
 

@@ -44,11 +44,13 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def start(folder: Path, kind: str, engine: str) -> tuple["subprocess.Popen[bytes]", list[int]]:
+def start(
+    folder: Path, program: str, *arguments: str
+) -> tuple["subprocess.Popen[bytes]", list[int]]:
     """Start two workers, and return their parent and their numbers once they work."""
-    (folder / "program.py").write_text(PROGRAM)
+    (folder / "program.py").write_text(program)
     process = subprocess.Popen(
-        [sys.executable, "program.py", kind, engine], cwd=folder, stderr=subprocess.PIPE
+        [sys.executable, "program.py", *arguments], cwd=folder, stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 120
     while len(list(folder.glob("*.pid"))) < 2:
@@ -68,18 +70,48 @@ def wait_for_end(pids: list[int], *, seconds: float) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "cleans"), [("sleep", True), ("python", True), ("c", False)])
 def test_workers_end_with_a_killed_parent(kind: str, cleans: bool, tmp_path: Path) -> None:
-    process, workers = start(tmp_path, kind, "local")
+    process, workers = start(tmp_path, PROGRAM, kind, "local")
     process.kill()
     process.communicate()
     wait_for_end(workers, seconds=20)  # three, on a machine with nothing else to do
     assert len(list(tmp_path.glob("*.clean"))) == (2 if cleans else 0)
 
 
+SLOW_MODULE = """
+import os, time
+from pathlib import Path
+
+if os.environ.setdefault("STARTER", str(os.getpid())) != str(os.getpid()):
+    Path(f"{os.getpid()}.pid").touch()
+    time.sleep(1000)
+
+def work(kind):
+    pass
+"""
+STARTER = """
+from sfisep_core.foundation.jobs import Execution, run_jobs
+
+if __name__ == "__main__":
+    from slow_module import work
+    list(run_jobs(work, [1, 2], Execution(jobs=2)))
+"""
+
+
+@pytest.mark.slow
+def test_workers_that_still_import_end_with_a_killed_parent(tmp_path: Path) -> None:
+    """Importing PyTorch takes half a minute on a machine that is busy."""
+    (tmp_path / "slow_module.py").write_text(SLOW_MODULE)
+    process, workers = start(tmp_path, STARTER)
+    process.kill()
+    wait_for_end(workers, seconds=20)
+    process.communicate()
+
+
 @pytest.mark.slow
 def test_workers_of_a_cluster_end_with_a_killed_parent(tmp_path: Path) -> None:
     if find_spec("ray") is None:
         pytest.skip("needs Ray")
-    process, workers = start(tmp_path, "sleep", "ray")
+    process, workers = start(tmp_path, PROGRAM, "sleep", "ray")
     assert listening_beyond_this_machine([process.pid, *descendants(process.pid)]) == []
     process.kill()  # what SIGTERM does to a cluster is tested with `separate`
     process.communicate()
