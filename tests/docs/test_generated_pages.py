@@ -115,6 +115,7 @@ def test_every_parameter_of_a_command_is_on_the_page(name: str) -> None:
 def test_defaults_and_ranges_of_options_are_in_words() -> None:
     assert "\n* `--sr HZ`: Sampling frequency to separate at, besides the song's own" in CLI
     assert "May be repeated. *Default: 8000; 4000 to 384000.*\n" in CLI
+    assert "at which the file works. *Required; 4000 to 384000.*\n" in CLI
     assert re.search(r"`-j, --jobs N`: .* \*Default: `1`; at least 1\.\*$", CLI, re.MULTILINE)
     assert re.search(r"\* `INPUT`: .* \*Required\.\*$", CLI, re.MULTILINE)
     assert re.search(r"`--track NAME`: .*; \\\* and \? stand for", CLI)

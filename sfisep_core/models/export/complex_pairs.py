@@ -155,7 +155,8 @@ def _irfft(spectra: ComplexPair, *, n: int, dim: int, norm: str) -> Tensor:
         counts[-1] = 1.0
     weights = counts * n**-0.5
     real, imag = (part.movedim(dim, -1) * weights for part in (spectra.real, spectra.imag))
-    return (real @ cosines.t() - imag @ sines.t()).movedim(-1, dim)
+    signal: Tensor = real @ cosines.t() - imag @ sines.t()
+    return signal.movedim(-1, dim)
 
 
 def _tones(size: int) -> tuple[Tensor, Tensor]:
