@@ -68,20 +68,17 @@ def test_models_are_loaded_by_name_and_by_path() -> None:
 
 
 @pytest.mark.slow
-def test_separator_loads_no_scipy() -> None:
-    code = "import sys; from sfisep_core import Separator; print('scipy' in sys.modules)"
-    assert python(code) == "False"
+def test_star_import_brings_all_and_loads_no_scipy() -> None:
+    code = (
+        "import sys; from sfisep_core import *; print(Separator.__name__, 'scipy' in sys.modules)"
+    )
+    assert python(code) == "Separator False"
 
 
 def test_settings_load_nothing_heavy() -> None:
     code = "import sys; from sfisep_core import SeparationSettings, MethodOptions; "
     code += "print({'torch', 'numpy'} & set(sys.modules))"
     assert python(code) == "set()"
-
-
-@pytest.mark.slow
-def test_star_import_brings_all() -> None:
-    assert python("from sfisep_core import *; print(Separator.__name__)") == "Separator"
 
 
 def test_unknown_name() -> None:

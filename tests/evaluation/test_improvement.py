@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import soundfile
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.preparation import PreparationRequest
 from sfisep_core.data.prepare import prepare_dataset
-from sfisep_core.evaluation.improvement import filtered_sdr, improvement_scores, si_snr
+from sfisep_core.evaluation.improvement import filtered_sdrs, improvement_scores, si_snr
 from sfisep_core.evaluation.metrics import IMPROVEMENT_METRICS
 from sfisep_core.evaluation.plan import plan_systems
 from sfisep_core.evaluation.scoring import Evaluation, score_systems
@@ -33,6 +34,11 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 def delayed(signal: np.ndarray, taps: np.ndarray) -> np.ndarray:
     """Filter each channel, with the end cut off."""
     return np.stack([np.convolve(channel, taps)[: signal.shape[1]] for channel in signal])
+
+
+def filtered_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
+    (ratio,) = filtered_sdrs([estimate], reference)
+    return ratio
 
 
 def sdr_by_least_squares(estimate: np.ndarray, reference: np.ndarray) -> float:
@@ -83,6 +89,18 @@ def test_silent_estimate_is_the_worst() -> None:
     assert filtered_sdr(np.zeros((1, 2000)), noise(1, 2000)) == -math.inf
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_estimates_together_have_the_ratios_of_each(channels: int) -> None:
+    reference = noise(channels, 2000)
+    estimates = [np.zeros_like(reference)]
+    estimates += [reference + 0.3 * noise(channels, 2000, seed=seed) for seed in (1, 2)]
+    together = filtered_sdrs(estimates, reference)
+    assert together[0] == -math.inf
+    alone = [filtered_sdr(estimate, reference) for estimate in estimates]
+    assert together == pytest.approx(alone, abs=1e-9)
+    assert together[1] != together[2]
+
+
 def test_improvement_of_the_mixture_is_zero() -> None:
     reference, mixture = noise(1, 4000), noise(1, 4000) + noise(1, 4000, seed=1)
     scores = improvement_scores(estimate=mixture, reference=reference, mixture=mixture)
@@ -110,11 +128,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> StemDataset:
     return StemDataset(prepared, split="test", excerpt_seconds=None)
 
 
-def score(dataset: StemDataset, estimates: Path, out: Path) -> Evaluation:
+def score(
+    dataset: StemDataset, estimates: Path, out: Path, *, baselines: Sequence[str] = ("mixture",)
+) -> Evaluation:
     return score_systems(
         dataset,
         dataset.tracks,
-        systems=plan_systems(None, ["mixture"], stems=dataset.stems, estimates=[estimates]),
+        systems=plan_systems(None, baselines, stems=dataset.stems, estimates=[estimates]),
         sample_rates=[RATE],
         sources=dataset.stems,
         out=out,
@@ -136,16 +156,19 @@ def write_estimates(folder: Path, order: tuple[int, ...]) -> None:
 
 def test_order_of_the_estimates_does_not_matter(dataset: StemDataset, tmp_path: Path) -> None:
     found = []
-    for order in ((1, 2, 0), (0, 2, 1)):
+    for order, baselines in (((1, 2, 0), ["mixture"]), ((0, 2, 1), [])):
         name = "".join(map(str, order))
         write_estimates(tmp_path / name / "mine", order)
-        evaluation = score(dataset, tmp_path / name / "mine", tmp_path / name / "out")
+        evaluation = score(
+            dataset, tmp_path / name / "mine", tmp_path / name / "out", baselines=baselines
+        )
         assert evaluation.failures == []
         found.append(collect(evaluation.scores))
         saved = tmp_path / name / f"out/{RATE}/estimates.mine/estimates/test/sentence 0/s1.wav"
         original = tmp_path / name / f"mine/sentence 0/{STEMS[order[0]]}.wav"
         np.testing.assert_array_equal(soundfile.read(saved)[0], soundfile.read(original)[0])
-    assert found[0] == found[1]
+    of_mine = [{key: of for key, of in one.items() if key.system == "mine"} for one in found]
+    assert of_mine[0] == of_mine[1]
     # uniform(-0.2, 0.2) has an RMS of 0.1155, and the others together are 3 dB louder.
     for source, level in zip(STEMS, (0.02, 0.01, 0.005), strict=True):
         expected = 20 * math.log10(0.2 / math.sqrt(3) / level) + 10 * math.log10(2)
@@ -173,7 +196,7 @@ def test_second_call_computes_nothing(dataset: StemDataset, tmp_path: Path) -> N
 def test_all_sources_are_wanted(dataset: StemDataset, tmp_path: Path) -> None:
     write_estimates(tmp_path / "mine", (0, 1, 2))
     (tmp_path / "mine/sentence 1/s2.wav").unlink()
-    failures = score(dataset, tmp_path / "mine", tmp_path / "out").failures
+    failures = score(dataset, tmp_path / "mine", tmp_path / "out", baselines=[]).failures
     assert [(failure.track, failure.system) for failure in failures] == [("sentence 1", "mine")]
     assert failures[0].message == (
         "estimates of sentence 1: expected those of all sources, which have no names; found none "
