@@ -19,7 +19,8 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parent
+REPOSITORY = TESTS.parent
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +40,31 @@ def own_user_data(
     folder = tmp_path_factory.getbasetemp() / "user-data" / secrets.token_hex(8)
     monkeypatch.setenv("XDG_DATA_HOME", str(folder))
     monkeypatch.delenv("SFISEP_DATA", raising=False)
+
+
+# Files that take longest come first: one that comes last leaves the other processes without work.
+LONGEST = (
+    "training/test_processes.py",
+    "training/test_presets_overfit.py",
+    "separation/test_interruptions.py",
+    "cli/test_execution.py",
+    "separation/listening/test_browser.py",
+    "training/test_presets.py",
+    "evaluation/test_evaluate.py",
+    "evaluation/test_bss_eval.py",
+    "models/test_spleeter.py",
+    "cli/test_evaluate_command.py",
+    "separation/test_memory.py",
+    "separation/test_compiled.py",
+    "test_public_names.py",
+    "data/test_mixing.py",
+    "data/test_loader.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
