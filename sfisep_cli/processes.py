@@ -87,12 +87,9 @@ def start_processes(arguments: Sequence[str] | None, processes: int, max_restart
 @contextmanager
 def errors_for_the_launcher() -> Iterator[None]:
     """Report errors to the launcher, if there is one, which shows one error rather than N."""
-    from sfisep_core.foundation.parents import end_with_parent
     from sfisep_core.training.distributed import PeerLostError, launched
     from sfisep_core.training.launch import has_launcher, leave, report_failure
 
-    if has_launcher():
-        end_with_parent()
     try:
         yield
     except PeerLostError as error:

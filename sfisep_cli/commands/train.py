@@ -151,6 +151,9 @@ def train(
 
     Several machines: start the same command on each with torchrun instead of --gpus.
     """
+    from sfisep_core.training.launch import end_with_launcher
+
+    end_with_launcher()
     exit_after_failure()
     from sfisep_core.data.remembered import find_dataset
 

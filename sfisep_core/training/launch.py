@@ -15,15 +15,29 @@ from pathlib import Path
 from typing import NoReturn
 
 from sfisep_core.errors import TrainingError
+from sfisep_core.foundation.parents import end_with_parent
 from sfisep_core.foundation.temporary_folders import temporary_folder
 from sfisep_core.wording import counted
 
 _FOLDER = "SFISEP_LAUNCH_FOLDER"
+_LAUNCHER = "SFISEP_LAUNCHER"
+# Longer than a step takes, and a checkpoint after it. Connecting to a launcher that has ended goes
+# on for half an hour, whatever signals come.
+_ORPHAN_SECONDS = 60.0
 
 
 def has_launcher() -> bool:
     """Tell whether `launch` has started this process."""
     return _FOLDER in os.environ
+
+
+def end_with_launcher() -> None:
+    """End this process, as with SIGTERM, once the launcher that has started it has ended.
+
+    To be called before anything that takes long: the launcher may be killed at any time.
+    """
+    if _LAUNCHER in os.environ:
+        end_with_parent(patience=_ORPHAN_SECONDS, parent_id=int(os.environ[_LAUNCHER]))
 
 
 def leave() -> NoReturn:
@@ -103,7 +117,7 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
             signals_to_handle="SIGTERM,SIGINT,SIGHUP",
             logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
         )
-        os.environ[_FOLDER] = str(folder)
+        os.environ[_FOLDER], os.environ[_LAUNCHER] = str(folder), str(os.getpid())
         try:
             elastic_launch(config, sys.executable)(*arguments)
         except SignalException as error:
@@ -125,7 +139,7 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
             )
             raise LaunchError(msg, 1) from error
         finally:
-            del os.environ[_FOLDER]
+            del os.environ[_FOLDER], os.environ[_LAUNCHER]
     return 0
 
 

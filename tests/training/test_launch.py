@@ -108,6 +108,32 @@ def test_without_a_launcher_there_is_nobody_to_tell() -> None:
     assert earlier_failure() is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("early", [True, False])
+def test_processes_end_with_a_killed_launcher(early: bool, tmp_path: Path) -> None:
+    """Also if it has ended before they begin to watch it."""
+    watch = "from sfisep_core.training.launch import end_with_launcher\nend_with_launcher()\n"
+    wait = "(out / f'pid{rank}').write_text(str(os.getpid()))\n"
+    wait += "while not (out / 'killed').exists(): time.sleep(0.01)\n"
+    body = (wait + watch if early else watch + wait) + "time.sleep(1000)\n"
+    code = (
+        "from sfisep_core.training.launch import launch\n"
+        f"raise SystemExit(launch({program(tmp_path, body)!r}, processes=2, max_restarts=0))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY) as launcher:
+        while not all((tmp_path / f"pid{rank}").exists() for rank in "01"):
+            assert launcher.poll() is None
+            time.sleep(0.05)
+        launcher.kill()
+    (tmp_path / "killed").touch()
+    deadline = time.monotonic() + 30
+    for rank in "01":
+        status = Path("/proc", (tmp_path / f"pid{rank}").read_text(), "status")
+        while status.exists() and "State:\tZ" not in status.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_reaches_the_processes(number: signal.Signals, tmp_path: Path) -> None:
     """And the launcher ends with 128 + its number, after they have."""
