@@ -20,6 +20,10 @@ _Result = TypeVar("_Result")
 # An item whose worker dies is retried once: the machine may have failed, or the item is the cause.
 _TRIES = 2
 _CONNECT_SECONDS = 10.0
+# What a client of gRPC says first, with no settings; a server answers with its own.
+_HTTP2_SETTINGS = b"\x04"
+_HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _HTTP2_SETTINGS + bytes(5)
+_HTTP2_FRAME_HEAD = 9  # bytes
 # Maximum delay of a signal.
 _LOOK_AGAIN_SECONDS = 0.2
 # The first version with tokens: without one, anybody who can reach a port can run programs.
@@ -177,10 +181,24 @@ def _keep_to_this_machine() -> None:
 
 
 def _check_address(address: str) -> None:
-    """Raise an OSError if nothing listens at an address, since Ray would retry for minutes."""
+    """Raise an OSError unless HTTP/2 is spoken at an address, as Ray would retry for minutes.
+
+    Signals would wait for it. With TLS only a connection is tried.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+    if not (host and port.isdecimal()):
+        return
+    place = host.strip("[]"), int(port)
+    with socket.create_connection(place, _CONNECT_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return
+        connection.sendall(_HTTP2_GREETING)
+        answer = b""
+        while len(answer) < _HTTP2_FRAME_HEAD and (received := connection.recv(16)):
+            answer += received
+    if answer[3:4] != _HTTP2_SETTINGS:
+        msg = f"an answer that is not Ray's: {answer[:16]!r}"
+        raise ConnectionError(msg)
 
 
 def _room(ray: Any, kind: str) -> int:

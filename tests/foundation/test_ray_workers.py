@@ -1,6 +1,8 @@
 import importlib.metadata
 import os
+import socket
 import sys
+import threading
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -62,6 +64,37 @@ def test_cluster_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     message = "expected a Ray cluster at RAY_ADDRESS=127.0.0.1:1, got .*refused"
     with pytest.raises(DeviceError, match=message):
         list(run_jobs(abs, [1], ON_RAY))
+
+
+@pytest.mark.usefixtures("fake_ray")
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (None, "timed out"),  # as of a machine that hangs
+        (b"", "not Ray's: b''"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "not Ray's: b'HTTP/1.1 404 "),
+    ],
+)
+def test_address_of_something_else_is_told(
+    answer: bytes | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself would try again for a quarter of an hour, and signals wait for it."""
+    monkeypatch.setattr(ray_workers, "_CONNECT_SECONDS", 0.2 if answer is None else 10.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                while connection.recv(1000) and answer is None:
+                    pass
+                connection.sendall(answer or b"")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(DeviceError, match=f"expected a Ray cluster at .*{message}"):
+            list(run_jobs(abs, [1], ON_RAY))
+        thread.join()
 
 
 def test_no_room_is_told(fake_ray: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
