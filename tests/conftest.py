@@ -44,6 +44,7 @@ def own_user_data(
 
 # Files that take longest come first: one that comes last leaves the other processes without work.
 LONGEST = (
+    "docs/test_tutorials.py",
     "training/test_processes.py",
     "training/test_presets_overfit.py",
     "separation/test_interruptions.py",

@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 from sfisep_core.audio.resample import resample
+from sfisep_core.data.demo_corpus import render_track
 from sfisep_core.models.registry import build_model
 from sfisep_core.separation.overlap_add import FADE_SECONDS
 from sfisep_core.separation.separator import Separator
@@ -20,8 +21,15 @@ STEMS = ("vocals", "drums", "bass", "other")
 
 
 @pytest.fixture(scope="module")
-def music(shared_dir: Path) -> Samples:
-    """Twenty-four seconds of a real song, shape (2, time), at 48 kHz."""
+def composed() -> Samples:
+    """Twenty-four seconds of a composed song, shape (2, time), at 48 kHz."""
+    stems = render_track(seed=7, track=0, seconds=24.0, sample_rate=48000)
+    return sum(stem.astype(np.float32) for stem in stems.values()) / 2**15
+
+
+@pytest.fixture(scope="module")
+def recorded(shared_dir: Path) -> Samples:
+    """As much of a real song."""
     folder = shared_dir / "music/real/train/francium"
     if not folder.is_dir():
         pytest.skip("no music beside the checkout")
@@ -37,8 +45,11 @@ def largest_step(stems: Samples, where: npt.NDArray[np.bool_]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [8000, 44100])
-def test_default_model_gives_the_same_in_windows(rate: int, music: Samples) -> None:
+@pytest.mark.parametrize(("rate", "song"), [(8000, "composed"), (44100, "recorded")])
+def test_default_model_gives_the_same_in_windows(
+    rate: int, song: str, request: pytest.FixtureRequest
+) -> None:
+    music = request.getfixturevalue(song)
     mixture = resample(music[:, : 10 * 48000], orig_rate=48000, target_rate=rate)
     whole = (
         Separator("default", SeparationSettings(segment=0), device="cpu")
@@ -55,8 +66,13 @@ def test_default_model_gives_the_same_in_windows(rate: int, music: Samples) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["default", "global"])
-def test_seams_hold_no_larger_steps_than_music(kind: str, music: Samples) -> None:
+@pytest.mark.parametrize(
+    ("kind", "song"), [("default", "recorded"), ("global", "recorded"), ("global", "composed")]
+)
+def test_seams_hold_no_larger_steps_than_music(
+    kind: str, song: str, request: pytest.FixtureRequest
+) -> None:
+    music = request.getfixturevalue(song)
     rate = 16000
     mixture = resample(music, orig_rate=48000, target_rate=rate)
     model: Any = "default"
