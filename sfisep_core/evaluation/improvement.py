@@ -69,7 +69,7 @@ def filtered_sdrs(
     # Nearly all of the time is spent on the matrix, which is that of the reference alone.
     taps, _ = block_toeplitz.solve(lags[None, :, :, :channels], right)
     # Least squares: |t|^2 = <e, t>, and |e - t|^2 = |e|^2 - |t|^2.
-    targets = (taps * right).sum((0, 1, 2)).unflatten(0, (len(estimates), channels)).sum(1)
+    targets = (taps * right).sum((0, 1, 2)).view(len(estimates), channels).sum(1)
     energies = [float(np.sum(np.square(estimate, dtype=np.float64))) for estimate in estimates]
     return [
         _ratio_db(target, energy) for target, energy in zip(targets.tolist(), energies, strict=True)
