@@ -25,6 +25,8 @@ MAX_BYTES = 2 * 2**30
 
 ATTEMPTS = 4
 _CHUNK = 2**18
+# Errors of addresses, by their names in requests and urllib3.
+_INVALID = {"InvalidURL", "InvalidSchema", "MissingSchema", "LocationParseError"}
 
 _logger = logging.getLogger(__name__)
 
@@ -272,6 +274,11 @@ def describe_connection(error: BaseException, address: str) -> str:
         return f"{address} stalls: nothing came for {TIMEOUT:g} s"
     if is_of_disk(error):
         return f"what comes from {address} cannot be written: {detail}"
+    if any(kind.__name__ in _INVALID for kind in type(error).__mro__):
+        return (
+            f"{address}, or the address to which it leads, is none of http:// or https:// "
+            f"({type(error).__name__})"
+        )
     return (
         f"no connection to {address}, or it was cut ({detail}): this machine seems to be offline, "
         "or a firewall or proxy is in the way"

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -388,6 +389,31 @@ def test_no_server_is_there(waits: list[float], monkeypatch: pytest.MonkeyPatch)
     assert re.search(r"no connection to http://127\.0\.0\.1:9\S+, or it was cut \(", message)
     assert "this machine seems to be offline" in message
     assert waits
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("address", ["http://127.0.0.1:99999/x.safetensors", "leads elsewhere"])
+def test_what_is_no_address_is_not_called_offline(address: str) -> None:
+    class Redirection(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/passwd")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Redirection) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        if address == "leads elsewhere":
+            address = f"http://127.0.0.1:{server.server_port}/x.safetensors"
+        try:
+            message = error_of(address)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert f"{address}, or the address to which it leads, is none of http:// or https://" in message
 
 
 def test_offline_mode_is_kept_to(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
