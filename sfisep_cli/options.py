@@ -16,8 +16,9 @@ Device = Annotated[
     typer.Option(
         "--device",
         "-d",
-        metavar="auto|cpu|cuda[:N]",
-        help="Where to compute; auto takes the fastest that is there.",
+        metavar="auto|cpu|cuda[:N]|mps",
+        help="Where to compute; auto takes a CUDA GPU if there is one, else the CPU. mps: the GPU "
+        "of an Apple computer, untested.",
     ),
 ]
 

@@ -15,7 +15,8 @@ def find_device(name: str) -> torch.device:
     """Return a device by name.
 
     Args:
-        name: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:1", ...
+        name: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda" or "cuda:1", ..., or "mps"
+            (the GPU of an Apple computer), which "auto" does not take: it is untested.
 
     Returns:
         The device.
@@ -29,14 +30,17 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        msg = f"device {name!r}: expected auto, cpu, cuda or cuda:0, cuda:1, ..."
+        msg = f"device {name!r}: expected auto, cpu, cuda, cuda:0, cuda:1, ... or mps"
         raise ConfigError(msg) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         there = counted(torch.cuda.device_count(), "CUDA GPU")
         msg = f"device {name}: not there; found {there}: pass another one, or cpu"
         raise ConfigError(msg)
-    if device.type not in ("cpu", "cuda"):
-        msg = f"device {name}: not supported (taps are computed in 64-bit floats); pass cpu or cuda"
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        msg = "device mps: not there: expected an Apple computer with a GPU: pass cpu"
+        raise ConfigError(msg)
+    if device.type not in ("cpu", "cuda", "mps"):
+        msg = f"device {name}: not supported: pass cpu, cuda or mps"
         raise ConfigError(msg)
     return device
 

@@ -14,6 +14,7 @@ from sfisep_core.audio.tone_sums import tone_sums
 from sfisep_core.audio.windows import Window, evaluate_window
 from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
+from sfisep_core.foundation.float64 import float64_device
 
 Padding = Literal["reflect", "zeros"]
 Scale = Literal["none", "ortho"]
@@ -145,7 +146,8 @@ class Grid:
     def _block(self, first: int, stop: int) -> Block:
         config, native_rate, rate = self._config, self._native_rate, self._rate
         # Times are integers in units of 1 / (F F0) seconds, which is exact.
-        numbers = torch.arange(first, stop, device=self.offsets.device)
+        device = self.offsets.device
+        numbers = torch.arange(first, stop, device=float64_device(device))
         begins = (numbers * config.hop - config.n_fft // 2) * rate
         starts = -(-begins // native_rate)
         delays = starts * native_rate - begins
@@ -153,7 +155,7 @@ class Grid:
             delays = delays[:1]
         windows = evaluate_window(
             config.window,
-            delays[:, None] + native_rate * self.offsets,
+            delays[:, None] + native_rate * torch.arange(self.size, device=starts.device),
             n_fft=config.n_fft,
             ticks_per_sample=rate,
         )
@@ -162,9 +164,9 @@ class Grid:
         turns = torch.polar(torch.ones_like(cycles), -2 * torch.pi * cycles)
         return Block(
             frames=slice(first, stop),
-            starts=starts,
-            windows=windows.to(self._dtype),
-            turns=turns.to(self._dtype.to_complex()),
+            starts=starts.to(device),
+            windows=windows.to(self._dtype).to(device),
+            turns=turns.to(self._dtype.to_complex()).to(device),
         )
 
 

@@ -110,8 +110,8 @@ class _Chirps(ToneSums):
         kernel[:tones] = chirp[:tones].conj()
         kernel[self.work_size - size + 1 :] = chirp[1:size].flip(0).conj()  # k - j below 0
         kind = dtype.to_complex()
-        self._chirp = chirp.to(device, kind)
-        self._kernel = torch.fft.fft(kernel).to(device, kind)
+        self._chirp = chirp.to(kind).to(device)
+        self._kernel = torch.fft.fft(kernel).to(kind).to(device)
 
     def analyze(self, frames: Tensor) -> Tensor:
         spectra = torch.fft.fft(frames * self._chirp[: self._size], n=self.work_size)

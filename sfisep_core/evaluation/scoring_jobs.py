@@ -27,6 +27,7 @@ from sfisep_core.evaluation.track_scores import (
     write_track_scores,
 )
 from sfisep_core.foreign import path_below
+from sfisep_core.foundation.float64 import float64_device
 from sfisep_core.separation.methods import METHODS
 from sfisep_core.separation.permutation import are_unnamed, match_estimates
 from sfisep_core.separation.settings import OPTIONS_OF
@@ -152,7 +153,7 @@ class ScoringJob:
             system=system.name,
             settings=described,
             metrics=settings.metrics,
-            device=settings.device,
+            device=str(float64_device(torch.device(settings.device))),
         )
         if settings.equivariance and system.model is not None:
             scores = replace(scores, equivariance_db=self._equivariance(system, estimates))

@@ -203,7 +203,11 @@ class MultiPhaseGammatoneFilters(AnalogFilters):
 
     def centers_hz(self) -> Tensor:
         """Compute the centre frequency of every filter in Hz, float64, shape (num_filters,)."""
-        return self.center_hz.double().repeat_interleave(self.center_repeats).repeat(2)
+        return (
+            self.center_hz.double()
+            .repeat_interleave(self.center_repeats, output_size=self.phase.numel())
+            .repeat(2)
+        )
 
     def bandwidths_hz(self) -> Tensor:
         """Compute the decay rate b of every filter in Hz, float64, shape (num_filters,)."""

@@ -1,8 +1,9 @@
 """The interface of a bank of analog filters, as the layers use it."""
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,17 @@ class AnalogFilters(nn.Module, ABC):
         """
         return (*self.parameters(), *self.buffers())
 
+    def moved(self, device: torch.device) -> Self:
+        """Return filters with the same parameters on a device, through which gradients pass.
+
+        Args:
+            device: Where the filters are to be evaluated.
+
+        Returns:
+            These filters, if they are there, or filters that hold copies.
+        """
+        return self if self.device == device else _moved(self, device)
+
     @property
     def device(self) -> torch.device:
         """Device on which the taps are computed."""
@@ -126,3 +138,22 @@ class AnalogFilters(nn.Module, ABC):
     def _representative(self) -> Tensor:
         numbers = (t for t in self.tap_parameters() if t.is_floating_point())
         return next(numbers, torch.empty(0))
+
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def _moved(module: _Module, device: torch.device) -> _Module:
+    """Copy a module with its tensors on a device; `nn.Module.to` would cut gradients off."""
+    result = copy.copy(module)
+    # These dictionaries are all that a module keeps its tensors in.
+    for kind in ("_parameters", "_buffers"):
+        tensors = getattr(module, kind).items()
+        moved = {name: None if one is None else one.to(device) for name, one in tensors}
+        object.__setattr__(result, kind, moved)
+    parts = {
+        name: None if part is None else _moved(part, device)
+        for name, part in module._modules.items()
+    }
+    object.__setattr__(result, "_modules", parts)
+    return result

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sfisep_core.errors import ConfigError
+from sfisep_core.foundation.float64 import float64_device
 from sfisep_core.sfi.filter_bank import AnalogFilters
 from sfisep_core.sfi.frame_grid import Alignment, FrameGrid, frame_grid, release_is_exact
 from sfisep_core.sfi.frequency_design import frequency_design
@@ -161,9 +162,10 @@ class _SFILayer(nn.Module):
     def _build_taps(self, sample_rate: int) -> Tensor:
         grid = self.grid(sample_rate)
         exact = bool(grid.shifts)
+        filters = self.filters.moved(float64_device(self.filters.device))
         if self.design == "frequency":
             taps = frequency_design(
-                self.filters,
+                filters,
                 grid,
                 native_rate=self.native_rate,
                 num_response_samples=self.num_response_samples,
@@ -171,7 +173,7 @@ class _SFILayer(nn.Module):
             gain = sample_rate / self.native_rate if self._kind == "decoder" and exact else 1.0
         else:
             taps = time_design(
-                self.filters,
+                filters,
                 grid,
                 native_rate=self.native_rate,
                 kernel_size=self.kernel_size,
@@ -179,7 +181,8 @@ class _SFILayer(nn.Module):
             )
             gain = self.native_rate / sample_rate if self._kind == "encoder" and exact else 1.0
         # y = sum_p h[p] x[n0 - p]: conv1d computes a correlation, so h is in descending order of p.
-        return (gain * taps.flip(-1)).to(self.filters.dtype).contiguous()
+        taps = (gain * taps.flip(-1)).to(self.filters.dtype)
+        return taps.to(self.filters.device).contiguous()
 
 
 class SFIConv1d(_SFILayer):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.foundation.float64 import float64_device
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.declared_size import check_fit
@@ -33,11 +34,12 @@ class StepStatistics:
     def __init__(self, device: torch.device) -> None:
         # Since the last `take`: sum of losses, steps that counted, all steps. Since the start:
         # steps in a row that did not count, and the maximum of this number.
-        self._values = torch.zeros(5, dtype=torch.float64, device=device)
+        self._values = torch.zeros(5, dtype=torch.float64, device=float64_device(device))
 
     def add(self, loss: Tensor, counted: Tensor) -> None:
         """Add a step; `counted` tells whether its gradients were finite."""
         loss_sum, steps, taken, streak, worst = self._values.unbind()
+        loss, counted = loss.to(self._values.device), counted.to(self._values.device)
         streak = torch.where(counted, 0.0, streak + 1)
         self._values = torch.stack(
             [
@@ -101,6 +103,9 @@ class RunState:
     def __init__(self, config: TrainingConfig, processes: Processes, *, init: str | None) -> None:
         self.config = config
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
+        if self.dtype == torch.float64 and float64_device(processes.device) != processes.device:
+            msg = f"precision fp64: device {processes.device} has no 64-bit numbers: pass cpu"
+            raise ConfigError(msg)
         torch.manual_seed(config.seed)
         self.model = _start_model(config, init).to(processes.device, self.dtype)
         if config.compile:

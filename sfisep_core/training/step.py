@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sfisep_core.data.loader import ExampleLoader
 from sfisep_core.data.mixing import RawBatch, draw_step, mix_batch
+from sfisep_core.foundation.float64 import float64_device
 from sfisep_core.training.distributed import Processes
 from sfisep_core.training.losses import source_losses, source_weights, staged_losses
 from sfisep_core.training.state import RunState
@@ -56,7 +57,7 @@ def train_step(
         dissimilarity=config.dissimilarity,
     )
     state.update.begin()
-    step_loss = torch.zeros((), dtype=torch.float64, device=device)
+    step_loss = torch.zeros((), dtype=torch.float64, device=float64_device(device))
     for number, (stems, weight) in enumerate(zip(micro_batches, weights, strict=True)):
         is_last = number == config.accumulation - 1
         with nullcontext() if is_last else processes.no_sync(state.network):
@@ -73,7 +74,7 @@ def train_step(
             share = (losses * weight).sum() / total
             # Gradients are averaged over processes, but their sum is needed.
             state.update.backward(share * processes.world_size)
-        step_loss += share.detach()
+        step_loss += share.detach().to(step_loss.device)
     norm, finite = state.update.apply()
     return step_loss, norm, finite
 

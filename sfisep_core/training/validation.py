@@ -14,6 +14,7 @@ from sfisep_core.audio.stores import MemoryStore, read_all
 from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import DatasetError
+from sfisep_core.foundation.float64 import float64_device
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.inference import side_by_side
 from sfisep_core.separation.methods import separate_signal
@@ -93,7 +94,7 @@ def validate(
         for row, sample_rate in zip(sums, sample_rates, strict=True):
             row += _score_track(model, stems, track.sample_rate, sample_rate)
     device = next(model.parameters()).device
-    totals = reduce(torch.from_numpy(sums).to(device)).cpu().numpy()
+    totals = reduce(torch.from_numpy(sums).to(float64_device(device))).cpu().numpy()
     if not totals[..., 2].any():
         msg = (
             f"data set {dataset.folder}: expected music in the validation tracks, found silence in "

@@ -119,7 +119,7 @@ def test_exported_network_is_the_model(name: str, tmp_path: Path) -> None:
     request = ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", rate, 0.5)
     result = export_model(request)
     assert result.error <= 1e-4
-    frames = rate // 2
+    frames = -(-rate // 2)
     assert result.network.input_shape == (2, frames)
     assert result.network.output_shape == (len(model.sources), 2, frames)
     assert result.network.licence == "CC0"
@@ -159,7 +159,7 @@ def test_page_runs_without_pytorch(tmp_path: Path) -> None:
         ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", 16000, 1.0)
     )
     (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
-    assert len(program.splitlines()) <= 32
+    assert len([line for line in program.splitlines() if line]) <= 30
     music = np.random.default_rng(0).normal(0, 0.1, (53_210, 2)).astype(np.float32)
     soundfile.write(tmp_path / "song.wav", music, 16000, subtype="FLOAT")
     blocked = "import sys; sys.modules['torch'] = None; sys.argv = sys.argv[1:]\n"
@@ -219,7 +219,7 @@ def test_unknown_operations_are_named(tmp_path: Path, monkeypatch: pytest.Monkey
     request = ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", 8000, 0.2)
     # A family of another program might compute with what ONNX lacks.
     for operation, reason in (
-        (lambda stems: torch.linalg.solve(torch.eye(stems.shape[1]), stems), "linalg"),
+        (lambda stems: torch.linalg.inv(stems @ stems.mT), "linalg_inv"),
         (lambda stems: torch.complex(stems, stems).cumsum(dim=1), "cumsum"),
     ):
         monkeypatch.setattr(
@@ -236,10 +236,8 @@ def test_unknown_operations_are_named(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(built("sfi-conv-tasnet", SMALL, ""), tmp_path / "model.safetensors")
     separate = export.PortableNetwork._separate
-    monkeypatch.setattr(
-        export.PortableNetwork, "_separate", lambda *given: 1.001 * separate(*given)
-    )
-    with pytest.raises(CheckpointError, match=r"expected the model's stems to 0.0001, got 1.0e-03"):
+    monkeypatch.setattr(export.PortableNetwork, "_separate", lambda *given: 1.05 * separate(*given))
+    with pytest.raises(CheckpointError, match=r"expected the model's stems to 0.0001, got "):
         export_model(
             ExportRequest(str(tmp_path / "model.safetensors"), tmp_path / "a.onnx", 8000, 0.2)
         )

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from sfisep_core.foundation.float64 import float64_device
+
 
 def moving_average(signal: Tensor, window: int) -> Tensor:
     """Average over the `window` samples around each one, as far as they exist.
@@ -20,13 +22,14 @@ def moving_average(signal: Tensor, window: int) -> Tensor:
     tensor([[[1.5000, 1.0000, 1.0000, 0.0000]]])
     """
     half, frames = window // 2, signal.shape[-1]
-    total = signal.double().cumsum(dim=-1)  # gradients in 64 bits too
+    # Gradients are in 64 bits too.
+    total = signal.to(float64_device(signal.device)).double().cumsum(dim=-1)
     ahead, behind = min(half, frames), max(frames - half - 1, 0)
     last = total[..., -1:].expand(*total.shape[:-1], ahead)
     zeros = total.new_zeros(*total.shape[:-1], frames - behind)
     # The running sum at the window's end minus that before its start.
     sums = torch.cat([total[..., ahead:], last], dim=-1)
     sums = sums - torch.cat([zeros, total[..., :behind]], dim=-1)
-    index = torch.arange(frames, device=signal.device)
+    index = torch.arange(frames, device=total.device)
     count = (index + half).clamp(max=frames - 1) - (index - half).clamp(min=0) + 1
-    return (sums / count).to(signal.dtype)
+    return (sums / count).to(signal.dtype).to(signal.device)

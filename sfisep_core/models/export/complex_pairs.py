@@ -155,8 +155,8 @@ def _irfft(spectra: ComplexPair, *, n: int, dim: int, norm: str) -> Tensor:
         counts[-1] = 1.0
     weights = counts * n**-0.5
     real, imag = (part.movedim(dim, -1) * weights for part in (spectra.real, spectra.imag))
-    signal: Tensor = real @ cosines.t() - imag @ sines.t()
-    return signal.movedim(-1, dim)
+    signals: Tensor = real @ cosines.t() - imag @ sines.t()
+    return signals.movedim(-1, dim)
 
 
 def _tones(size: int) -> tuple[Tensor, Tensor]:
