@@ -101,7 +101,9 @@ def launch(arguments: Sequence[str], *, processes: int, max_restarts: int) -> in
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    threads = max(1, len(os.sched_getaffinity(0)) // processes)
+    # Of a container's share, where the system tells it.
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    threads = max(1, cores // processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     interface = local_rendezvous.loopback_interface()
     if interface is not None:  # Gloo takes the one of the machine's name, which others can reach
