@@ -74,7 +74,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     # This device has no 16-bit arithmetic to choose from.
     autocast = torch.autocast
     monkeypatch.setattr(torch, "autocast", lambda _, **options: autocast("cpu", **options))
-    caches = (make_grid, _sinc_resampler, exact_design._kept_operator)
+    caches = (make_grid, _sinc_resampler, exact_design._kept_operators)
     for cache in caches:
         cache.cache_clear()
     yield GPU
