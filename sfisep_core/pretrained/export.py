@@ -19,11 +19,13 @@ from torch import Tensor
 from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.foundation.atomic import written_whole
+from sfisep_core.foundation.exit_signals import raise_received
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.export.portable import PortableNetwork, SegmentNetwork, check_portable
 from sfisep_core.pretrained.description import METADATA_KEY, read_description
 from sfisep_core.pretrained.file_kinds import model_file_kind
 from sfisep_core.pretrained.identity import identify_model, load_identified
+from sfisep_core.pretrained.model_files import first_line
 from sfisep_core.pretrained.resolve import model_path
 
 OPSET = 20
@@ -250,7 +252,12 @@ def _largest_error(path: Path, mixture: Tensor, stems: Tensor) -> float:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors: not what it cannot compute ahead
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (exported,) = session.run(["stems"], {"mixture": mixture.numpy()})
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        (exported,) = session.run(["stems"], {"mixture": mixture.numpy()})
+    except Exception as error:  # its errors have no common class
+        raise_received()
+        msg = f"export: ONNX Runtime cannot run what PyTorch's exporter wrote: {first_line(error)}"
+        raise CheckpointError(msg) from error
     largest = max(float(mixture.abs().max()), float(stems.abs().max()))
     return float(np.abs(exported - stems.numpy()).max()) / largest

@@ -129,13 +129,16 @@ def test_families_separate(variant: str, gpu: torch.device) -> None:
     rate = model.native_rate if family in ONE_RATE else 44100
     with guarded(), torch.no_grad():
         model = put(model, gpu).for_inference()
-        mixture = torch.zeros(1, 2, rate // 10, device=gpu)
+        mixture = torch.zeros(1, 2, rate // 50, device=gpu)
         stems = model(mixture, sample_rate=rate)
     assert (stems.shape, stems.device) == ((1, len(model.sources), *mixture.shape[1:]), gpu)
 
 
+# One variant of each family: their norms and masks separate above.
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", {family: name for name, (family, _) in VARIANTS.items()}.values()
+)
 def test_families_train(variant: str, gpu: torch.device) -> None:
     family, config = VARIANTS[variant]
     model = build_model(family, config).train()
@@ -145,7 +148,7 @@ def test_families_train(variant: str, gpu: torch.device) -> None:
 
 def _train(model: SeparationModel, gpu: torch.device) -> None:
     stages = len(model.stage_rates) + 1
-    stems = torch.zeros(1, len(model.sources), 2, model.native_rate // 10, device=gpu)
+    stems = torch.zeros(1, len(model.sources), 2, model.native_rate // 50, device=gpu)
     estimates = model(stems.sum(dim=1), sample_rate=model.native_rate)
     settings = TrainingConfig()
     losses = source_losses(
