@@ -1,7 +1,8 @@
 """The contract of separated files: rate, channels, length and sum, for whatever comes in.
 
-In every cell a model that gives each stem a share of the mixture stands for a real one. One cell in
-thirty, drawn at random, is run again with the bundled model.
+In every cell a model that gives each stem a share of the mixture stands for a real one. Stereo is
+run at all rates and lengths, other numbers of channels at some. One cell in ten, drawn at random,
+is run again with the bundled model.
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ RATES = (4000, 8000, 11025, 16000, 22050, 44100, 48000, 96000, 192000)
 CHANNELS = (1, 2, 6, 9)
 LENGTHS = (0, 1, 2, 19, 480, 1153, 9001)
 
+SOME_RATES = (4000, 11025, 44100, 192000)
+SOME_LENGTHS = (0, 1, 9001)
+
 Cell = tuple[str, int, int, int]
 
 
@@ -36,8 +40,9 @@ def fits(container: str, channels: int, rate: int) -> bool:
 
 def cells(container: str, rate: int) -> Iterator[Cell]:
     for channels in CHANNELS:
-        if fits(container, channels, rate):
-            yield from ((container, rate, channels, frames) for frames in LENGTHS)
+        if fits(container, channels, rate) and (channels == 2 or rate in SOME_RATES):
+            lengths = LENGTHS if channels == 2 else SOME_LENGTHS
+            yield from ((container, rate, channels, frames) for frames in lengths)
 
 
 def write_music(path: Path, cell: Cell) -> None:
@@ -95,7 +100,7 @@ def test_some_of_the_cells_with_the_bundled_model(tmp_path: Path) -> None:
     everything = [
         cell for container in FORMATS for rate in RATES for cell in cells(container, rate)
     ]
-    drawn = np.random.default_rng(0).permutation(len(everything))[: len(everything) // 30]
+    drawn = np.random.default_rng(0).permutation(len(everything))[: len(everything) // 10]
     separator = Separator("default", device="cpu")
     for number, index in enumerate(drawn):
         check(separator, everything[index], tmp_path, (None, 8000, 44101)[number % 3])
