@@ -10,7 +10,7 @@ from torch import Tensor
 from sfisep_core.audio.resample import resample, sinc_fits, sinc_resample
 from sfisep_core.config_values import CheckedConfig, SampleRate
 from sfisep_core.errors import ConfigError
-from sfisep_core.foundation.float64 import float64_device
+from sfisep_core.foundation.float64 import to_float64
 from sfisep_core.models.blocks.consistency import share_residual
 from sfisep_core.models.blocks.restorer import Restorer, RestorerConfig
 from sfisep_core.models.contract import BuildModel, SegmentRule, SeparationModel, SourcesOf
@@ -243,12 +243,11 @@ def _fit_gains(stems: Tensor, mixture: Tensor) -> Tensor:
     Returns:
         Gains, shape (batch, source, channel, 1).
     """
-    precise = float64_device(stems.device)
-    signals = stems.transpose(1, 2).to(precise).double()  # (B, C, S, T)
+    signals = to_float64(stems.transpose(1, 2))  # (B, C, S, T)
     scale = signals.square().sum(dim=-1, keepdim=True).sqrt()
     signals = signals / torch.where(scale > 0, scale, 1.0)
     gram = signals @ signals.mT
     gram = gram + _RIDGE * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    gains: Tensor = torch.linalg.solve(gram, signals @ mixture.to(precise).double().unsqueeze(-1))
+    gains: Tensor = torch.linalg.solve(gram, signals @ to_float64(mixture).unsqueeze(-1))
     gains = gains / torch.where(scale > 0, scale, 1.0)
     return gains.transpose(1, 2).to(stems.dtype).to(stems.device)

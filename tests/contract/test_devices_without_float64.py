@@ -27,11 +27,10 @@ from sfisep_core.sfi import exact_design
 from sfisep_core.training.config import TrainingConfig
 from sfisep_core.training.losses import source_losses
 from sfisep_core.training.state import StepStatistics
-from tests.contract.test_models import VARIANTS
+from tests.contract.test_models import VARIANTS, served
 
 # Not "mps": where PyTorch is built without it, its autograd ends the process.
 GPU = torch.device("meta")
-ONE_RATE = ("hdemucs", "conv-tasnet", "sepformer", "sfsrnet")
 
 
 class Guard(TorchDispatchMode):
@@ -126,7 +125,7 @@ def test_families_separate(variant: str, gpu: torch.device) -> None:
     family, config = VARIANTS[variant]
     model = build_model(family, config).eval()
     # Not the native one, where a family works at others.
-    rate = model.native_rate if family in ONE_RATE else 44100
+    rate = served(model, 44100)
     with guarded(), torch.no_grad():
         model = put(model, gpu).for_inference()
         mixture = torch.zeros(1, 2, rate // 50, device=gpu)

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,20 @@ def program(folder: Path, body: str) -> list[str]:
         "(out / f'{rank}.{attempt}').touch()\n" + body
     )
     return [str(path)]
+
+
+@contextmanager
+def launcher_of(folder: Path, body: str, *, until: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the launcher of two processes in one of its own, and yield it once both left a file."""
+    code = (
+        "from sfisep_core.training.launch import launch\n"
+        f"raise SystemExit(launch({program(folder, body)!r}, processes=2, max_restarts=0))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY) as launcher:
+        while not all((folder / f"{until}{rank}").exists() for rank in "01"):
+            assert launcher.poll() is None
+            time.sleep(0.02)
+        yield launcher
 
 
 def started(folder: Path) -> list[str]:
@@ -116,14 +132,7 @@ def test_processes_end_with_a_killed_launcher(early: bool, tmp_path: Path) -> No
     wait = "(out / f'pid{rank}').write_text(str(os.getpid()))\n"
     wait += "while not (out / 'killed').exists(): time.sleep(0.01)\n"
     body = (wait + watch if early else watch + wait) + "time.sleep(1000)\n"
-    code = (
-        "from sfisep_core.training.launch import launch\n"
-        f"raise SystemExit(launch({program(tmp_path, body)!r}, processes=2, max_restarts=0))"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY) as launcher:
-        while not all((tmp_path / f"pid{rank}").exists() for rank in "01"):
-            assert launcher.poll() is None
-            time.sleep(0.05)
+    with launcher_of(tmp_path, body, until="pid") as launcher:
         launcher.kill()
     (tmp_path / "killed").touch()
     deadline = time.monotonic() + 30
@@ -142,15 +151,7 @@ def test_signal_reaches_the_processes(number: signal.Signals, tmp_path: Path) ->
         "signal.signal(signal.SIGINT, stop)\nsignal.signal(signal.SIGTERM, stop)\n"
         "(out / f'ready{rank}').touch()\ntime.sleep(60)\n"
     )
-    arguments = program(tmp_path, body)
-    code = (
-        "from sfisep_core.training.launch import launch\n"
-        f"raise SystemExit(launch({arguments!r}, processes=2, max_restarts=0))"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY) as launcher:
-        while not all((tmp_path / f"ready{rank}").exists() for rank in "01"):
-            assert launcher.poll() is None
-            time.sleep(0.02)
+    with launcher_of(tmp_path, body, until="ready") as launcher:
         launcher.send_signal(number)
         assert launcher.wait(timeout=60) == 128 + number
     stopped = sorted(path.name for path in tmp_path.glob("stopped*"))

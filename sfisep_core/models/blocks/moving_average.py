@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sfisep_core.foundation.float64 import float64_device
+from sfisep_core.foundation.float64 import to_float64
 
 
 def moving_average(signal: Tensor, window: int) -> Tensor:
@@ -25,7 +25,7 @@ def moving_average(signal: Tensor, window: int) -> Tensor:
         return signal
     half, frames = window // 2, signal.shape[-1]
     # Gradients are in 64 bits too.
-    total = signal.to(float64_device(signal.device)).double().cumsum(dim=-1)
+    total = to_float64(signal).cumsum(dim=-1)
     ahead, behind = min(half, frames), max(frames - half - 1, 0)
     last = total[..., -1:].expand(*total.shape[:-1], ahead)
     zeros = total.new_zeros(*total.shape[:-1], frames - behind)

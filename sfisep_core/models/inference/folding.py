@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from sfisep_core.foundation.float64 import float64_device
+from sfisep_core.foundation.float64 import to_float64
 from sfisep_core.models.blocks.tcn import MaskNetwork, TCNLayer
 
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -47,8 +47,8 @@ def _fold(norm: nn.Module, *convolutions: nn.Conv1d) -> nn.Module:
         return norm
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    factor = _double(norm.weight) / torch.sqrt(_double(norm.running_var) + norm.eps)
-    offset = _double(norm.bias) - _double(norm.running_mean) * factor
+    factor = to_float64(norm.weight) / torch.sqrt(to_float64(norm.running_var) + norm.eps)
+    offset = to_float64(norm.bias) - to_float64(norm.running_mean) * factor
     for convolution in convolutions:
         _absorb(convolution, factor, offset)
     return nn.Identity()
@@ -59,14 +59,10 @@ def _absorb(convolution: nn.Conv1d, factor: Tensor, offset: Tensor) -> None:
     groups = convolution.groups
     like = convolution.weight
     outputs, inputs, _ = convolution.weight.shape
-    weight = _double(convolution.weight).view(groups, outputs // groups, inputs)
+    weight = to_float64(convolution.weight).view(groups, outputs // groups, inputs)
     bias = (weight @ offset.view(groups, -1, 1)).flatten()
     if convolution.bias is not None:
-        bias = bias + _double(convolution.bias)
+        bias = bias + to_float64(convolution.bias)
     weight = (weight * factor.view(groups, 1, -1)).view(outputs, inputs, 1)
     convolution.weight = nn.Parameter(weight.to(like.dtype).to(like.device))
     convolution.bias = nn.Parameter(bias.to(like.dtype).to(like.device))
-
-
-def _double(values: Tensor) -> Tensor:
-    return values.to(float64_device(values.device)).double()
