@@ -71,7 +71,12 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
         CheckpointError: A weight contains NaN or infinite values.
     """
     for name, tensor in weights.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        # A finite sum needs no second, ten times slower look at 10 million weights.
+        if (
+            tensor.is_floating_point()
+            and not tensor.sum().isfinite()
+            and not tensor.isfinite().all()
+        ):
             msg = (
                 f"model file {path}: weight {name} holds values that are not finite: take another "
                 "file, as the checkpoint before"

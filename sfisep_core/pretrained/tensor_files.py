@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -77,10 +76,9 @@ def read_tensors(path: Path, description: ModelDescription) -> dict[str, Tensor]
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     try:
-        with signals_deferred():
-            opened = safe_open(path, framework="pt")
-        with opened as file:
-            return {name: _read_tensor(file, name) for name in file.keys()}  # noqa: SIM118
+        # What a signal raises in Python code that the library calls becomes an error of its own.
+        with signals_deferred(), safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise_received()
         msg = (
@@ -88,10 +86,3 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             f"because it is cut ({path.stat().st_size} bytes): {error}: fetch it again"
         )
         raise CheckpointError(msg) from error
-
-
-def _read_tensor(file: Any, name: str) -> Tensor:
-    # What is raised in Python code that the library calls, it makes an error of its own of.
-    with signals_deferred():
-        tensor: Tensor = file.get_tensor(name)
-    return tensor

@@ -40,6 +40,8 @@ _GAP = 0.003  # less makes the response overshoot between BAND * F and F / 2
 # 96 kHz, and the paper's kernel of 5 ms with the 65 shifts of 383,999 Hz, take half of that.
 _MAX_VALUES = 2**27
 _MAX_VALUES_IN_ALL = 2**30
+# Without gradients operators up to this size (8 MiB) are kept: encoder and decoder share them.
+_MAX_KEPT_VALUES = 2**20
 
 
 def exact_design(
@@ -80,8 +82,10 @@ def exact_design(
     if torch.is_grad_enabled():
         # In training the filters change at every step but the rates recur.
         return responses @ _kept_operators(grid, native_rate, device)
+    small = values * len(grid.shifts) <= _MAX_KEPT_VALUES
+    operators = _kept_operators if small else _operators
     # One after the other, because a rate may have 64 shifts.
-    return torch.stack([responses @ one for one in _operators(grid, native_rate, device)])
+    return torch.stack([responses @ one for one in operators(grid, native_rate, device)])
 
 
 def _instants(grid: FrameGrid, native_rate: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,13 @@ ROWS: list[tuple[str, str, Sequence[str], str, int]] = [
         "import torch",
         0,
     ),
+    (
+        "the same with a small model",
+        _TO_FIRST_SAMPLE,
+        ("separate", "song.wav", "--device", "cpu", "--quiet", "--model", "sfi-conv-tasnet-small"),
+        "import torch",
+        0,
+    ),
 ]
 
 
