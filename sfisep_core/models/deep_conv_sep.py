@@ -14,7 +14,7 @@ from torch.nn.functional import conv_transpose2d
 from sfisep_core.audio.stft import STFTConfig
 from sfisep_core.config_values import CheckedConfig, Range
 from sfisep_core.errors import ConfigError
-from sfisep_core.models.blocks.ratio_mask import ratio_mask
+from sfisep_core.models.blocks.masks import mask_spectra, ratio_mask
 from sfisep_core.models.blocks.windows import run_windows
 from sfisep_core.models.contract import GainRule
 from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
@@ -223,5 +223,4 @@ class DeepConvSep(SpectrogramModel):
             frames=self.config.network.frames,
             overlap=self.config.overlap,
         )
-        estimates: Tensor = masks.transpose(-1, -2) * spectra.unsqueeze(1)
-        return estimates
+        return mask_spectra(masks.transpose(-1, -2), spectra)

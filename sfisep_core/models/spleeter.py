@@ -19,6 +19,7 @@ from sfisep_core.audio.stft import STFTConfig
 from sfisep_core.config_values import Range
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.blocks.consistency import ENERGY_SECONDS
+from sfisep_core.models.blocks.masks import mask_spectra
 from sfisep_core.models.blocks.source_networks import SourceNetworks
 from sfisep_core.models.blocks.spleeter_unet import SpleeterUNet, SpleeterUNetConfig
 from sfisep_core.models.blocks.windows import run_windows
@@ -174,8 +175,7 @@ class Spleeter(SpectrogramModel):
         magnitudes = spectra.abs().transpose(-1, -2)  # (B, 2, frames, bins)
         masks = self.estimate_masks(magnitudes[..., : self.config.num_bins])
         masks = self._extend(masks, spectra.shape[-2]).transpose(-1, -2)
-        estimates: Tensor = masks * spectra.unsqueeze(1)
-        return estimates
+        return mask_spectra(masks, spectra)
 
     def estimate_masks(self, magnitudes: Tensor) -> Tensor:
         """Estimate masks in the network's bins, or in the lower part of them.

@@ -14,6 +14,7 @@ from torch import Tensor
 from sfisep_core.audio.stft import STFTConfig
 from sfisep_core.config_values import SampleRate
 from sfisep_core.errors import ConfigError
+from sfisep_core.models.blocks.masks import mask_spectra
 from sfisep_core.models.blocks.source_networks import SourceNetworks
 from sfisep_core.models.blocks.strided_unet import StridedUNet, StridedUNetConfig
 from sfisep_core.models.contract import GainRule
@@ -80,5 +81,4 @@ class MagnitudeUNet(SpectrogramModel):
         magnitudes = spectra.abs()[:, :, :-1].transpose(-1, -2)  # (B, 1, frames, bins - 1)
         masks = self.network(magnitudes).float()
         masks = torch.cat([masks, masks[..., -1:]], dim=-1).transpose(-1, -2)
-        estimates: Tensor = masks * spectra.unsqueeze(1)
-        return estimates
+        return mask_spectra(masks, spectra)

@@ -32,14 +32,14 @@ def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> T
     if estimates.shape[-1] == 0:
         return estimates
     window = 2 * round(ENERGY_SECONDS * sample_rate / 2) + 1
+    # The floor only matters where all estimates are zero.
+    floor = torch.finfo(estimates.dtype).tiny * 1e8
     # One source at a time: running sums need several copies in 64 bits.
-    averages = [
+    energies = [
         moving_average(source.square().reshape(1, -1, source.shape[-1]), window).view_as(source)
         for source in estimates.unbind(dim=-3)
     ]
-    # The floor only matters where all estimates are zero.
-    floor = torch.finfo(estimates.dtype).tiny * 1e8
-    smooth = torch.stack(averages, dim=-3).clamp_min(floor)
-    return torch.addcmul(
-        estimates, smooth / smooth.sum(dim=-3, keepdim=True), residual.unsqueeze(-3)
-    )
+    weights = torch.stack(energies, dim=-3).clamp_min(floor)
+    del energies
+    weights = weights / weights.sum(dim=-3, keepdim=True)
+    return torch.addcmul(estimates, weights, residual.unsqueeze(-3))

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sfisep_core.foundation.float64 import to_float64
 
@@ -25,13 +26,10 @@ def moving_average(signal: Tensor, window: int) -> Tensor:
         return signal
     half, frames = window // 2, signal.shape[-1]
     # Gradients are in 64 bits too.
-    total = to_float64(signal).cumsum(dim=-1)
-    ahead, behind = min(half, frames), max(frames - half - 1, 0)
-    last = total[..., -1:].expand(*total.shape[:-1], ahead)
-    zeros = total.new_zeros(*total.shape[:-1], frames - behind)
+    total = pad(to_float64(signal), (half + 1, half)).cumsum(dim=-1)
     # The running sum at the window's end minus that before its start.
-    sums = torch.cat([total[..., ahead:], last], dim=-1)
-    sums = sums - torch.cat([zeros, total[..., :behind]], dim=-1)
-    index = torch.arange(frames, device=total.device)
-    count = (index + half).clamp(max=frames - 1) - (index - half).clamp(min=0) + 1
-    return (sums / count).to(signal.dtype).to(signal.device)
+    sums = total[..., window:] - total[..., :-window]
+    del total  # these arrays are the largest of a separation
+    index = torch.arange(frames, dtype=sums.dtype, device=sums.device)
+    count = index.clamp(max=half).add_(index.flip(0).clamp(max=half)).add_(1)
+    return sums.div_(count).to(signal.dtype).to(signal.device)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sfisep_core.audio.stft import STFT, STFTConfig
 from sfisep_core.config_values import CheckedConfig, PositiveShare, Range
 from sfisep_core.errors import ConfigError
-from sfisep_core.models.blocks.ratio_mask import ratio_mask
+from sfisep_core.models.blocks.masks import ratio_mask
 from sfisep_core.models.blocks.super_resolution import SuperResolutionNetwork
 
 # Band of the evidence relative to the low rate; above it lies the resampler's transition band.

@@ -1,4 +1,4 @@
-"""Ratio masks: each source's value divided by the sum over all sources."""
+"""Masks of sources: from a network's outputs, and applied to spectra."""
 
 import torch
 from torch import Tensor
@@ -27,3 +27,20 @@ def ratio_mask(values: Tensor, *, dim: int = 1, eps: float = 1e-8) -> Tensor:
     values = values.to(torch.promote_types(values.dtype, torch.float32)) + eps
     with torch.autocast(values.device.type, enabled=False):
         return values / values.sum(dim=dim, keepdim=True)
+
+
+def mask_spectra(masks: Tensor, spectra: Tensor) -> Tensor:
+    """Apply the masks of several sources to the spectra of their mixture.
+
+    The product of a real and a complex tensor needs a complex copy of the real one, which is as
+    large as the result. Here real and imaginary parts are multiplied separately.
+
+    Args:
+        masks: Real, shape (batch, source, channel, ...).
+        spectra: Complex, shape (batch, channel, ...).
+
+    Returns:
+        Spectra of the sources, complex, shape (batch, source, channel, ...).
+    """
+    parts = torch.view_as_real(spectra).unsqueeze(1)
+    return torch.view_as_complex(parts * masks.unsqueeze(-1))

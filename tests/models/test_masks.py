@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sfisep_core.models.blocks.ratio_mask import ratio_mask
+from sfisep_core.models.blocks.masks import mask_spectra, ratio_mask
 
 
 def values(*shape: int) -> torch.Tensor:
@@ -54,3 +54,16 @@ def test_gradients_are_finite(level: float) -> None:
 def test_gradients_are_right() -> None:
     given = values(2, 4, 3).double().requires_grad_()
     assert torch.autograd.gradcheck(ratio_mask, given)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_masked_spectra_are_products(dtype: torch.dtype) -> None:
+    masks = values(2, 3, 2, 7, 5).transpose(-1, -2)
+    spectra = torch.complex(values(2, 2, 5, 7), -values(2, 2, 5, 7)).to(dtype)
+    assert torch.equal(mask_spectra(masks, spectra), masks * spectra.unsqueeze(1))
+
+
+def test_gradients_reach_the_masks() -> None:
+    masks = values(1, 2, 1, 3, 4).double().requires_grad_()
+    spectra = torch.complex(values(1, 1, 3, 4), values(1, 1, 3, 4)).to(torch.complex128)
+    assert torch.autograd.gradcheck(lambda m: mask_spectra(m, spectra), masks)
