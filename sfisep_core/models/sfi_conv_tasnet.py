@@ -158,8 +158,12 @@ class SFIConvTasNet(MaskModel):
         if self.config.mask == "softmax":
             # Masks take much memory: without gradients the masked latent overwrites them.
             return masks * latent if torch.is_grad_enabled() else masks.mul_(latent)
-        shares = (masks + 1.0 / len(self.sources)).clamp(-_LARGEST_SHARE, _LARGEST_SHARE)
-        return shares * (latent * self.latent_gain[:, None])
+        latent = latent * self.latent_gain[:, None]
+        if torch.is_grad_enabled():
+            shares = (masks + 1.0 / len(self.sources)).clamp(-_LARGEST_SHARE, _LARGEST_SHARE)
+            return shares * latent
+        masks.add_(1.0 / len(self.sources)).clamp_(-_LARGEST_SHARE, _LARGEST_SHARE)
+        return masks.mul_(latent)
 
     def _layer(self, layer: type[_Layer], in_channels: int, out_channels: int) -> _Layer:
         config = self.config

@@ -172,8 +172,8 @@ class Spleeter(SpectrogramModel):
 
     def estimate(self, spectra: Tensor) -> Tensor:
         """Mask the spectra; see `SpectrogramModel.estimate`."""
-        magnitudes = spectra.abs().transpose(-1, -2)  # (B, 2, frames, bins)
-        masks = self.estimate_masks(magnitudes[..., : self.config.num_bins])
+        magnitudes = spectra[:, :, : self.config.num_bins].abs()
+        masks = self.estimate_masks(magnitudes.transpose(-1, -2))
         masks = self._extend(masks, spectra.shape[-2]).transpose(-1, -2)
         return mask_spectra(masks, spectra)
 

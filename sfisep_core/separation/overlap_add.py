@@ -14,6 +14,7 @@ from sfisep_core.audio.stores import MemoryStore, Signal, Store, Stores, walk
 from sfisep_core.devices import is_out_of_memory
 from sfisep_core.errors import ConfigError, DeviceError
 from sfisep_core.foundation.exit_signals import raise_received
+from sfisep_core.foundation.memory import return_freed_memory
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.gains import apply_gain_rule
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
@@ -177,6 +178,7 @@ class _Windows:
                     if progress is not None:
                         progress(stems.frames / self._sample_rate, total)
                 del estimates, estimate  # frees them before the next batch is computed
+                return_freed_memory()  # else a long signal's peak grows window by window
 
     def _estimate(self, chunks: list[Chunk]) -> npt.NDArray[np.float32]:
         """Separate windows of one length; shape (window, source, channel, time)."""
