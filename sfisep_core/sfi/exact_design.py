@@ -112,7 +112,9 @@ def _operators(grid: FrameGrid, native_rate: int, device: torch.device) -> Itera
 
 @lru_cache(maxsize=16)
 def _kept_operators(grid: FrameGrid, native_rate: int, device: torch.device) -> Tensor:
-    return torch.stack(list(_operators(grid, native_rate, device)))
+    # Operators created in inference mode could not be used where gradients are required.
+    with torch.inference_mode(mode=False):
+        return torch.stack(list(_operators(grid, native_rate, device)))
 
 
 def _product(distances: Tensor) -> Tensor:

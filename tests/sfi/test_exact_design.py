@@ -1,6 +1,7 @@
 """The exact design against the transform of the cut filters, whatever their width and place."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -143,3 +144,14 @@ def test_kernel_that_would_exhaust_memory(kernel_size: int, stride: int, sample_
     expected = rf"^SFI layer at {sample_rate} Hz: its kernel of 0.\d+ s has [\d,]+ taps, too many"
     with torch.no_grad(), pytest.raises(ConfigError, match=expected):
         layer.taps(sample_rate)
+
+
+def test_what_was_kept_in_inference_mode_serves_for_training() -> None:
+    settings: dict[str, Any] = {"design": "frequency", "kernel_size": 160, "stride": 80}
+    sample_rate = 9_600  # of no other test: what is kept is kept for the process
+    with torch.inference_mode():
+        separating = SFIConv1d(1, 8, ModulatedGaussianFilters(8), **settings).eval()
+        separating.taps(sample_rate)
+    training = SFIConv1d(1, 8, ModulatedGaussianFilters(8), **settings)
+    training.taps(sample_rate).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in training.filters.parameters())
