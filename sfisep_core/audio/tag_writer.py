@@ -31,8 +31,8 @@ def write_tags(path: Path, tags: Tags) -> None:
     """Write tags into a file of this program that has none.
 
     Args:
-        path: Complete file, .wav, .flac, .mp3, .ogg, .opus or .mp4. A WAV gets an ID3
-            chunk; a RF64, and a WAV that has no room for it, get none.
+        path: Complete file, .wav, .flac, .mp3, .ogg, .opus or .mp4; others get none. A WAV gets an
+            ID3 chunk; a RF64, and a WAV that has no room for it, get none.
         tags: The tags.
 
     Raises:
@@ -40,8 +40,11 @@ def write_tags(path: Path, tags: Tags) -> None:
     """
     from mutagen import MutagenError
 
+    write = _WRITERS.get(path.suffix.lower())
+    if write is None:
+        return
     try:
-        _WRITERS[path.suffix.lower()](path, tags)
+        write(path, tags)
     except MutagenError as error:
         cause = error.__cause__ or error.__context__
         reason = cause.strerror if isinstance(cause, OSError) else str(error)

@@ -120,7 +120,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         sources=("vocals", "accompaniment"),
         training_data=_BEAN,
         score="none for this model",
-        cost="0.15 CPU-s a second of stereo at 44.1 kHz, 0.06 at 8 kHz (one thread, a busy "
+        cost="0.13 CPU-s a second of stereo at 44.1 kHz, 0.06 at 8 kHz (one thread, a busy "
         "machine)",
         description="vocals and accompaniment, at any rate; trained on 24,000 songs",
     ),
@@ -158,7 +158,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         sources=("drums", "bass", "other", "vocals"),
         training_data=_MUSDB18,
         score="SDR of whole songs on MUSDB18-HQ, mean over stems: 9.03 dB",
-        cost="1.2 CPU-s a second of stereo, the context of segments included (random weights, one "
+        cost="1.1 CPU-s a second of stereo, the context of segments included (random weights, one "
         "thread, a busy machine)",
         description="vocals, drums, bass and other, at any rate; trained on MUSDB18-HQ",
     ),
@@ -171,7 +171,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         sources=("drums", "bass", "other", "vocals"),
         training_data=_MUSDB18,
         score="SDR of whole songs on MUSDB18-HQ, mean over stems: 9.69 dB (ICASSP 2024)",
-        cost="4.4 CPU-s a second of stereo (random weights, one thread, a busy machine)",
+        cost="3.7 CPU-s a second of stereo (random weights, one thread, a busy machine)",
         description="the same with twice the channels",
     ),
     "hdemucs": _published(
@@ -184,7 +184,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         training_data="MUSDB18-HQ, its songs for tests too, whose audio is for non-commercial use, "
         "and 150 songs that are not published",
         score="none that is independent: it was trained on the usual test songs",
-        cost="1.0 CPU-s a second of stereo (random weights, one thread, a busy machine)",
+        cost="0.95 CPU-s a second of stereo (random weights, one thread, a busy machine)",
         description="vocals, drums, bass and other at 44.1 kHz (others: --method resample)",
     ),
     "conv-tasnet-libri2mix": _published(
@@ -213,7 +213,7 @@ BUNDLED_ORIGINS: dict[str, PublishedWeights] = {
         sources=("vocals", "accompaniment"),
         training_data=_BEAN,
         score="none for this network alone",
-        cost="0.07 CPU-s a second of stereo at 44.1 kHz (one thread, a busy machine)",
+        cost="0.05 CPU-s a second of stereo at 44.1 kHz (one thread, a busy machine)",
         description="the vocals' network of spleeter-2stems alone",
         form="voice",
     ),

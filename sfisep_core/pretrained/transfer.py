@@ -267,8 +267,10 @@ def describe_connection(error: BaseException, address: str) -> str:
 
     Errors are compared by name, not by type, because the libraries change their dependencies.
     """
+    # requests and urllib3 wrap what the system said in their own words.
+    reason = str(getattr(error.args[0], "reason", error) if error.args else error)
     # The text may contain the complete address.
-    text = "" if "://" in str(error) or "?" in str(error) else str(error)
+    text = "" if "://" in reason or "?" in reason else reason
     detail = (text.splitlines() or [""])[0][:200] or type(error).__name__
     if any("Timeout" in kind.__name__ for kind in type(error).__mro__) or "timed out" in detail:
         return f"{address} stalls: nothing came for {TIMEOUT:g} s"

@@ -85,22 +85,25 @@ def test_80_columns_break_no_cell_path_or_command(
     ]
     assert max(map(len, lines[:13])) <= 80
     indented = [line.strip() for line in lines if line.startswith("  ")]
-    paths, commands = indented[:-4], indented[-4:]
+    paths, commands = indented[:-5], indented[-5:]
     assert paths[0] == str(out / "song/mixture.wav")
     assert len(paths) == 13
     assert all(Path(path).is_file() for path in paths)
     words = [shlex.split(command) for command in commands]
-    assert words[0][:3] == ["sfisep", "separate", str(out / "song/mixture.wav")]
-    assert [w[1] for w in words] == ["separate", "separate", "prepare-data", "evaluate"]
+    assert words[0][:3] == ["sfisep", "listen", str(Path(paths[5]).parent)]
+    assert words[1][:3] == ["sfisep", "separate", str(out / "song/mixture.wav")]
+    assert [w[1] for w in words] == ["listen", "separate", "separate", "prepare-data", "evaluate"]
 
 
-def test_first_command_to_try_next_works(
+def test_first_commands_to_try_next_work(
     run_sfisep: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_sfisep("demo") == 0
     lines = capsys.readouterr().out.splitlines()
-    command = lines[lines.index("To try next:") + 1]
-    assert run_sfisep(*shlex.split(command)[1:]) == 0
+    first = lines.index("To try next:") + 1
+    for command in lines[first : first + 2]:
+        assert run_sfisep(*shlex.split(command)[1:]) == 0
+    assert Path(f"sfisep-demo/{DEMO_MODEL}/44100/listen.html").is_file()
     assert Path(f"separated/{DEMO_MODEL}/mixture/vocals.wav").is_file()
 
 

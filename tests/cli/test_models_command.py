@@ -84,7 +84,12 @@ def test_list_shows_families_and_their_presets(run_sfisep: Run, capsys: Capture)
     assert families["tfc-unet"]["description"].startswith("TFC-TDF U-Net")
     assert {"lasaft", "lightsaft-large"} <= set(families["tfc-unet"]["presets"])
     assert run_sfisep("models", "list", "--families") == 0
-    assert set(rows(capsys.readouterr().out)) >= set(FAMILIES)
+    shown_families = rows(capsys.readouterr().out)
+    assert set(shown_families) >= set(FAMILIES)
+    without_presets = families["hdemucs"]
+    assert without_presets["presets"] == []
+    assert " ".join(shown_families["hdemucs"]) == without_presets["description"]
+    assert " ".join(shown_families["scnet"]).endswith("Presets: scnet, scnet-demo, scnet-large")
 
 
 def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) -> None:
@@ -321,7 +326,7 @@ def test_show_says_what_is_known(run_sfisep: Run, capsys: Capture) -> None:
     )
     assert run_sfisep("models", "show", "spleeter-2stems") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "download size: 73109797" in lines
+    assert "download size: 73.1 MB" in lines
     assert f"sha256: {ARCHIVES['spleeter-2stems'].sha256}" in lines
     assert any(line.startswith("weights licence: MIT: ") and "README" in line for line in lines)
     for name in ("default", NAME):

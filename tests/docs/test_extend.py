@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from sfisep_core.audio.files import read_audio
+from sfisep_core.audio.file_writer import AudioWriter
 from sfisep_core.audio.formats import CODECS
+from sfisep_core.audio.tags import Tags
 from sfisep_core.errors import ConfigError
 from sfisep_core.evaluation import metrics
 from sfisep_core.evaluation.metrics import DEFINITIONS, WHOLE_TRACK_METRICS, whole_track_scores
@@ -109,6 +112,10 @@ def test_a_metric_from_the_recipe_works() -> None:
 
 def test_an_output_format_from_the_recipe_works() -> None:
     path = run("Add an output format")["path"]
+    tags = Tags({"title": ("Song (vocals)",)})
+    with AudioWriter(path.with_stem("tagged"), sample_rate=44100, channels=2, tags=tags) as writer:
+        writer.write(np.zeros((2, 1000), dtype=np.float32))  # without a writer of tags there are none
+    assert path.with_stem("tagged").read_bytes() == path.read_bytes()
     samples, sample_rate = read_audio(path)
     assert (samples.shape, sample_rate) == ((2, 1000), 44100)
     assert path.read_bytes().startswith(b"FORM")

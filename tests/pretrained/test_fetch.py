@@ -387,6 +387,8 @@ def test_no_server_is_there(waits: list[float], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("SFISEP_WEIGHTS_URL", "http://127.0.0.1:9")
     message = error_of(NAME)
     assert re.search(r"no connection to http://127\.0\.0\.1:9\S+, or it was cut \(", message)
+    assert "Connection refused" in message
+    assert "Max retries" not in message
     assert "this machine seems to be offline" in message
     assert waits
 

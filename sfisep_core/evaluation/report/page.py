@@ -26,7 +26,7 @@ _COMPARED = ("si_sdr", "si_sdr_common_band", "sdr")
 _EQUIVARIANCE = "equivariance_db"
 
 _SYSTEMS = {
-    "native": "the recording as it is; SFI layers make their filters for its sampling frequency",
+    "native": "the recording as it is; filters or windows are computed for its sampling frequency",
     "resample": "resampled to the native rate and back, by torchaudio's windowed sinc",
     "soxr": "resampled to the native rate and back, by soxr at its highest quality",
     "noisy-kernel": "as resample, with noise on the taps of the up-sampling kernel",
