@@ -60,6 +60,7 @@ def import_stempeg() -> Any:
     return stempeg
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [44100, 8000, 48000])
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(("encoding", "bits"), [("int16", 16), ("int24", 24)])

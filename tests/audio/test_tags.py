@@ -268,6 +268,7 @@ def test_cover_that_fits_no_flac_is_left_out(
     assert f"{str(path)!r}: its cover of 17.0 MB is left out" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [*FORMATS, "m4a"])
 def test_damaged_tags_never_raise(
     suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -188,7 +188,7 @@ def test_unusual_signals(signal: Samples, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     rate=st.integers(4000, 50000),
@@ -269,6 +269,7 @@ def test_name_that_cannot_be_written_is_told_before_any_work(song: Path) -> None
         )
 
 
+@pytest.mark.slow
 def test_stems_without_tags_load_no_mutagen(song: Path) -> None:
     code = (
         "import sys\nfrom sfisep_core import Output, Separator\n"

@@ -39,7 +39,7 @@ def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> T
         moving_average(source.square().reshape(1, -1, source.shape[-1]), window).view_as(source)
         for source in estimates.unbind(dim=-3)
     ]
-    weights = torch.stack(energies, dim=-3).clamp_min(floor)
+    weights = torch.stack(energies, dim=-3).clamp_min_(floor)
     del energies
     weights = weights / weights.sum(dim=-3, keepdim=True)
     return torch.addcmul(estimates, weights, residual.unsqueeze(-3))

@@ -26,10 +26,12 @@ def moving_average(signal: Tensor, window: int) -> Tensor:
         return signal
     half, frames = window // 2, signal.shape[-1]
     # Gradients are in 64 bits too.
-    total = pad(to_float64(signal), (half + 1, half)).cumsum(dim=-1)
+    total = to_float64(pad(signal, (half + 1, half))).cumsum_(dim=-1)
     # The running sum at the window's end minus that before its start.
     sums = total[..., window:] - total[..., :-window]
-    del total  # these arrays are the largest of a separation
-    index = torch.arange(frames, dtype=sums.dtype, device=sums.device)
-    count = index.clamp(max=half).add_(index.flip(0).clamp(max=half)).add_(1)
+    del total  # these arrays are among the largest of a separation
+    before = torch.arange(frames, dtype=sums.dtype, device=sums.device)
+    after = (frames - 1 - before).clamp_(max=half)
+    count = before.clamp_(max=half).add_(after).add_(1)
+    del after
     return sums.div_(count).to(signal.dtype).to(signal.device)

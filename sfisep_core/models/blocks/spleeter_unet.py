@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import elu, leaky_relu, pad, relu
 
@@ -22,10 +23,11 @@ _SLOPE, _EPS, _MOMENTUM = 0.2, 1e-3, 0.01
 _LAST_KERNEL, _LAST_DILATION = 4, 2
 _DROPPED = 3  # number of decoders with dropout, from the innermost on
 
-_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "leaky-relu": lambda features: leaky_relu(features, _SLOPE),
+# Called with the features, and whether to overwrite them.
+_ACTIVATIONS: dict[Activation, Callable[[Tensor, bool], Tensor]] = {
+    "leaky-relu": lambda features, inplace: leaky_relu(features, _SLOPE, inplace),
     "relu": relu,
-    "elu": elu,
+    "elu": lambda features, inplace: elu(features, inplace=inplace),
 }
 
 
@@ -131,13 +133,14 @@ class _Down(nn.Module):
 class _Normed(nn.Module):
     """Norm and activation in the encoder, after the skip connection."""
 
-    def __init__(self, channels: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, channels: int, activation: Callable[[Tensor, bool], Tensor]) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(channels, eps=_EPS, momentum=_MOMENTUM)
         self._activation = activation
 
     def forward(self, features: Tensor) -> Tensor:
-        return self._activation(self.norm(features))
+        features = self.norm(features)
+        return self._activation(features, not torch.is_grad_enabled())
 
 
 class _Up(nn.Module):
@@ -147,7 +150,7 @@ class _Up(nn.Module):
         self,
         in_channels: int,
         channels: int,
-        activation: Callable[[Tensor], Tensor],
+        activation: Callable[[Tensor, bool], Tensor],
         *,
         dropout: float,
     ) -> None:
@@ -160,4 +163,5 @@ class _Up(nn.Module):
     def forward(self, features: Tensor, condition: Condition | None = None) -> Tensor:
         del condition
         features = self.convolution(features)
-        return self.dropout(self.norm(self._activation(features)))  # type: ignore[no-any-return]
+        features = self._activation(features, not torch.is_grad_enabled())
+        return self.dropout(self.norm(features))  # type: ignore[no-any-return]

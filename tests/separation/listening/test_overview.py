@@ -28,6 +28,7 @@ def tone(frequency: float, seconds: float, sample_rate: int) -> Signal:
     return (0.5 * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_peaks_are_the_extremes_of_all_channels(tmp_path: Path) -> None:
     signal = np.zeros((2, 300_000), dtype=np.float32)  # more than a block, 150 samples a column
     signal[0, [0, 149, 150, 262_144]] = 0.5, 0.25, 0.125, 1.0
@@ -53,7 +54,14 @@ def test_short_recordings_have_a_column_for_each_sample(tmp_path: Path, frames: 
 
 # 8 kHz for 600 s: half a window is 256 samples, 18,750 of them are fewer than 4 for each column
 # twice; at 2500 s there are more, and windows lie farther apart.
-@pytest.mark.parametrize(("seconds", "hop"), [(3.0, 256), (600.0, 512), (2500.0, 2304)])
+@pytest.mark.parametrize(
+    ("seconds", "hop"),
+    [
+        (3.0, 256),
+        pytest.param(600.0, 512, marks=pytest.mark.slow),
+        pytest.param(2500.0, 2304, marks=pytest.mark.slow),
+    ],
+)
 def test_spectrogram_is_the_mean_over_the_windows_of_a_column(
     tmp_path: Path, seconds: float, hop: int
 ) -> None:
@@ -88,6 +96,7 @@ def test_spectrogram_shows_when_and_where_a_tone_sounds(tmp_path: Path) -> None:
     np.testing.assert_allclose(power[:, sounding].max(axis=0), power.max(), rtol=0.01)
 
 
+@pytest.mark.slow
 def test_memory_does_not_depend_on_the_length(tmp_path: Path) -> None:
     block = np.zeros((60 * 8000, 1), dtype=np.int16)
 
