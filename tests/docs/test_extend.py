@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.file_writer import AudioWriter
+from sfisep_core.audio.files import read_audio
 from sfisep_core.audio.formats import CODECS
 from sfisep_core.audio.tags import Tags
 from sfisep_core.errors import ConfigError
@@ -114,7 +114,7 @@ def test_an_output_format_from_the_recipe_works() -> None:
     path = run("Add an output format")["path"]
     tags = Tags({"title": ("Song (vocals)",)})
     with AudioWriter(path.with_stem("tagged"), sample_rate=44100, channels=2, tags=tags) as writer:
-        writer.write(np.zeros((2, 1000), dtype=np.float32))  # without a writer of tags there are none
+        writer.write(np.zeros((2, 1000), dtype=np.float32))  # the format has no writer of tags
     assert path.with_stem("tagged").read_bytes() == path.read_bytes()
     samples, sample_rate = read_audio(path)
     assert (samples.shape, sample_rate) == ((2, 1000), 44100)
