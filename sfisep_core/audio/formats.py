@@ -136,6 +136,7 @@ def check_output_format(
         ]
         if choices:
             advice = f"choose {' or '.join(choices)}"
+            advice += _or_another_rate(container, channels, sample_rate)
         elif channels < 1:
             advice = "write one or more"
         else:
@@ -146,6 +147,17 @@ def check_output_format(
         return
     msg = f"cannot write this audio format: expected {expected}, got {got}; {advice}"
     raise ConfigError(msg)
+
+
+def _or_another_rate(container: str, channels: int, sample_rate: int) -> str:
+    """Return an addition to advice: the next rate of a lossy codec, where that alone helps."""
+    if container not in CODECS:
+        return ""
+    rates = CODECS[container].sample_rates
+    other = next((rate for rate in rates if rate > sample_rate), rates[-1])
+    if _exceeded_limit(container, channels, other) is not None:
+        return ""
+    return f", or separate at {other} Hz (--sr)"
 
 
 def _exceeded_limit(container: str, channels: int, sample_rate: int) -> tuple[str, str] | None:

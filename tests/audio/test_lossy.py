@@ -171,8 +171,9 @@ def test_full_disk(tmp_path: Path, container: str, cut: float) -> None:
     [
         ("mp3", 3, 44100, "1 to 2 channels in MP3, got 3; choose WAV or FLAC or Ogg Vorbis"),
         ("mp3", 2, 44101, "44100 or 48000 Hz in MP3, got 44101 Hz; choose WAV or FLAC or Ogg V"),
-        ("mp3", 2, 96000, "got 96000 Hz; choose WAV or FLAC or Ogg Vorbis"),
+        ("mp3", 2, 96000, "choose WAV or FLAC or Ogg Vorbis, or separate at 48000 Hz (--sr)"),
         ("opus", 2, 44100, "8000, 12000, 16000, 24000 or 48000 Hz in Opus, got 44100 Hz; choose"),
+        ("opus", 2, 44100, "or Ogg Vorbis, or separate at 48000 Hz (--sr)"),
         ("opus", 6, 48000, "1 to 5 channels in Opus, got 6; choose WAV or FLAC"),
         ("ogg", 6, 48000, "1 to 5 channels in Ogg Vorbis, got 6; choose WAV or FLAC"),
         ("ogg", 9, 48000, "1 to 5 channels in Ogg Vorbis, got 9; choose WAV"),
@@ -188,6 +189,12 @@ def test_limits(
         check_output_format(container, None, channels, sample_rate)
     with pytest.raises(ConfigError, match=re.escape(message)):
         AudioWriter(tmp_path / f"x.{container}", sample_rate=sample_rate, channels=channels)
+
+
+def test_no_other_rate_is_advised_where_channels_are_too_many() -> None:
+    with pytest.raises(ConfigError, match="1 to 5 channels in Opus, got 6; choose") as raised:
+        check_output_format("opus", None, 6, 44100)
+    assert "--sr" not in str(raised.value)
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
