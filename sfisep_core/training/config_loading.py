@@ -46,7 +46,7 @@ def load_config(
         file: TOML file, or the name of a preset; None for the default preset.
         overrides: `key=value` texts; nested keys with dots (`model.tcn.norm=frame`), values as in
             TOML, bare words as text. A table replaces the whole table (`loss={si-sdr=1}`), a dotted
-            key one entry (`loss.stft=0.5`).
+            key one entry (`loss.stft=0.5`). Another family has its own default model.
         init: Name or file of the initial model. Settings of a model that the configuration leaves
             out are those of an initial model of its family. A super-resolved model is built on it,
             or on its separator if it is super-resolved itself.
@@ -113,8 +113,12 @@ def show_config(config: TrainingConfig) -> str:
 def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfig:
     # `loss.stft=0.5` adds to the default losses.
     changed = {"loss": dict(TrainingConfig().loss), **deepcopy(dict(values))}
-    for override in overrides:
+    family = changed.get("family", TrainingConfig().family)
+    for override in sorted(overrides, key=lambda text: not text.startswith("family=")):
         _apply_override(changed, override)
+        if changed.get("family", family) != family:
+            # The file's settings of the model are those of its own family.
+            family, changed["model"] = changed["family"], {}
     config = build_config(TrainingConfig, changed, where="training")
     check_losses(config.loss, try_model(config.family, config.model, config.rates))
     return config

@@ -63,6 +63,17 @@ def test_file_settings_and_defaults(tmp_path: Path) -> None:
     )
 
 
+def test_another_family_has_its_own_default_model(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("steps = 5\n[model]\nnum_filters = 24\n[model.tcn]\nnum_layers = 2\n")
+    small = {"channels": [2, 4]}
+    overrides = ["model.network.channels=[2, 4]", "family=unet"]
+    config = load_config(file, overrides=overrides)
+    assert (config.family, config.steps, config.model) == ("unet", 5, {"network": small})
+    kept = load_config(file, overrides=["family=sfi-conv-tasnet"])
+    assert kept.model == {"num_filters": 24, "tcn": {"num_layers": 2}}
+
+
 @pytest.mark.slow
 def test_overrides_are_stronger_than_the_file(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
