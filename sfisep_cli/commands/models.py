@@ -67,11 +67,7 @@ def list_(
 
     entries = list_models()
     if as_json:
-        show_json(
-            json.dumps(
-                [dataclasses.asdict(entry) for entry in entries], indent=2, ensure_ascii=False
-            )
-        )
+        _show_facts([dataclasses.asdict(entry) for entry in entries])
         return
     rows = (
         (
@@ -89,16 +85,17 @@ def list_(
     show_entries(rows, ("name", "size", "trained at", "licence", "state"))
 
 
+def _show_facts(facts: object) -> None:
+    """Write facts as JSON."""
+    show_json(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
 def _list_families(*, as_json: bool) -> None:
     from sfisep_core.training.config_files import list_families
 
     known = list_families()
     if as_json:
-        show_json(
-            json.dumps(
-                [dataclasses.asdict(family) for family in known], indent=2, ensure_ascii=False
-            )
-        )
+        _show_facts([dataclasses.asdict(family) for family in known])
         return
     rows = (((family.name,), _about_family(family)) for family in known)
     show_entries(rows, ("family, what it is, and presets for `sfisep train --config`",))
@@ -120,7 +117,7 @@ def show(
     details = dataclasses.asdict(show_model(name))
     facts = {**details.pop("entry"), **details}
     if as_json:
-        show_json(json.dumps(facts, indent=2, ensure_ascii=False))
+        _show_facts(facts)
         return
     for key, value in facts.items():
         if value:
