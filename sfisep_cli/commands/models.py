@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +76,7 @@ def list_(
                 entry.name,
                 f"{entry.size / 1e6:.1f} MB" if entry.size else "",
                 f"{entry.native_rate} Hz" if entry.native_rate else "",
-                entry.licence.partition(";")[0],
+                re.split("[;,]", entry.licence)[0],  # `models show` has the rest
                 entry.state,
             ),
             entry.description,

@@ -92,6 +92,12 @@ def test_list_shows_families_and_their_presets(run_sfisep: Run, capsys: Capture)
     assert " ".join(shown_families["scnet"]).endswith("Presets: scnet, scnet-demo, scnet-large")
 
 
+def test_list_fits_into_80_columns(run_sfisep: Run, capsys: Capture) -> None:
+    assert run_sfisep("models", "list") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("    ")) <= 80
+
+
 def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) -> None:
     url = f"{hub.address}/plain/my.safetensors"
     assert run_sfisep("models", "download", NAME, url, "--quiet") == 0
@@ -100,7 +106,7 @@ def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) 
     table = rows(capsys.readouterr().out)
     assert len(table) == len(BUNDLED) + len(RELEASED) + len(ARCHIVES) + 1
     size = f"{sum(path.stat().st_size for path in BUNDLED.values()) / 1e6:.1f} MB"
-    assert table["default"][1:4] == ["44100 Hz", "MIT, as the paper says of the weights", "bundled"]
+    assert table["default"][1:4] == ["44100 Hz", "MIT", "bundled"]
     assert table["default"][0] == size
     assert table[NAME] == [
         "0.0 MB",
