@@ -41,5 +41,8 @@ def share_residual(estimates: Tensor, mixture: Tensor, *, sample_rate: int) -> T
     ]
     weights = torch.stack(energies, dim=-3).clamp_min_(floor)
     del energies
-    weights = weights / weights.sum(dim=-3, keepdim=True)
-    return torch.addcmul(estimates, weights, residual.unsqueeze(-3))
+    total, residual = weights.sum(dim=-3, keepdim=True), residual.unsqueeze(-3)
+    if torch.is_grad_enabled():
+        return torch.addcmul(estimates, weights / total, residual)
+    # Without gradients the result overwrites the weights: this is the peak of a separation.
+    return torch.addcmul(estimates, weights.div_(total), residual, out=weights)
