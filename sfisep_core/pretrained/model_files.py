@@ -107,6 +107,7 @@ def load_model(path: Path) -> SeparationModel:
         weights = dequantize(read_tensors(path, description), where=misfit)
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         model = build_declared(description.family, description.config, shapes, where=misfit)
+        check_finite(weights, path)
     except (
         ConfigError,
         ArithmeticError,
@@ -119,7 +120,6 @@ def load_model(path: Path) -> SeparationModel:
         msg = f"{misfit}: {first_line(error)}"
         raise CheckpointError(msg) from error
     reference = model.state_dict()
-    check_finite(weights, path)
     model.load_state_dict(
         {name: tensor.to(reference[name].dtype) for name, tensor in weights.items()}
     )

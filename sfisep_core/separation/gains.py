@@ -75,9 +75,10 @@ def apply_gain_rule(
         block = np.concatenate([before, stems.read(start, after)], axis=-1)
         first = before.shape[-1]
         before = stems.read(max(start, stop - context), stop).copy()
-        shared = share_residual(
-            torch.from_numpy(block),
-            torch.from_numpy(mixture.read(start - first, after)),
-            sample_rate=sample_rate,
-        )
+        with torch.no_grad():
+            shared = share_residual(
+                torch.from_numpy(block),
+                torch.from_numpy(mixture.read(start - first, after)),
+                sample_rate=sample_rate,
+            )
         stems.write(start, shared.numpy()[..., first : first + stop - start])

@@ -58,7 +58,7 @@ def load_config(
         ConfigError: Unreadable file, unknown key, or invalid value.
         CheckpointError: `init` cannot be read.
     """
-    settings = read_settings(file or Path(DEFAULT_PRESET))
+    settings = _of_family(read_settings(file or Path(DEFAULT_PRESET)), overrides)
     _, kind = FAMILIES.get(str(settings.get("family")), (None, None))
     if init is not None and kind is not None and kind.trained_on_top:
         on_top = kind.settings_on(resolve_model(init))
@@ -112,16 +112,23 @@ def show_config(config: TrainingConfig) -> str:
 
 def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfig:
     # `loss.stft=0.5` adds to the default losses.
-    changed = {"loss": dict(TrainingConfig().loss), **deepcopy(dict(values))}
-    family = changed.get("family", TrainingConfig().family)
-    for override in sorted(overrides, key=lambda text: not text.startswith("family=")):
+    changed = {"loss": dict(TrainingConfig().loss), **_of_family(values, overrides)}
+    for override in overrides:
         _apply_override(changed, override)
-        if changed.get("family", family) != family:
-            # The file's settings of the model are those of its own family.
-            family, changed["model"] = changed["family"], {}
     config = build_config(TrainingConfig, changed, where="training")
     check_losses(config.loss, try_model(config.family, config.model, config.rates))
     return config
+
+
+def _of_family(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply the overrides of the family; settings of a model of another family are left out."""
+    changed, default = deepcopy(dict(values)), TrainingConfig().family
+    for override in overrides:
+        if override.startswith("family="):
+            _apply_override(changed, override)
+    if changed.get("family", default) != values.get("family", default):
+        changed.pop("model", None)
+    return changed
 
 
 def _expanded(config: TrainingConfig) -> dict[str, Any]:

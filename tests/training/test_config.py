@@ -70,8 +70,16 @@ def test_another_family_has_its_own_default_model(tmp_path: Path) -> None:
     overrides = ["model.network.channels=[2, 4]", "family=unet"]
     config = load_config(file, overrides=overrides)
     assert (config.family, config.steps, config.model) == ("unet", 5, {"network": small})
-    kept = load_config(file, overrides=["family=sfi-conv-tasnet"])
-    assert kept.model == {"num_filters": 24, "tcn": {"num_layers": 2}}
+    for own in (["family=sfi-conv-tasnet"], ["family=unet", "family=sfi-conv-tasnet"]):
+        kept = load_config(file, overrides=own)
+        assert kept.model == {"num_filters": 24, "tcn": {"num_layers": 2}}
+
+
+def test_initial_model_is_that_of_another_family() -> None:
+    voice = load_config(overrides=["family=spleeter"], init="spleeter-vocals")
+    assert voice.model["masks"] == "complement"
+    on_top = load_config(overrides=["family=super-resolved"], init="sfi-conv-tasnet-small")
+    assert on_top.model["separator"]["family"] == "sfi-conv-tasnet"
 
 
 @pytest.mark.slow
