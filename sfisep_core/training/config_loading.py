@@ -93,7 +93,8 @@ def resumed_config(
     if not isinstance(stored, dict):
         msg = f"checkpoint {checkpoint}: holds no settings of a run"
         raise CheckpointError(msg)
-    config = _build(stored if file is None else read_settings(file), overrides)
+    settings = _of_family(stored if file is None else read_settings(file), overrides)
+    config = _build(settings, overrides)
     kept, wanted = (_flat(_expanded(c)) for c in (build_config(TrainingConfig, stored), config))
     for key in sorted(kept.keys() | wanted.keys()):
         if key.partition(".")[0] in _FIXED and kept.get(key) != wanted.get(key):
@@ -111,8 +112,9 @@ def show_config(config: TrainingConfig) -> str:
 
 
 def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfig:
+    """Build a configuration from what `_of_family` returned, and the overrides."""
     # `loss.stft=0.5` adds to the default losses.
-    changed = {"loss": dict(TrainingConfig().loss), **_of_family(values, overrides)}
+    changed = {"loss": dict(TrainingConfig().loss), **values}
     for override in overrides:
         _apply_override(changed, override)
     config = build_config(TrainingConfig, changed, where="training")
@@ -121,7 +123,7 @@ def _build(values: Mapping[str, Any], overrides: Sequence[str]) -> TrainingConfi
 
 
 def _of_family(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Apply the overrides of the family; settings of a model of another family are left out."""
+    """Copy settings with the overrides of the family; those of another family's model go."""
     changed, default = deepcopy(dict(values)), TrainingConfig().family
     for override in overrides:
         if override.startswith("family="):
