@@ -1,6 +1,7 @@
 """Handling of standard output and standard error that are closed, full, or not UTF-8."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -126,6 +127,11 @@ def told_standard_output() -> Iterator[None]:
     except BaseException:
         sys.stdout = before
         raise
+
+
+def show_facts(facts: object) -> None:
+    """Write facts, of plain values, as JSON; see `show_json`."""
+    show_json(json.dumps(facts, indent=2, ensure_ascii=False))
 
 
 def show_json(text: str) -> None:

@@ -1,12 +1,11 @@
 """`sfisep env`: describe the environment."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from sfisep_cli.render import show_output
-from sfisep_cli.standard_streams import show_json
+from sfisep_cli.standard_streams import show_facts
 from sfisep_core.wording import counted
 
 
@@ -18,7 +17,7 @@ def env(
 
     described = describe_environment()
     if as_json:
-        show_json(json.dumps(described, indent=2, ensure_ascii=False))
+        show_facts(described)
         return
     rows = _rows(described)
     width = max(len(what) for what, _ in rows)

@@ -1,7 +1,6 @@
 """`sfisep models`: the models that can be used by name, and the folder of downloaded ones."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from sfisep_cli.exit_codes import ExitCode
 from sfisep_cli.flags import Command, Group
 from sfisep_cli.options import AsJson, Quiet
 from sfisep_cli.render import progress_bar, show_entries, show_error, show_message, show_output
-from sfisep_cli.standard_streams import show_json
+from sfisep_cli.standard_streams import show_facts
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.wording import counted
 
@@ -68,7 +67,7 @@ def list_(
 
     entries = list_models()
     if as_json:
-        _show_facts([dataclasses.asdict(entry) for entry in entries])
+        show_facts([dataclasses.asdict(entry) for entry in entries])
         return
     rows = (
         (
@@ -86,17 +85,12 @@ def list_(
     show_entries(rows, ("name", "size", "trained at", "licence", "state"))
 
 
-def _show_facts(facts: object) -> None:
-    """Write facts as JSON."""
-    show_json(json.dumps(facts, indent=2, ensure_ascii=False))
-
-
 def _list_families(*, as_json: bool) -> None:
     from sfisep_core.training.config_files import list_families
 
     known = list_families()
     if as_json:
-        _show_facts([dataclasses.asdict(family) for family in known])
+        show_facts([dataclasses.asdict(family) for family in known])
         return
     rows = (((family.name,), _about_family(family)) for family in known)
     show_entries(rows, ("family, what it is, and presets for `sfisep train --config`",))
@@ -118,7 +112,7 @@ def show(
     details = dataclasses.asdict(show_model(name))
     facts = {**details.pop("entry"), **details}
     if as_json:
-        _show_facts(facts)
+        show_facts(facts)
         return
     for key, value in facts.items():
         if value:
