@@ -188,7 +188,7 @@ def test_unusual_signals(signal: Samples, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     rate=st.integers(4000, 50000),
