@@ -16,4 +16,5 @@ compiles = [
         reason="torch.compile needs a C++ compiler and Python's headers",
     ),
     pytest.mark.filterwarnings("ignore"),  # of the compiler's own making
+    pytest.mark.no_cover,  # counting lines takes as long again in PyTorch's tracing
 ]

@@ -84,6 +84,7 @@ def test_every_family_is_tried() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # see tests/compiler.py
 @pytest.mark.parametrize(("name", "rate"), EXPORTED.items())
 def test_exported_network_is_the_model(name: str, rate: int, tmp_path: Path) -> None:
     model = small_model(name)
@@ -116,6 +117,7 @@ def test_exported_network_is_the_model(name: str, rate: int, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_default_model_is_exported(tmp_path: Path) -> None:
     result = export_model(ExportRequest("default", tmp_path / "a.onnx", 44100, 1.0))
     assert result.error <= 1e-5
@@ -123,6 +125,7 @@ def test_default_model_is_exported(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_page_runs_without_pytorch(tmp_path: Path) -> None:
     config = {**SMALL, "gain_rule": "mixture-consistent", "sources": ["vocals", "other"]}
     save_model(built("sfi-conv-tasnet", config), tmp_path / "model.safetensors")
@@ -153,6 +156,7 @@ def test_page_runs_without_pytorch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_file_says_what_goes_in(tmp_path: Path) -> None:
     save_model(built("sfi-conv-tasnet", SMALL), tmp_path / "model.safetensors")
     request = ExportRequest(
@@ -205,6 +209,7 @@ def test_unknown_operations_are_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(built("sfi-conv-tasnet", SMALL), tmp_path / "model.safetensors")
     separate = export.PortableNetwork._separate
