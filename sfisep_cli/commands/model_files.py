@@ -1,4 +1,4 @@
-"""`sfisep models convert`, `join` and `export`: write models to files."""
+"""`sfisep models convert`, `join`, `average` and `export`: write models to files."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +7,7 @@ import typer
 
 from sfisep_cli.completion import complete_model
 from sfisep_cli.render import show_message
+from sfisep_core.errors import ConfigError
 from sfisep_core.wording import counted
 
 
@@ -88,6 +89,54 @@ def join(
     names = tuple(name.strip() for name in keep.split(",") if name.strip())
     join_models(model_path(first), model_path(second), out, keep=names, linked=linked)
     show_message(f"written: {out}")
+
+
+def average(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Models' names or files, two or more.",
+            autocompletion=complete_model,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="OUT.safetensors", help="The file to write.")
+    ],
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="SHARE,...",
+            help="A share for each model, such as 2,1.",
+            show_default="equal shares",
+        ),
+    ] = "",
+    linked: Annotated[
+        bool,
+        typer.Option(
+            "--linked",
+            help="Write no weights: they stay in the files, which lie in the folder of OUT.",
+        ),
+    ] = False,
+) -> None:
+    """Make one model whose stems are the means of those of several models, an ensemble.
+
+    It has the stems that all of them have; what a model takes for another stem goes to the rest.
+    """
+    from sfisep_core.pretrained.join import average_models
+    from sfisep_core.pretrained.resolve import model_path
+
+    shares = [_share(text) for text in weights.split(",") if text.strip()]
+    average_models([model_path(name) for name in names], out, weights=shares, linked=linked)
+    show_message(f"written: {out}")
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        msg = f"--weights: expected numbers separated by commas, such as 2,1, got {text.strip()}"
+        raise ConfigError(msg) from None
 
 
 def export(

@@ -9,6 +9,7 @@ from sfisep_core.models.cascade import Cascade, CascadeConfig
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.models.conv_tasnet import ConvTasNet, ConvTasNetConfig
 from sfisep_core.models.deep_conv_sep import DeepConvSep, DeepConvSepConfig
+from sfisep_core.models.ensemble import Ensemble, EnsembleConfig
 from sfisep_core.models.hdemucs import HDemucs, HDemucsConfig
 from sfisep_core.models.scnet import SCNet, SCNetConfig
 from sfisep_core.models.sepformer import SepFormer, SepFormerConfig
@@ -32,6 +33,7 @@ FAMILIES: dict[str, tuple[type[Any], type[SeparationModel]]] = {
     SFSRNet.family: (SFSRNetConfig, SFSRNet),
     SuperResolvedSeparator.family: (SuperResolvedConfig, SuperResolvedSeparator),
     Cascade.family: (CascadeConfig, Cascade),
+    Ensemble.family: (EnsembleConfig, Ensemble),
 }
 
 

@@ -83,15 +83,23 @@ def show_model(name: str) -> ModelDetails:
         entry=entry,
         sha256=BUNDLED_SHA256.get(name, ""),
         weights_licence=entry.licence,
-        stages=_stages(BUNDLED[name]) if name in BUNDLED else (),
+        stages=show_stages(BUNDLED[name]) if name in BUNDLED else (),
     )
 
 
-def _stages(path: Path) -> tuple[str, ...]:
+def show_stages(path: Path) -> tuple[str, ...]:
+    """Return what each stage of a cascade keeps, its family, and where its weights are.
+
+    Args:
+        path: A native model file.
+
+    Raises:
+        CheckpointError: It is none.
+    """
     about = read_description(path)
-    files = {part.prefix: part.file for part in about.parts}
-    return tuple(
-        f"{' and '.join(stage['keep'])} by {stage['family']} "
-        f"({files.get(f'stages.{number}.', 'in the file')})"
-        for number, stage in enumerate(about.config.get("stages", []))
-    )
+    stages = []
+    for number, stage in enumerate(about.config.get("stages", [])):
+        files = [part.file for part in about.parts if part.prefix.startswith(f"stages.{number}.")]
+        where = " and ".join(files) or "in the file"
+        stages.append(f"{' and '.join(stage['keep'])} by {stage['family']} ({where})")
+    return tuple(stages)

@@ -1,7 +1,7 @@
-"""Join two models into a cascade."""
+"""Make one model of several: a cascade of two, or an ensemble."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -10,6 +10,7 @@ from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.models.cascade import Cascade, CascadeConfig, StageConfig
 from sfisep_core.models.contract import SeparationModel, rest_of
+from sfisep_core.models.ensemble import Ensemble, EnsembleConfig, MemberConfig
 from sfisep_core.models.sources import in_user_order
 from sfisep_core.pretrained.description import ModelDescription, Part, read_description
 from sfisep_core.pretrained.model_files import load_model
@@ -68,26 +69,89 @@ def join_models(
         native_rate=_common_rate(models, out),
         stages=stages,
     )
-    said = [read_description(path) for path in (first, second)]
-    about = ModelDescription(
-        family=Cascade.family,
-        config=asdict(config),
-        training={
-            "description": description or f"{first.stem} for {', '.join(kept)}, then {second.stem}",
-            "stages": [one.training for one in said],
-        },
-        licence="; then ".join(dict.fromkeys(one.licence for one in said if one.licence)),
+    said = description or f"{first.stem} for {', '.join(kept)}, then {second.stem}"
+    about = ModelDescription(Cascade.family, asdict(config), {"description": said})
+    _write(out, about, [first, second], prefix="stages", joined="; then ", linked=linked)
+
+
+def average_models(
+    files: Sequence[Path],
+    out: Path,
+    *,
+    weights: Sequence[float] = (),
+    sources: Sequence[str] = (),
+    linked: bool = False,
+    description: str = "",
+) -> None:
+    """Build a model whose stems are the weighted means of those of several models.
+
+    Weights are copied in their stored form.
+
+    Args:
+        files: Native model files.
+        out: Model file to write (.safetensors).
+        weights: The share of each model, relative to the others; none = equal shares.
+        sources: The stems; none = those that all models have.
+        linked: Keep the weights in the files, which must be in the folder of `out`.
+        description: Description in one line; none = one with the names of the files.
+
+    Raises:
+        CheckpointError: A file cannot be read or written.
+        ConfigError: The models have no common stem or sampling frequency, the numbers of weights
+            and of models differ, or linked files are not in the folder of `out`.
+    """
+    models = [load_model(path) for path in files]
+    shares = list(weights) or [1.0] * len(models)
+    if len(shares) != len(models):
+        msg = f"averaged model {out}: expected {len(models)} weights, got {len(shares)}"
+        raise ConfigError(msg)
+    common = set.intersection(*(set(model.sources) for model in models))
+    if not common:
+        each = "; ".join(", ".join(model.sources) for model in models)
+        msg = f"averaged model {out}: expected models with a common stem, got {each}"
+        raise ConfigError(msg)
+    config = EnsembleConfig(
+        sources=tuple(sources) or in_user_order(sorted(common)),
+        native_rate=_common_rate(models, out),
+        members=tuple(
+            MemberConfig(model.family, model.config_dict(), share)
+            for model, share in zip(models, shares, strict=True)
+        ),
     )
-    prefixes = [f"stages.{number}." for number in range(len(stages))]
-    files = list(zip(prefixes, (first, second), said, strict=True))
+    Ensemble(config, models)  # checks the stems
+    said = description or f"mean of {' and '.join(path.stem for path in files)}"
+    about = ModelDescription(Ensemble.family, asdict(config), {"description": said})
+    _write(out, about, files, prefix="members", joined="; ", linked=linked)
+
+
+def _write(
+    out: Path,
+    about: ModelDescription,
+    files: Sequence[Path],
+    *,
+    prefix: str,
+    joined: str,
+    linked: bool,
+) -> None:
+    """Write a model of several files, with what these say of training and licences."""
+    said = [read_description(path) for path in files]
+    about = replace(
+        about,
+        training={**about.training, prefix: [one.training for one in said]},
+        licence=joined.join(dict.fromkeys(one.licence for one in said if one.licence)),
+    )
+    places = [f"{prefix}.{number}." for number in range(len(files))]
     if linked:
-        parts = tuple(_link(prefix, path, out) for prefix, path, _ in files)
-        about = ModelDescription(about.family, about.config, about.training, about.licence, parts)
-        write_tensors(out, {}, about)
+        parts = [
+            part
+            for place, path in zip(places, files, strict=True)
+            for part in _link(place, path, out)
+        ]
+        write_tensors(out, {}, replace(about, parts=tuple(parts)))
         return
     tensors = {
-        prefix + name: tensor
-        for prefix, path, one in files
+        place + name: tensor
+        for place, path, one in zip(places, files, said, strict=True)
         for name, tensor in read_tensors(path, one).items()
     }
     write_tensors(out, tensors, about)
@@ -118,15 +182,16 @@ def _common_rate(models: Sequence[SeparationModel], out: Path) -> int:
     raise ConfigError(msg)
 
 
-def _link(prefix: str, path: Path, out: Path) -> Part:
+def _link(prefix: str, path: Path, out: Path) -> tuple[Part, ...]:
+    """Return the parts of a file that is linked itself, else the file as a part."""
     try:
         if path.resolve().parent != out.resolve().parent:
             msg = f"joined model {out}: linked to {path}: expected it in the folder of the model"
             raise ConfigError(msg)
-        if read_description(path).parts:
-            msg = f"joined model {out}: {path} is linked itself: join them without links"
-            raise ConfigError(msg)
-        return Part(prefix, path.name, file_sha256(path))
+        parts = read_description(path).parts
+        if parts:
+            return tuple(Part(prefix + part.prefix, part.file, part.sha256) for part in parts)
+        return (Part(prefix, path.name, file_sha256(path)),)
     except (OSError, ValueError) as error:
         msg = f"joined model {out}: {path} cannot be linked: {error}: choose another name"
         raise CheckpointError(msg) from error

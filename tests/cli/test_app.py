@@ -56,6 +56,7 @@ OPTIONS = {
     "sfisep models remove": "",
     "sfisep models convert": "--form --weights",
     "sfisep models join": "--keep --linked",
+    "sfisep models average": "--out --weights --linked",
     "sfisep models export": "--sr --out --format --seconds --channels",
 }
 

@@ -14,6 +14,7 @@ import soundfile
 from sfisep_core.models.registry import FAMILIES
 from sfisep_core.models.spleeter import Spleeter
 from sfisep_core.pretrained.archives import ARCHIVES
+from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED
 from sfisep_core.training.presets import PRESETS
@@ -31,7 +32,7 @@ Capture = pytest.CaptureFixture[str]
 SHOW_IMPORTS = """
 import sys
 from sfisep_cli.app import main
-for command in "list show download verify path remove convert join export".split():
+for command in "list show download verify path remove convert join average export".split():
     try:
         main(["models", command, "--help"])
     except SystemExit as stopped:
@@ -381,3 +382,17 @@ def test_other_checkpoints_have_one_form(run_sfisep: Run, capsys: Capture, tmp_p
     arguments = [tmp_path / "best_checkpoint", tmp_path / "x.safetensors", "--form", "voice"]
     assert run_sfisep("models", "convert", *arguments) == 2
     assert "only Spleeter's checkpoints have several forms" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_average_takes_a_share_for_each_model(
+    tmp_path: Path, run_sfisep: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mean.safetensors"
+    models = ("sfi-conv-tasnet-small", "default")
+    assert run_sfisep("models", "average", *models, "--out", out, "--weights", "3, 1") == 0
+    config = read_description(out).config
+    assert [member["weight"] for member in config["members"]] == [3, 1]
+    assert [member["family"] for member in config["members"]] == ["sfi-conv-tasnet", "cascade"]
+    assert run_sfisep("models", "average", *models, "--out", out, "--weights", "3,much") == 2
+    assert "--weights: expected numbers separated by commas" in capsys.readouterr().err

@@ -80,7 +80,9 @@ def session_of(path: Path) -> onnxruntime.InferenceSession:
 
 def test_every_family_is_tried() -> None:
     tried = {VARIANTS[name][0] for name in EXPORTED} | {family for family, *_ in REFUSED.values()}
-    assert tried | {"spleeter", "cascade"} == set(FAMILIES)  # the bundled default, below
+    assert tried | {"spleeter", "cascade", "ensemble"} == set(
+        FAMILIES
+    )  # the bundled default, below
 
 
 @pytest.mark.slow

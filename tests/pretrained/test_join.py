@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -11,10 +12,15 @@ from safetensors.torch import save_file
 
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.cascade import Cascade
+from sfisep_core.models.ensemble import Ensemble
 from sfisep_core.models.registry import build_model
+from sfisep_core.pretrained.description import read_description
+from sfisep_core.pretrained.details import show_stages
 from sfisep_core.pretrained.identity import identify_model
-from sfisep_core.pretrained.join import join_models
+from sfisep_core.pretrained.join import average_models, join_models
 from sfisep_core.pretrained.model_files import load_model, save_model
+from sfisep_core.separation.separator import Separator
+from sfisep_core.separation.settings import SeparationSettings
 
 VOICE: dict[str, Any] = {
     "sources": ["vocals", "accompaniment"],
@@ -23,6 +29,7 @@ VOICE: dict[str, Any] = {
     "patch_frames": 64,
     "patch_overlap": 14,
 }
+JOINT = {"masks": "joint"}
 TCN = {"bottleneck_channels": 8, "hidden_channels": 8, "num_layers": 2, "norm": "batch"}
 REST: dict[str, Any] = {
     "num_filters": 24,
@@ -158,16 +165,20 @@ def test_links_out_of_the_folder_are_refused(folder: Path, file: str) -> None:
         load_model(linked)
 
 
-def test_links_do_not_lead_to_links(folder: Path) -> None:
+def test_links_to_a_linked_model_are_links_to_its_files(folder: Path) -> None:
     linked = join(folder, "linked", linked=True)
-    with pytest.raises(ConfigError, match="is linked itself"):
+    kit = build_model("sfi-conv-tasnet", {**REST, "sources": ["kick", "snare"]})
+    save_model(kit, folder / "kit.safetensors")
+    keep = ("vocals", "bass", "other")
+    for name, options in (("three", {}), ("three-linked", {"linked": True})):
         join_models(
-            linked,
-            folder / "voice.safetensors",
-            folder / "out.safetensors",
-            keep=("vocals",),
-            linked=True,
+            linked, folder / "kit.safetensors", folder / f"{name}.safetensors", keep=keep, **options
         )
+    files = [part.file for part in read_description(folder / "three-linked.safetensors").parts]
+    assert files == ["voice.safetensors", "rest.safetensors", "kit.safetensors"]
+    linked.unlink()
+    one, other = (load_model(folder / f"{name}.safetensors") for name in ("three", "three-linked"))
+    assert all(value.equal(other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
 def test_a_stage_without_its_source_is_refused() -> None:
@@ -181,3 +192,76 @@ def test_a_stage_without_its_source_is_refused() -> None:
         build_model("cascade", {"sources": ["vocals", "drums"], "stages": stages})
     with pytest.raises(ConfigError, match="expected 2 to 8 stages, got 1"):
         build_model("cascade", {"sources": ["vocals", "horns"], "stages": stages[:1]})
+
+
+@torch.no_grad()
+def test_stems_are_weighted_means(folder: Path) -> None:
+    """What the second model takes for a voice belongs to the rest."""
+    torch.manual_seed(1)
+    band = build_model("spleeter", {**VOICE, "sources": ["drums", "bass", "other"], **JOINT})
+    save_model(band, folder / "band.safetensors")
+    files = [folder / "band.safetensors", folder / "rest.safetensors"]
+    for name, linked in (("mean", False), ("linked", True)):
+        out = folder / f"{name}.safetensors"
+        average_models(files, out, weights=(1, 3), linked=linked)
+    model, linked_model = (
+        load_model(folder / f"{name}.safetensors") for name in ("mean", "linked")
+    )
+    assert isinstance(model, Ensemble)
+    assert model.sources == ("drums", "bass", "other")
+    mixture = torch.randn(1, 2, 20_000)
+    stems = model(mixture, sample_rate=22050)
+    band, rest = (load_model(path)(mixture, sample_rate=22050) for path in files)
+    expected = (band + 3 * rest[:, 1:]) / 4
+    expected[:, 2] += 3 / 4 * rest[:, 0]
+    torch.testing.assert_close(stems, expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(stems.sum(dim=1), mixture, atol=1e-5, rtol=1e-4)
+    assert stems.equal(linked_model(mixture, sample_rate=22050))
+
+
+def test_models_that_cannot_be_averaged_are_refused(folder: Path) -> None:
+    voice, rest = folder / "voice.safetensors", folder / "rest.safetensors"
+    out = folder / "out.safetensors"
+    with pytest.raises(ConfigError, match="expected 2 weights, got 1"):
+        average_models([voice, rest], out, weights=(1,))
+    with pytest.raises(ConfigError, match="ensemble: expected 2 to 8 models, got 1"):
+        average_models([voice], out)
+    with pytest.raises(ConfigError, match=r"weight: expected .*, got -1"):
+        average_models([voice, rest], out, weights=(1, -1))
+    kit = build_model("sfi-conv-tasnet", {**REST, "sources": ["kick", "snare"]})
+    save_model(kit, folder / "kit.safetensors")
+    with pytest.raises(ConfigError, match="a common stem, got vocals, accompaniment; kick, snare"):
+        average_models([voice, folder / "kit.safetensors"], out)
+    with pytest.raises(ConfigError, match="ensemble: expected bass of each model; model 1, spleet"):
+        average_models([voice, rest], out, sources=("bass",))
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_ensemble_as_a_stage_does_not_depend_on_segments(folder: Path) -> None:
+    """Its models have segments of other lengths, and one hears channels in pairs."""
+    torch.manual_seed(1)
+    # Frames of all models start together every 10.24 s.
+    patches = {**VOICE, "patch_overlap": 15}
+    save_model(build_model("spleeter", patches), folder / "voice.safetensors")
+    band = build_model("spleeter", {**patches, "sources": ["drums", "bass", "other"], **JOINT})
+    save_model(band, folder / "band.safetensors", storage="int8")
+    files = [folder / "rest.safetensors", folder / "band.safetensors"]
+    average_models(files, folder / "mean.safetensors", weights=(2, 1), linked=True)
+    out = folder / "all.safetensors"
+    join_models(folder / "voice.safetensors", folder / "mean.safetensors", out, linked=True)
+    assert show_stages(out) == (
+        "vocals by spleeter (voice.safetensors)",
+        "drums and bass and other by ensemble (rest.safetensors and band.safetensors)",
+    )
+    music = np.random.default_rng(0).normal(0, 0.1, (2, 35 * 44100)).astype(np.float32)
+    whole, cut = (
+        Separator(out, SeparationSettings(segment=segment), device="cpu").separate((music, 44100))
+        for segment in (0, 5)
+    )
+    assert whole.stems.keys() == {"vocals", "drums", "bass", "other"}
+    assert load_model(out).chunk_alignment(44100) == 451_584
+    for name, stem in whole.stems.items():
+        error = np.square(cut.stems[name] - stem).sum() / np.square(stem).sum()
+        assert error < 1e-10  # 100 dB
+    np.testing.assert_allclose(sum(whole.stems.values()), music, atol=1e-5)
