@@ -5,7 +5,6 @@ Layout: variables of a TensorFlow checkpoint, numbered over all instruments. Not
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from sfisep_core.models.spleeter import Spleeter, SpleeterConfig
 from sfisep_core.pretrained.archives import Form
 from sfisep_core.pretrained.checkpoint_files import read_checkpoint
 from sfisep_core.pretrained.declared_size import build_declared
+from sfisep_core.pretrained.instrumental import instrumental_config, instrumental_weights
 from sfisep_core.pretrained.model_files import Storage, check_finite, save_model
 from sfisep_core.pretrained.tensorflow_checkpoint import Tensors
 
@@ -48,8 +48,6 @@ _FORMS: dict[Form, str] = {
     "stems": "the accompaniment's network with an untrained head for drums, bass and other",
 }
 _MOST_CHANNELS = 2**10  # published: 512
-# Of "stems": channels before the last convolution, and by how much they differ at first.
-_HEAD_CHANNELS, _HEAD_CHANGE = 16, 0.5
 _TENSORS_A_NETWORK = 2 * (_LEVELS + 1) + 2 * _LEVELS + 4 * 2 * _LEVELS
 _NORM = {
     "weight": "gamma",
@@ -68,7 +66,7 @@ def load_spleeter(path: Path, *, form: Form = "default") -> Spleeter:
         form: "default": stems sum to the mixture, patches are joined. "published": the stems of the
             published program. "voice": only the vocals' network. "stems": initial weights for
             training a model for drums, bass and other, which are the accompaniment's network of the
-            model of two stems with a head of its own.
+            model of two stems with a head of its own and a narrower bottleneck.
 
     Returns:
         The model in evaluation mode, on the CPU.
@@ -91,7 +89,7 @@ def load_spleeter(path: Path, *, form: Form = "default") -> Spleeter:
     check_finite(state, path)
     where = f"checkpoint {path}: its weights are not those of a published Spleeter model"
     if form == "stems":
-        state = _with_head(state, config)
+        state = instrumental_weights(state, config)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     model = build_declared(Spleeter.family, asdict(config), shapes, where=where)
     assert isinstance(model, Spleeter)
@@ -139,41 +137,8 @@ def _config(weights: Tensors, path: Path, form: Form) -> SpleeterConfig:
                 f"checkpoint {path}: to make stems of: expected the model of 2 stems, found {count}"
             )
             raise CheckpointError(msg)
-        network = replace(network, last_channels=_HEAD_CHANNELS, dropout=0.0, fixed_norms=True)
-        config = replace(
-            config,
-            sources=("drums", "bass", "other"),
-            network=network,
-            masks="joint",
-            above="top-band",
-        )
+        config = instrumental_config(config)
     return config
-
-
-def _with_head(state: Mapping[str, Tensor], config: SpleeterConfig) -> dict[str, Tensor]:
-    """Replace the last layers of a network for one source by those for several.
-
-    The channels of the last decoder begin as the published one, each with other small changes. The
-    masks begin almost equal.
-    """
-    random = torch.Generator().manual_seed(0)
-    head = dict(state)
-    network = "network.networks.0."
-    last = f"{network}unet.decoders.{_LEVELS - 2}."
-    for name in (name for name in state if name.startswith(last)):
-        value = state[name]
-        if value.dim() > 0:
-            axis = 1 if value.dim() > 1 else 0
-            value = value.repeat_interleave(_HEAD_CHANNELS, dim=axis)
-        if value.dim() > 1:
-            change = torch.randn(value.shape, generator=random)
-            value = value + _HEAD_CHANGE * value.std() * change
-        head[name] = value
-    kernel = state[f"{network}last.weight"]
-    shape = (2 * len(config.sources), _HEAD_CHANNELS, *kernel.shape[2:])
-    head[f"{network}last.weight"] = 0.01 * torch.randn(shape, generator=random)
-    head[f"{network}last.bias"] = torch.zeros(shape[0])
-    return head
 
 
 def _channels(tensors: Tensors, path: Path) -> tuple[int, ...]:
