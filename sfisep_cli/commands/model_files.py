@@ -1,4 +1,4 @@
-"""`sfisep models convert`, `join`, `average` and `export`: write models to files."""
+"""`sfisep models convert`, `join`, `average`, `split` and `export`: write models to files."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -137,6 +137,30 @@ def _share(text: str) -> float:
     except ValueError:
         msg = f"--weights: expected numbers separated by commas, such as 2,1, got {text.strip()}"
         raise ConfigError(msg) from None
+
+
+def split(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Name or file of a cascade or an ensemble.",
+            autocompletion=complete_model,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the files.")
+    ],
+) -> None:
+    """Take a model made of models apart: `models join` and `models average` backwards.
+
+    The files are MODEL-1.safetensors, MODEL-2.safetensors and so on, in the order of the models.
+    """
+    from sfisep_core.pretrained.join import split_model
+    from sfisep_core.pretrained.resolve import model_path
+
+    for file in split_model(model_path(name), out):
+        show_message(f"written: {file}")
 
 
 def export(

@@ -208,6 +208,7 @@ def remove(names: Names) -> None:
 app.command(cls=Command)(model_files.convert)
 app.command(cls=Command)(model_files.join)
 app.command(cls=Command)(model_files.average)
+app.command(cls=Command)(model_files.split)
 app.command(cls=Command)(model_files.export)
 
 

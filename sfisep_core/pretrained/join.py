@@ -1,4 +1,4 @@
-"""Make one model of several: a cascade of two, or an ensemble."""
+"""Make one model of several, a cascade of two or an ensemble, and take such a model apart."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -9,6 +9,7 @@ import torch
 from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.models.cascade import Cascade, CascadeConfig, StageConfig
+from sfisep_core.models.composite import CompositeModel
 from sfisep_core.models.contract import SeparationModel, rest_of
 from sfisep_core.models.ensemble import Ensemble, EnsembleConfig, MemberConfig
 from sfisep_core.models.sources import in_user_order
@@ -122,6 +123,45 @@ def average_models(
     said = description or f"mean of {' and '.join(path.stem for path in files)}"
     about = ModelDescription(Ensemble.family, asdict(config), {"description": said})
     _write(out, about, files, prefix="members", joined="; ", linked=linked)
+
+
+def split_model(path: Path, folder: Path) -> list[Path]:
+    """Write each model of a cascade or an ensemble to a file of its own.
+
+    Weights are copied in their stored form.
+
+    Args:
+        path: A native model file.
+        folder: Folder for the files, which are named after `path` with a number from 1 on.
+
+    Returns:
+        The files, in the order in which the cascade runs the models, or of the ensemble's settings.
+
+    Raises:
+        CheckpointError: A file cannot be read or written.
+        ConfigError: The model is neither a cascade nor an ensemble.
+    """
+    about = read_description(path)
+    prefixes = {kind.family: kind.modules_name for kind in (Cascade, Ensemble)}
+    if about.family not in prefixes:
+        msg = (
+            f"model file {path}: to be split: expected a model made of models, of family "
+            f"{' or '.join(prefixes)}, got one of family {about.family}"
+        )
+        raise ConfigError(msg)
+    model = load_model(path)
+    assert isinstance(model, CompositeModel)
+    tensors, prefix = read_tensors(path, about), prefixes[about.family]
+    # Joined models say of each what its file said; what was trained as a whole says it once.
+    records = about.training.get(prefix, [about.training] * len(model.models))
+    files = []
+    for number, (part, record) in enumerate(zip(model.models, records, strict=True)):
+        start, file = f"{prefix}.{number}.", folder / f"{path.stem}-{number + 1}.safetensors"
+        own = {name[len(start) :]: one for name, one in tensors.items() if name.startswith(start)}
+        description = ModelDescription(part.family, part.config_dict(), record, about.licence)
+        write_tensors(file, own, description)
+        files.append(file)
+    return files
 
 
 def _write(

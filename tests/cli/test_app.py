@@ -57,6 +57,7 @@ OPTIONS = {
     "sfisep models convert": "--form --weights",
     "sfisep models join": "--keep --linked",
     "sfisep models average": "--out --weights --linked",
+    "sfisep models split": "--out",
     "sfisep models export": "--sr --out --format --seconds --channels",
 }
 

@@ -32,7 +32,7 @@ Capture = pytest.CaptureFixture[str]
 SHOW_IMPORTS = """
 import sys
 from sfisep_cli.app import main
-for command in "list show download verify path remove convert join average export".split():
+for command in "list show download verify path remove convert join average split export".split():
     try:
         main(["models", command, "--help"])
     except SystemExit as stopped:
@@ -396,3 +396,18 @@ def test_average_takes_a_share_for_each_model(
     assert [member["family"] for member in config["members"]] == ["sfi-conv-tasnet", "cascade"]
     assert run_sfisep("models", "average", *models, "--out", out, "--weights", "3,much") == 2
     assert "--weights: expected numbers separated by commas" in capsys.readouterr().err
+
+
+def test_split_is_join_backwards(tmp_path: Path, run_sfisep: Run, capsys: Capture) -> None:
+    assert run_sfisep("models", "split", "default", "--out", tmp_path) == 0
+    files = [tmp_path / f"default-{number}.safetensors" for number in (1, 2)]
+    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines()] == [*map(str, files)]
+    found, bundled = (load_model(path) for path in (files[0], BUNDLED["spleeter-vocals"]))
+    assert found.config_dict() == bundled.config_dict()
+    weights = bundled.state_dict()
+    assert all(value.equal(weights[name]) for name, value in found.state_dict().items())
+    assert run_sfisep("models", "split", files[0], "--out", tmp_path / "more") == 2
+    assert (
+        "expected a model made of models, of family cascade or ensemble" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "more").exists()

@@ -17,7 +17,7 @@ from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.details import show_stages
 from sfisep_core.pretrained.identity import identify_model
-from sfisep_core.pretrained.join import average_models, join_models
+from sfisep_core.pretrained.join import average_models, join_models, split_model
 from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.separation.separator import Separator
 from sfisep_core.separation.settings import SeparationSettings
@@ -217,6 +217,35 @@ def test_stems_are_weighted_means(folder: Path) -> None:
     torch.testing.assert_close(stems, expected, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(stems.sum(dim=1), mixture, atol=1e-5, rtol=1e-4)
     assert stems.equal(linked_model(mixture, sample_rate=22050))
+
+
+def test_models_come_back_as_they_were(folder: Path) -> None:
+    files = [folder / "voice.safetensors", folder / "rest.safetensors"]
+    average_models([files[1], files[1]], folder / "mean.safetensors", linked=True)
+    for linked in (False, True):
+        join_models(
+            files[0], folder / "mean.safetensors", folder / "all.safetensors", linked=linked
+        )
+        voice, mean = split_model(folder / "all.safetensors", folder / f"apart-{linked}")
+        assert [voice.name, mean.name] == ["all-1.safetensors", "all-2.safetensors"]
+        for found in (voice, *split_model(mean, mean.parent)):
+            expected = files[0] if found == voice else files[1]
+            about, before = read_description(found), read_description(expected)
+            assert (about.family, about.training) == (before.family, before.training)
+            with safe_open(found, "pt") as one, safe_open(expected, "pt") as other:
+                assert set(one.keys()) == set(other.keys())
+                for name in one.keys():  # noqa: SIM118
+                    assert one.get_tensor(name).equal(other.get_tensor(name))
+
+
+def test_model_trained_as_a_whole_says_so_in_each_part(folder: Path) -> None:
+    model, record = load_model(join(folder)), {"steps": 7}
+    save_model(model, folder / "best.safetensors", training=record, licence="MIT")
+    for file in split_model(folder / "best.safetensors", folder):
+        about = read_description(file)
+        assert (about.training, about.licence) == (record, "MIT")
+    with pytest.raises(ConfigError, match="made of models, of family cascade or ensemble, got"):
+        split_model(folder / "best-1.safetensors", folder)
 
 
 def test_models_that_cannot_be_averaged_are_refused(folder: Path) -> None:
