@@ -239,6 +239,10 @@ class SeparationModel(nn.Module, ABC):
         """Return the models that run one after the other instead of this one; none = itself."""
         return ()
 
+    def in_members(self) -> "Sequence[Member]":
+        """Return the models whose mean this one is; none = it is not a mean."""
+        return ()
+
     def for_inference(self, *, compiled: bool = False) -> "SeparationModel":
         """Return an equivalent model with fewer operations: the model itself, or a copy.
 
@@ -274,3 +278,18 @@ class Stage:
 
     model: SeparationModel
     keep: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of several models whose stems are averaged.
+
+    Attributes:
+        model: It has all sources of the whole. What these leave of the mixture is added to its
+            estimate of the residual source (`rest_of`) or, if the whole has none, distributed over
+            all of them.
+        share: Its share of the mean, above 0; those of all members add up to 1.
+    """
+
+    model: SeparationModel
+    share: float

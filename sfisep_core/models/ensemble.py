@@ -10,7 +10,7 @@ from torch import Tensor
 from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.composite import CompositeModel, with_residual
-from sfisep_core.models.contract import BuildModel, SeparationModel
+from sfisep_core.models.contract import BuildModel, Member, SeparationModel
 from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
 _MOST_MEMBERS = 8
@@ -107,15 +107,22 @@ class Ensemble(CompositeModel):
 
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
         """Separate a mixture; see `SeparationModel.forward`."""
-        total = sum(member.weight for member in self.config.members)
         mean = mixture.new_zeros(())
-        for model, settings in zip(self.models, self.config.members, strict=True):
-            estimates = self.run(model, mixture, sample_rate)
+        for member in self.in_members():
+            estimates = self.run(member.model, mixture, sample_rate)
             stems = torch.stack(
-                [estimates[:, model.sources.index(name)] for name in self.sources], dim=1
+                [estimates[:, member.model.sources.index(name)] for name in self.sources], dim=1
             )
             stems = with_residual(
                 stems, mixture - stems.sum(dim=1), self.sources, sample_rate=sample_rate
             )
-            mean = mean + stems * (settings.weight / total)
+            mean = mean + stems * member.share
         return mean
+
+    def in_members(self) -> list[Member]:
+        """Return the models with their shares; see `SeparationModel`."""
+        total = sum(member.weight for member in self.config.members)
+        return [
+            Member(model, settings.weight / total)
+            for model, settings in zip(self.models, self.config.members, strict=True)
+        ]

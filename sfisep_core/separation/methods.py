@@ -8,6 +8,7 @@ from sfisep_core.audio.torchaudio_check import check_torchaudio
 from sfisep_core.models.contract import SeparationModel
 from sfisep_core.separation.averaging import Run, mean_of_runs, shift_delays
 from sfisep_core.separation.gains import apply_gain_rule
+from sfisep_core.separation.parts import separate_in_parts
 from sfisep_core.separation.rate_changes import (
     RateChange,
     change_with_noisy_kernel,
@@ -21,7 +22,6 @@ from sfisep_core.separation.settings import (
     Progress,
     SeparationSettings,
 )
-from sfisep_core.separation.stages import separate_in_stages
 from sfisep_core.separation.super_resolution import super_resolve
 
 # Methods that resample with torchaudio's windowed sinc.
@@ -134,7 +134,7 @@ def _direct(
         if progress is not None:
             progress(done * stretch, total * stretch)
 
-    return separate_in_stages(
+    return separate_in_parts(
         model,
         mixture,
         sample_rate=model.native_rate,
@@ -158,7 +158,7 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
     ) -> Store:
         native_rate, options = model.native_rate, settings.options
         if sample_rate == native_rate:
-            return separate_in_stages(
+            return separate_in_parts(
                 model,
                 mixture,
                 sample_rate=sample_rate,
@@ -166,7 +166,7 @@ def _resampled(there: RateChange, back: RateChange) -> Method:
                 settings=settings,
                 progress=progress,
             )
-        at_native_rate = separate_in_stages(
+        at_native_rate = separate_in_parts(
             model,
             MemoryStore(there(read_all(mixture), sample_rate, native_rate, options)),
             sample_rate=native_rate,
@@ -200,7 +200,7 @@ def _super_resolved(
         low_rate=settings.options.low_rate,
         network=settings.options.network,
     )
-    return separate_in_stages(
+    return separate_in_parts(
         restored,
         mixture,
         sample_rate=sample_rate,
@@ -211,7 +211,7 @@ def _super_resolved(
 
 
 METHODS: dict[MethodName, Method] = {
-    "native": separate_in_stages,
+    "native": separate_in_parts,
     "resample": _resampled(change_with_sinc, change_with_sinc),
     "soxr": _resampled(change_with_soxr, change_with_soxr),
     "noisy-kernel": _resampled(change_with_noisy_kernel, change_with_sinc),

@@ -23,10 +23,10 @@ from sfisep_core.separation.file_separation import separate_file
 from sfisep_core.separation.methods import check_method, separate_signal
 from sfisep_core.separation.output import DEFAULT_OUTPUT, Output
 from sfisep_core.separation.overlap_add import compile_model
+from sfisep_core.separation.parts import stored_sources
 from sfisep_core.separation.plan import check_same_sources
 from sfisep_core.separation.result import Separation
 from sfisep_core.separation.settings import DEFAULT_SETTINGS, Progress, SeparationSettings
-from sfisep_core.separation.stages import stored_sources
 from sfisep_core.separation.streaming import separate_stream, stream_latency
 
 __all__ = ["Output", "SeparatedFile", "Separation", "SeparationSettings", "Separator"]

@@ -1,15 +1,17 @@
-"""Cascades on whole signals: stage by stage, each with windows of its own."""
+"""Cascades and ensembles on whole signals: part by part, each with windows of its own."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sfisep_core.audio import stores as stores_module
 from sfisep_core.audio.stores import DiskStore, MemoryStore, Stores, read_all
 from sfisep_core.models.cascade import Cascade, CascadeConfig, StageConfig
+from sfisep_core.models.ensemble import Ensemble, EnsembleConfig, MemberConfig
+from sfisep_core.separation.parts import separate_in_parts, stored_sources
 from sfisep_core.separation.settings import DEFAULT_SETTINGS
-from sfisep_core.separation.stages import separate_in_stages, stored_sources
 from tests.separation.divider import Divider, decibels, noise, separated
 
 RATE = 8000
@@ -97,7 +99,7 @@ def test_large_signals_are_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             return make(leading, frames)
 
         monkeypatch.setattr(stores, "make", note)
-        stems = separate_in_stages(
+        stems = separate_in_parts(
             model,
             MemoryStore(mixture),
             sample_rate=RATE,
@@ -112,3 +114,60 @@ def test_large_signals_are_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     # At most the result, a residual and the stems of one stage at a time.
     assert stored_sources(model) == (4, 3, 1)
     assert stored_sources(Divider()) == (2,)
+
+
+def ensemble(sources: tuple[str, ...] = ALL[1:]) -> tuple[Ensemble, list[Divider]]:
+    """The mean, 1 to 3, of two models, of which the second has a source that is not asked for."""
+    first = Divider(shares=(0.5, 0.2, 0.1)[: len(sources)], context_seconds=3, alignment=500)
+    first.sources = sources
+    second = Divider(shares=(0.1, 0.4, 0.2, 0.2)[: len(sources) + 1], context_seconds=1)
+    second.sources = ("vocals", *sources)
+    config = EnsembleConfig(
+        sources=sources,
+        native_rate=RATE,
+        members=(MemberConfig(weight=1.0), MemberConfig(weight=3.0)),
+    )
+    return Ensemble(config, [first, second]).eval(), [first, second]
+
+
+@pytest.mark.parametrize("frames", [0, 1, 700, 20 * RATE])
+def test_stems_are_means_over_members(frames: int) -> None:
+    model, _ = ensemble()
+    mixture = noise(2, frames)
+    stems = separated(model, mixture.copy(), sample_rate=RATE)
+    # Of the first 50, 20 and 30 % with the rest, of the second 40, 20 and 40 %.
+    expected = np.array([0.425, 0.2, 0.375], dtype=np.float32)[:, None, None] * mixture
+    np.testing.assert_allclose(stems, expected, atol=1e-6)
+
+
+@torch.no_grad()
+def test_members_agree_with_all_in_one_window() -> None:
+    for sources in (ALL[1:], ("drums", "bass")):
+        model, _ = ensemble(sources)
+        mixture = noise(2, 5 * RATE)
+        whole = model(torch.from_numpy(mixture)[None], sample_rate=RATE)[0].numpy()
+        parts = separated(model, mixture, sample_rate=RATE, segment=2)
+        assert decibels(parts - whole, whole) < -110
+        np.testing.assert_allclose(parts.sum(axis=0), mixture, atol=1e-5)
+
+
+def test_every_member_of_a_stage_has_windows_of_its_own() -> None:
+    second, members = ensemble()
+    first = Divider(shares=(0.4, 0.6), context_seconds=0)
+    first.sources = ("vocals", "accompaniment")
+    stages = (StageConfig(keep=("vocals",)), StageConfig(keep=ALL[1:]))
+    config = CascadeConfig(sources=ALL, native_rate=RATE, stages=stages)
+    model = Cascade(config, [first, second]).eval()
+    told: list[float] = []
+    mixture = noise(2, 30 * RATE)
+    stems = separated(
+        model, mixture, sample_rate=RATE, progress=lambda done, total: told.append(done / total)
+    )
+    expected = np.array([0.4, 0.255, 0.12, 0.225], dtype=np.float32)[:, None, None] * mixture
+    np.testing.assert_allclose(stems, expected, atol=1e-6)
+    for member, context in zip(members, (3, 1), strict=True):
+        assert max(heard.shape[-1] for heard in member.heard) <= (2 + 2 * context) * RATE
+    assert told == sorted(told)
+    assert {0.5, 0.75, 1.0} <= {round(part, 6) for part in told}
+    # The stems, those of the second stage, those of its larger member, and a residual.
+    assert stored_sources(model) == (4, 3, 4, 1)

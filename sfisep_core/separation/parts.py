@@ -1,0 +1,179 @@
+"""Run a model on a whole signal part by part, each part with windows of its own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sfisep_core.audio.stores import (
+    ChangeableSignal,
+    Samples,
+    Signal,
+    Store,
+    Stores,
+    block_ranges,
+    walk,
+)
+from sfisep_core.foundation.memory import return_freed_memory
+from sfisep_core.models.contract import SeparationModel, rest_of
+from sfisep_core.separation.gains import apply_gain_rule
+from sfisep_core.separation.overlap_add import separate_in_windows
+from sfisep_core.separation.settings import Progress, SeparationSettings
+
+
+def separate_in_parts(
+    model: SeparationModel,
+    mixture: Signal,
+    *,
+    sample_rate: int,
+    stores: Stores,
+    settings: SeparationSettings,
+    progress: Progress | None,
+) -> Store:
+    """Separate a signal of any length at its own rate, with memory that does not depend on it.
+
+    A model that is not made of others is run by `separate_in_windows`. The stages of a cascade and
+    the members of an ensemble differ in the length of their windows and in the context that they
+    need; windows for all of them at once would need the longest of both.
+
+    Args:
+        model: A model in evaluation mode, on its device.
+        mixture: Shape (channel, time).
+        sample_rate: Hz.
+        stores: Creates the stores of stems and residuals.
+        settings: How the signal is cut and computed; their method is ignored.
+        progress: Called with seconds done, as a mean over the parts, and total seconds.
+
+    Returns:
+        Stems in the model's order, shape (source, channel, time).
+
+    Raises:
+        AudioFileError: There is not enough disk space for the stems.
+        ConfigError: The model cannot work at this rate.
+        DeviceError: Not enough memory, even for short segments.
+    """
+    return _Separation(sample_rate, stores, settings).separate(model, mixture, progress)
+
+
+def stored_sources(model: SeparationModel) -> tuple[int, ...]:
+    """Return the numbers of sources of all stores that `separate_in_parts` needs at once."""
+    stages = [stage.model for stage in model.in_stages()]
+    members = [member.model for member in model.in_members()]
+    if not stages and not members:
+        return (len(model.sources),)
+    largest = max(map(stored_sources, stages + members), key=sum)
+    return (len(model.sources), *largest, *((1,) if stages else ()))
+
+
+class _Separation:
+    """What all parts have in common; see `separate_in_parts`."""
+
+    def __init__(self, sample_rate: int, stores: Stores, settings: SeparationSettings) -> None:
+        self._sample_rate, self._stores, self._settings = sample_rate, stores, settings
+
+    def separate(self, model: SeparationModel, mixture: Signal, progress: Progress | None) -> Store:
+        """Separate a signal; see `separate_in_parts`."""
+        return_freed_memory()
+        if model.in_stages():
+            return self._one_after_the_other(model, mixture, progress)
+        if model.in_members():
+            return self._mean(model, mixture, progress)
+        return separate_in_windows(
+            model,
+            mixture,
+            sample_rate=self._sample_rate,
+            stores=self._stores,
+            settings=self._settings,
+            progress=progress,
+        )
+
+    def _one_after_the_other(
+        self, model: SeparationModel, mixture: Signal, progress: Progress | None
+    ) -> Store:
+        """Run the stages of a cascade, each on what those before it leave."""
+        stages, stems = model.in_stages(), self._silent(len(model.sources), mixture)
+        residual = self._stores.make(mixture.leading, mixture.frames)
+        for block in walk(mixture):
+            residual.append(block)
+        for number, stage in enumerate(stages):
+            told = _share_of(progress, number, len(stages))
+            estimates = self.separate(stage.model, residual, told)
+            own = _Sources(estimates, stage.model.sources, stage.keep)
+            kept = _Sources(stems, model.sources, stage.keep)
+            for start, stop in block_ranges(mixture):
+                kept.write(start, own.read(start, stop))
+            self._stores.drop(estimates)
+            if stage is stages[-1]:
+                self._complete(kept, residual, stage.keep)
+                break
+            for start, stop in block_ranges(mixture):
+                left = residual.read(start, stop) - kept.read(start, stop).sum(axis=0)
+                residual.write(start, left)
+        self._stores.drop(residual)
+        return stems
+
+    def _mean(self, model: SeparationModel, mixture: Signal, progress: Progress | None) -> Store:
+        """Run the members of an ensemble, each on the mixture."""
+        members, mean = model.in_members(), self._silent(len(model.sources), mixture)
+        for number, member in enumerate(members):
+            told = _share_of(progress, number, len(members))
+            estimates = self.separate(member.model, mixture, told)
+            own = _Sources(estimates, member.model.sources, model.sources)
+            self._complete(own, mixture, model.sources)
+            share = np.float32(member.share)
+            for start, stop in block_ranges(mixture):
+                mean.write(start, mean.read(start, stop) + share * own.read(start, stop))
+            self._stores.drop(estimates)
+        return mean
+
+    def _complete(self, stems: ChangeableSignal, mixture: Signal, names: Sequence[str]) -> None:
+        """Give some stems what is left of a mixture; as `composite.with_residual`, in blocks."""
+        rest = rest_of(names)
+        if rest is None:
+            apply_gain_rule("mixture-consistent", stems, mixture, sample_rate=self._sample_rate)
+            return
+        for start, stop in block_ranges(mixture):
+            block = stems.read(start, stop).copy()
+            block[names.index(rest)] += mixture.read(start, stop) - block.sum(axis=0)
+            stems.write(start, block)
+
+    def _silent(self, count: int, mixture: Signal) -> Store:
+        stems = self._stores.make((count, *mixture.leading), mixture.frames)
+        for start, stop in block_ranges(mixture):
+            stems.append(np.zeros((*stems.leading, stop - start), dtype=np.float32))
+        return stems
+
+
+class _Sources:
+    """Some sources of a store, as a signal of their own.
+
+    Args:
+        store: Shape (source, channel, time).
+        names: Names of its sources.
+        wanted: Names of some of them, in the order wanted.
+    """
+
+    def __init__(self, store: Store, names: Sequence[str], wanted: Sequence[str]) -> None:
+        self._store, self._places = store, [names.index(name) for name in wanted]
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        return (len(self._places), *self._store.leading[1:])
+
+    @property
+    def frames(self) -> int:
+        return self._store.frames
+
+    def read(self, start: int, stop: int) -> Samples:
+        return self._store.read(start, stop)[self._places]
+
+    def write(self, start: int, block: Samples) -> None:
+        stems = self._store.read(start, start + block.shape[-1]).copy()
+        stems[self._places] = block
+        self._store.write(start, stems)
+
+
+def _share_of(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """Report the progress of part `number` of `count` as a part of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress((number * total + done) / count, total)
