@@ -141,6 +141,12 @@ class Spleeter(SpectrogramModel):
         count = len(config.sources)
         num_networks = 1 if config.masks in ("complement", "joint") else count
         num_masks = count if config.masks == "joint" else 1
+        # Masks that add up to 1 leave the last source to the residual: a third less to transform.
+        self._leaves_rest = (
+            config.masks == "joint"
+            and rest_of(config.sources) == config.sources[-1]
+            and config.gain_rule == "mixture-consistent"
+        )
         make = partial(SpleeterUNet, config.network, num_masks=num_masks)
         self.network = SourceNetworks(make, num_networks)
 
@@ -186,7 +192,8 @@ class Spleeter(SpectrogramModel):
                 a multiple of `config.network.multiple`.
 
         Returns:
-            Masks of 0 to 1, shape (batch, source, 2, frames, bins).
+            Masks of 0 to 1, shape (batch, source, 2, frames, bins); without the last source if it
+            is the residual.
         """
         config, frames = self.config, magnitudes.shape[2]
         lead = held = 0
@@ -218,12 +225,13 @@ class Spleeter(SpectrogramModel):
         return torch.cat([self._patch_masks(patch) for patch in patches])
 
     def _patch_masks(self, magnitudes: Tensor) -> Tensor:
-        """Compute masks in patches, (batch, source, 2, frames, bins); one for "complement"."""
+        """Compute masks in patches, (batch, source, 2, frames, bins)."""
         logits = self.network(magnitudes).float()
         if self.config.masks == "complement":
             return torch.sigmoid(logits)
         if self.config.masks == "joint":
-            return torch.softmax(logits[:, 0].unflatten(1, (-1, 2)), dim=1)
+            joint = torch.softmax(logits[:, 0].unflatten(1, (-1, 2)), dim=1)
+            return joint[:, :-1] if self._leaves_rest else joint
         is_softmax = self.config.masks == "softmax"
         shares = torch.softmax(logits, dim=1) if is_softmax else torch.sigmoid(logits)
         powers = (shares * magnitudes.unsqueeze(1)).square()

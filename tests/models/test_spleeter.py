@@ -172,20 +172,36 @@ def test_stems_begin_with_the_network_of_the_accompaniment(folders: dict[int, Pa
     assert 12 < change < 30  # the mean of 16 channels, each of which differs by half
     magnitudes = music(2, 600 * 64).view(1, 2, 600, 64).abs()
     masks = stems.estimate_masks(magnitudes)
-    assert masks.shape == (1, 3, 2, 600, 64)
-    torch.testing.assert_close(masks.sum(dim=1), torch.ones(1, 2, 600, 64))
+    assert masks.shape == (1, 2, 2, 600, 64)  # other is what is left of the mixture
     torch.testing.assert_close(masks, torch.full_like(masks, 1 / 3), atol=0.15, rtol=0)
 
 
-def test_joint_masks_are_a_softmax_over_the_sources(folders: dict[int, Path]) -> None:
+@pytest.mark.parametrize("left", [True, False])
+def test_joint_masks_are_a_softmax_over_the_sources(left: bool, folders: dict[int, Path]) -> None:
     model = load_spleeter(folders[2], form="stems")
+    if not left:
+        weights = model.state_dict()
+        model = Spleeter(replace(model.config, gain_rule="none")).eval()
+        model.load_state_dict(weights)
     with torch.no_grad():
         magnitudes = music(2, 512 * 64).view(1, 2, 512, 64).abs()
         logits = model.network.networks[0](magnitudes)  # (1, 6, frames, bins)
         masks = model._patch_masks(magnitudes)
     for channel in range(2):
         expected = torch.softmax(logits[:, channel::2], dim=1)
-        torch.testing.assert_close(masks[:, :, channel], expected)
+        torch.testing.assert_close(masks[:, :, channel], expected[:, : 2 if left else 3])
+
+
+@torch.no_grad()
+def test_what_joint_masks_leave_is_the_last_stem(folders: dict[int, Path]) -> None:
+    model = load_spleeter(folders[2], form="stems")
+    all_masked = Spleeter(replace(model.config, gain_rule="none", above="average")).eval()
+    model = Spleeter(replace(model.config, above="average")).eval()
+    for one in (model, all_masked):
+        one.load_state_dict(load_spleeter(folders[2], form="stems").state_dict())
+    mixture = music(2, 44100)
+    found, expected = (one(mixture[None], sample_rate=44100)[0] for one in (model, all_masked))
+    assert decibels(found - expected, expected) > 100
 
 
 def test_fixed_norms_and_no_dropout_train_what_is_evaluated(folders: dict[int, Path]) -> None:
