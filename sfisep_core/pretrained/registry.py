@@ -19,12 +19,13 @@ from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES, torch_layout
 _FOLDER = Path(__file__).parent / "weights"
 
 BUNDLED_SHA256 = {
-    "default": "efc502094df0e2add46464e18277a76d3f5463b086290f6e837c1124828e65fb",
+    "default": "2667c1754252fd7aa13406f3c703d4bf8a493f3240680d0182bc7712985f37c7",
     "spleeter-vocals": "bddf6c41eabaa4a0a75a84fc1ec16f4147724dba992bf51846abcd01e97301d9",
+    "instrumental-unet": "492c990adf9c02f8142d90068ec4e4304f43a0d2ba2b7a68612d744ac8da9cb5",
     "sfi-conv-tasnet-small": "976102fc7c8d5054c853a2b38381f134ae1798c80660a680b5d570ff70fb47c8",
 }
 BUNDLED: dict[str, Path] = {name: _FOLDER / f"{name}.safetensors" for name in BUNDLED_SHA256}
-"""`default` is a cascade of the other two, whose files hold its weights."""
+"""`default` is made of the other three, whose files hold its weights."""
 
 # The first is the one meant by a name without a seed.
 _SEEDS = (40, 42, 44, 47)

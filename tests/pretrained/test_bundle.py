@@ -12,11 +12,12 @@ from sfisep_core.models.spleeter import Spleeter
 from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.details import show_model
 from sfisep_core.pretrained.fetch import check_model
-from sfisep_core.pretrained.join import join_models
+from sfisep_core.pretrained.join import average_models, join_models
 from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import BUNDLED, list_models
 
-VOICE, REST = BUNDLED["spleeter-vocals"], BUNDLED["sfi-conv-tasnet-small"]
+VOICE, BAND = BUNDLED["spleeter-vocals"], BUNDLED["instrumental-unet"]
+SMALL = BUNDLED["sfi-conv-tasnet-small"]
 
 
 def test_bundle_is_small_and_has_its_notices() -> None:
@@ -31,24 +32,25 @@ def test_bundle_is_small_and_has_its_notices() -> None:
 
 
 @pytest.mark.slow
-def test_default_is_the_two_others(tmp_path: Path) -> None:
-    for path in (VOICE, REST):
-        shutil.copy(path, tmp_path)
-    again = tmp_path / "default.safetensors"
-    join_models(tmp_path / VOICE.name, tmp_path / REST.name, again, linked=True)
+def test_default_is_the_three_others(tmp_path: Path) -> None:
+    """As docs/how-to/train-the-default-model.md makes it."""
+    voice, band, small = (Path(shutil.copy(path, tmp_path)) for path in (VOICE, BAND, SMALL))
+    mean, again = tmp_path / "drums-bass-other.safetensors", tmp_path / "default.safetensors"
+    average_models([small, band], mean, linked=True)
+    join_models(voice, mean, again, linked=True)
     made, bundled = read_description(again), read_description(BUNDLED["default"])
     assert made.parts == bundled.parts
     assert (made.training, made.licence) == (bundled.training, bundled.licence)
     # A file does not name settings that came after it; they have their defaults.
-    assert [stage.model.config for stage in load_model(again).in_stages()] == [
-        stage.model.config for stage in load_model(BUNDLED["default"]).in_stages()
-    ]
+    assert load_model(again).config_dict() == load_model(BUNDLED["default"]).config_dict()
     details = show_model("default")
     assert details.stages == (
         "vocals by spleeter (spleeter-vocals.safetensors)",
-        "drums and bass and other by sfi-conv-tasnet (sfi-conv-tasnet-small.safetensors)",
+        "drums and bass and other by ensemble (sfi-conv-tasnet-small.safetensors and "
+        "instrumental-unet.safetensors)",
     )
     assert "Deezer" in show_model("spleeter-vocals").training_data
+    assert "Deezer" in show_model("instrumental-unet").weights_licence
 
 
 def test_damage_to_a_part_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,4 +78,8 @@ def test_default_takes_the_voice_first() -> None:
     stems = model(mixture, sample_rate=16000)
     vocals = voice(mixture, sample_rate=16000)[:, 0]
     torch.testing.assert_close(stems[:, 0], vocals)
+    rest = mixture - vocals
+    band, small = (load_model(path)(rest, sample_rate=16000) for path in (BAND, SMALL))
+    expected = (band[:, :2] + small[:, 1:3]) / 2  # the small one has vocals too
+    torch.testing.assert_close(stems[:, 1:3], expected, atol=1e-6, rtol=1e-3)
     torch.testing.assert_close(stems.sum(dim=1), mixture, atol=1e-6, rtol=1e-4)
