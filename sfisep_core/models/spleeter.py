@@ -52,7 +52,8 @@ class SpleeterConfig(SpectrogramConfig):
             same with a softmax over the sources in place of the sigmoid (5 stems). "complement":
             there is one network; its sigmoid is the first source's mask, and the second source is
             the residual. "joint": there is one network for all sources; their masks are a softmax
-            over the sources.
+            over the sources. If the last source is the residual source and stems are
+            mixture-consistent, it is what the others leave.
         num_bins: Number of bins, from 0 Hz on, that a network takes.
         patch_frames: Frames of a patch, whatever the signal.
         patches: "joined": patches lie on a fixed grid and are cross-faded, so that segments agree
@@ -144,6 +145,7 @@ class Spleeter(SpectrogramModel):
         # Masks that add up to 1 leave the last source to the residual: a third less to transform.
         self._leaves_rest = (
             config.masks == "joint"
+            and count > 1
             and rest_of(config.sources) == config.sources[-1]
             and config.gain_rule == "mixture-consistent"
         )

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sfisep_core.models.blocks.doubling import KERNEL
 from sfisep_core.models.spleeter import SpleeterConfig
 
 # Channels before the last convolution, and by how much they differ at first.
@@ -24,7 +25,7 @@ def instrumental_config(config: SpleeterConfig) -> SpleeterConfig:
         sources=("drums", "bass", "other"),
         network=replace(
             config.network,
-            channels=(*channels[:-1], min(channels[-1], _BOTTLENECK)),
+            channels=(*channels[:-1], min(channels[-1], _BOTTLENECK, KERNEL**2 * channels[-2])),
             last_channels=_HEAD_CHANNELS,
             dropout=0.0,
             fixed_norms=True,

@@ -1,8 +1,10 @@
 """Make one model of several, a cascade of two or an ensemble, and take such a model apart."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +18,8 @@ from sfisep_core.models.sources import in_user_order
 from sfisep_core.pretrained.description import ModelDescription, Part, read_description
 from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.tensor_files import read_tensors, write_tensors
+
+_LICENCE = "licence"  # of a part, in its training record
 
 
 def join_models(
@@ -139,29 +143,46 @@ def split_model(path: Path, folder: Path) -> list[Path]:
 
     Raises:
         CheckpointError: A file cannot be read or written.
-        ConfigError: The model is neither a cascade nor an ensemble.
+        ConfigError: The model is neither a cascade nor an ensemble, or a file exists already.
     """
     about = read_description(path)
     prefixes = {kind.family: kind.modules_name for kind in (Cascade, Ensemble)}
     if about.family not in prefixes:
         msg = (
             f"model file {path}: to be split: expected a model made of models, of family "
-            f"{' or '.join(prefixes)}, got one of family {about.family}"
+            f"{' or '.join(prefixes)}, got one of family {about.family}: it is one model already"
         )
         raise ConfigError(msg)
     model = load_model(path)
     assert isinstance(model, CompositeModel)
+    count = len(model.models)
+    files = [folder / f"{path.stem}-{number}.safetensors" for number in range(1, count + 1)]
+    for file in files:
+        if os.path.lexists(file):
+            msg = f"model file {path}: its part {file} exists already: choose another folder"
+            raise ConfigError(msg)
     tensors, prefix = read_tensors(path, about), prefixes[about.family]
-    # Joined models say of each what its file said; what was trained as a whole says it once.
-    records = about.training.get(prefix, [about.training] * len(model.models))
-    files = []
-    for number, (part, record) in enumerate(zip(model.models, records, strict=True)):
-        start, file = f"{prefix}.{number}.", folder / f"{path.stem}-{number + 1}.safetensors"
+    for number, (part, file) in enumerate(zip(model.models, files, strict=True)):
+        start = f"{prefix}.{number}."
         own = {name[len(start) :]: one for name, one in tensors.items() if name.startswith(start)}
-        description = ModelDescription(part.family, part.config_dict(), record, about.licence)
+        record, licence = _record_of_part(about, prefix, number, count)
+        description = ModelDescription(part.family, part.config_dict(), record, licence)
         write_tensors(file, own, description)
-        files.append(file)
     return files
+
+
+def _record_of_part(
+    about: ModelDescription, prefix: str, number: int, count: int
+) -> tuple[dict[str, Any], str]:
+    """Return the training record and the licence of one part.
+
+    Joined models say of each part what its file said; what was trained as a whole says it once.
+    """
+    records = about.training.get(prefix)
+    if not isinstance(records, list) or len(records) != count:
+        return about.training, about.licence
+    record = dict(records[number]) if isinstance(records[number], dict) else {}
+    return record, str(record.pop(_LICENCE, about.licence))
 
 
 def _write(
@@ -177,7 +198,10 @@ def _write(
     said = [read_description(path) for path in files]
     about = replace(
         about,
-        training={**about.training, prefix: [one.training for one in said]},
+        training={
+            **about.training,
+            prefix: [{**one.training, _LICENCE: one.licence} for one in said],
+        },
         licence=joined.join(dict.fromkeys(one.licence for one in said if one.licence)),
     )
     places = [f"{prefix}.{number}." for number in range(len(files))]

@@ -394,7 +394,7 @@ def test_level_of_the_input_does_not_matter(
     wanted = wanted and not isinstance(model, SCNet)
     if wanted and not isinstance(model, CompositeModel):
         assert type(model.config)().normalizes_level != isinstance(model, Spleeter)
-    for part in (model, *(stage.model for stage in model.in_stages())):
+    for part in (model, *(part.model for part in (*model.in_stages(), *model.in_members()))):
         part.normalizes_level = wanted
     quiet, loud = (
         torch.from_numpy(

@@ -204,6 +204,17 @@ def test_what_joint_masks_leave_is_the_last_stem(folders: dict[int, Path]) -> No
     assert decibels(found - expected, expected) > 100
 
 
+@pytest.mark.parametrize("sources", [("other", "drums"), ("drums", "bass"), ("other",)])
+@torch.no_grad()
+def test_joint_masks_of_all_sources_where_none_is_left(sources: tuple[str, ...]) -> None:
+    network = SpleeterUNetConfig(channels=(2, 4, 8))
+    config = SpleeterConfig(sources=sources, masks="joint", network=network)
+    model = Spleeter(config).eval()
+    assert model._patch_masks(torch.rand(1, 2, 512, 64)).shape[1] == len(sources)
+    stems = model(music(2, 20_000)[None], sample_rate=44100)[0]
+    assert decibels(stems.sum(dim=0) - music(2, 20_000), stems) > 100
+
+
 def test_fixed_norms_and_no_dropout_train_what_is_evaluated(folders: dict[int, Path]) -> None:
     model = load_spleeter(folders[2], form="stems")
     magnitudes = music(2, 64 * 64).view(1, 2, 64, 64).abs()

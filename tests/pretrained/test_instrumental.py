@@ -15,10 +15,10 @@ KERNELS = [MIDDLE + name for name in ("down.convolution.weight", "up.convolution
 BIAS = MIDDLE + "down.convolution.bias"
 
 
-def networks(inner: int, *, used: int) -> tuple[Spleeter, Spleeter]:
+def networks(inner: int, *, used: int, outer: int = 8) -> tuple[Spleeter, Spleeter]:
     """A network for one source that uses some of its innermost channels, and what is made of it."""
     torch.manual_seed(0)
-    network = SpleeterUNetConfig(channels=(2, 8, inner))
+    network = SpleeterUNetConfig(channels=(2, outer, inner))
     one = Spleeter(SpleeterConfig(masks="complement", network=network)).eval()
     torch.nn.init.normal_(one.state_dict()[BIAS], std=0.1)
     one.state_dict()[KERNELS[1]][used:] = 0.0
@@ -56,3 +56,8 @@ def test_of_more_the_best_approximation_is_kept() -> None:
     lost = (product(three) - product(one)).square().sum()
     torch.testing.assert_close(lost, sizes[128:].square().sum(), atol=0, rtol=1e-4)
     assert 0.001 < lost / sizes.square().sum() < 0.3
+
+
+def test_no_more_channels_than_the_kernels_have_ranks() -> None:
+    _, three = networks(200, used=200, outer=3)
+    assert three.config.network.channels == (2, 3, 75)

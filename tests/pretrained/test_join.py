@@ -231,7 +231,8 @@ def test_models_come_back_as_they_were(folder: Path) -> None:
         for found in (voice, *split_model(mean, mean.parent)):
             expected = files[0] if found == voice else files[1]
             about, before = read_description(found), read_description(expected)
-            assert (about.family, about.training) == (before.family, before.training)
+            assert about.family == before.family
+            assert (about.training, about.licence) == (before.training, before.licence)
             with safe_open(found, "pt") as one, safe_open(expected, "pt") as other:
                 assert set(one.keys()) == set(other.keys())
                 for name in one.keys():  # noqa: SIM118
@@ -246,6 +247,31 @@ def test_model_trained_as_a_whole_says_so_in_each_part(folder: Path) -> None:
         assert (about.training, about.licence) == (record, "MIT")
     with pytest.raises(ConfigError, match="made of models, of family cascade or ensemble, got"):
         split_model(folder / "best-1.safetensors", folder)
+
+
+@pytest.mark.parametrize("records", [[], [{}], 5, None, {"a": 1}, ["x", "y"]])
+def test_odd_training_records_are_no_obstacle(folder: Path, records: object) -> None:
+    odd = folder / "odd.safetensors"
+    save_model(load_model(join(folder)), odd, training={"stages": records}, licence="MIT")
+    for file in split_model(odd, folder / "parts"):
+        assert read_description(file).licence == "MIT"
+        load_model(file)
+
+
+def test_files_that_exist_are_not_replaced(folder: Path) -> None:
+    for name, number in (("voice", 1), ("rest", 2)):
+        (folder / f"{name}.safetensors").rename(folder / f"both-{number}.safetensors")
+    both = folder / "both.safetensors"
+    join_models(folder / "both-1.safetensors", folder / "both-2.safetensors", both, linked=True)
+    with pytest.raises(ConfigError, match=r"both-1\.safetensors exists already: choose another"):
+        split_model(both, folder)
+    load_model(both)
+    parts = folder / "parts"
+    parts.mkdir()
+    (parts / "both-2.safetensors").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match=r"both-2\.safetensors exists already"):
+        split_model(both, parts)
+    assert len(list(parts.iterdir())) == 1
 
 
 def test_models_that_cannot_be_averaged_are_refused(folder: Path) -> None:
