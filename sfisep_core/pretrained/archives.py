@@ -213,7 +213,7 @@ BUNDLED_ORIGINS: dict[str, PublishedWeights] = {
         sources=("vocals", "accompaniment"),
         training_data=_BEAN,
         score="none for this network alone",
-        cost="0.05 CPU-s a second of stereo at 44.1 kHz (one thread, a busy machine)",
+        cost="0.07 CPU-s a second of stereo at 44.1 kHz (one thread, a busy machine)",
         description="the vocals' network of spleeter-2stems alone",
         form="voice",
     ),
