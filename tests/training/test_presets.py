@@ -45,7 +45,7 @@ SIZES = {
     "lightsaft-large": 7_142_036,
     "lasaft-demo": 266_670,
     # Two of Spleeter's networks, the second with 16 channels and 6 outputs at its end.
-    "cascade": 9_822_725 + 9_836_278,
+    "cascade": 9_822_725 + 4_920_694,
     "scnet": 10_578_768,
     "scnet-large": 42_181_232,
     "scnet-demo": 485_784,
