@@ -1,4 +1,4 @@
-"""Average the stems of several runs: of time shifts of a mixture, and of several models."""
+"""Average the stems of several runs: time shifts of a mixture, several models, an ensemble's."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,13 @@ class Run:
         separate: Separates a mixture; called with it and a callback for progress.
         sources: Order of the stems that it returns.
         delay: Silence before the mixture in samples.
+        weight: Its share of the mean, relative to those of the others.
     """
 
     separate: Callable[[Signal, Progress | None], Store]
     sources: Sequence[str]
-    delay: int
+    delay: int = 0
+    weight: float = 1.0
 
 
 def shift_delays(shifts: int, sample_rate: int) -> list[int]:
@@ -36,6 +38,7 @@ def mean_of_runs(
     runs: Sequence[Run],
     mixture: Signal,
     *,
+    sources: Sequence[str],
     sample_rate: int,
     stores: Stores,
     progress: Progress | None,
@@ -45,27 +48,27 @@ def mean_of_runs(
     Stems of runs that add up to the mixture add up to it in the mean as well.
 
     Args:
-        runs: At least one; all with the same names of stems.
+        runs: At least one.
         mixture: Shape (channel, time).
+        sources: Names of the stems to average, which all runs return.
         sample_rate: Hz.
         stores: Creates the store of the mean.
         progress: Called with seconds done, as a mean over the runs, and total seconds.
 
     Returns:
-        Stems in the order of the first run, shape (source, channel, time).
+        Stems in the order of `sources`, shape (source, channel, time).
     """
-    sources = runs[0].sources
+    total = np.float32(sum(run.weight for run in runs))
     mean = stores.make((len(sources), *mixture.leading), mixture.frames)
     seconds = mixture.frames / sample_rate
     for number, run in enumerate(runs):
         estimates = run.separate(
-            _Delayed(mixture, run.delay), _part(progress, number, len(runs), seconds)
+            _Delayed(mixture, run.delay), part_of(progress, number, len(runs), seconds)
         )
         rows = [run.sources.index(name) for name in sources]
         for start, stop in block_ranges(mixture):
-            block = estimates.read(start + run.delay, stop + run.delay)[rows] / np.float32(
-                len(runs)
-            )
+            block = estimates.read(start + run.delay, stop + run.delay)[rows]
+            block = block * np.float32(run.weight) / total
             if number == 0:
                 mean.append(block)
             else:
@@ -97,8 +100,8 @@ class _Delayed:
         return block
 
 
-def _part(progress: Progress | None, number: int, count: int, seconds: float) -> Progress | None:
-    """Report the progress of run `number` of `count` as a part of the whole."""
+def part_of(progress: Progress | None, number: int, count: int, seconds: float) -> Progress | None:
+    """Report the progress of run `number` of `count` as a part of the whole's seconds."""
     if progress is None:
         return None
     return lambda done, total: progress((number + done / (total or 1)) / count * seconds, seconds)

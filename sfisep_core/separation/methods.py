@@ -115,7 +115,14 @@ def separate_signal(
     runs = [run_of(model, delay) for model in models for delay in delays]
     if len(runs) == 1:
         return runs[0].separate(mixture, progress)
-    return mean_of_runs(runs, mixture, sample_rate=sample_rate, stores=space, progress=progress)
+    return mean_of_runs(
+        runs,
+        mixture,
+        sources=runs[0].sources,
+        sample_rate=sample_rate,
+        stores=space,
+        progress=progress,
+    )
 
 
 def _direct(

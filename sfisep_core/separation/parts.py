@@ -1,6 +1,7 @@
 """Run a model on a whole signal part by part, each part with windows of its own."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from sfisep_core.audio.stores import (
 )
 from sfisep_core.foundation.memory import return_freed_memory
 from sfisep_core.models.contract import SeparationModel, rest_of
+from sfisep_core.separation.averaging import Run, mean_of_runs, part_of
 from sfisep_core.separation.gains import apply_gain_rule
 from sfisep_core.separation.overlap_add import separate_in_windows
 from sfisep_core.separation.settings import Progress, SeparationSettings
@@ -90,12 +92,15 @@ class _Separation:
         self, model: SeparationModel, mixture: Signal, progress: Progress | None
     ) -> Store:
         """Run the stages of a cascade, each on what those before it leave."""
-        stages, stems = model.in_stages(), self._silent(len(model.sources), mixture)
+        stages = model.in_stages()
+        stems = self._stores.make((len(model.sources), *mixture.leading), mixture.frames)
         residual = self._stores.make(mixture.leading, mixture.frames)
         for block in walk(mixture):
+            stems.append(np.zeros((*stems.leading, block.shape[-1]), dtype=np.float32))
             residual.append(block)
+        seconds = mixture.frames / self._sample_rate
         for number, stage in enumerate(stages):
-            told = _share_of(progress, number, len(stages))
+            told = part_of(progress, number, len(stages), seconds)
             estimates = self.separate(stage.model, residual, told)
             own = _Sources(estimates, stage.model.sources, stage.keep)
             kept = _Sources(stems, model.sources, stage.keep)
@@ -113,17 +118,24 @@ class _Separation:
 
     def _mean(self, model: SeparationModel, mixture: Signal, progress: Progress | None) -> Store:
         """Run the members of an ensemble, each on the mixture."""
-        members, mean = model.in_members(), self._silent(len(model.sources), mixture)
-        for number, member in enumerate(members):
-            told = _share_of(progress, number, len(members))
-            estimates = self.separate(member.model, mixture, told)
-            own = _Sources(estimates, member.model.sources, model.sources)
-            self._complete(own, mixture, model.sources)
-            share = np.float32(member.share)
-            for start, stop in block_ranges(mixture):
-                mean.write(start, mean.read(start, stop) + share * own.read(start, stop))
-            self._stores.drop(estimates)
-        return mean
+
+        def separate(part: SeparationModel, heard: Signal, told: Progress | None) -> Store:
+            estimates = self.separate(part, heard, told)
+            own = _Sources(estimates, part.sources, model.sources)
+            self._complete(own, heard, model.sources)
+            return estimates
+
+        return mean_of_runs(
+            [
+                Run(partial(separate, part.model), part.model.sources, weight=part.share)
+                for part in model.in_members()
+            ],
+            mixture,
+            sources=model.sources,
+            sample_rate=self._sample_rate,
+            stores=self._stores,
+            progress=progress,
+        )
 
     def _complete(self, stems: ChangeableSignal, mixture: Signal, names: Sequence[str]) -> None:
         """Give some stems what is left of a mixture; as `composite.with_residual`, in blocks."""
@@ -135,12 +147,6 @@ class _Separation:
             block = stems.read(start, stop).copy()
             block[names.index(rest)] += mixture.read(start, stop) - block.sum(axis=0)
             stems.write(start, block)
-
-    def _silent(self, count: int, mixture: Signal) -> Store:
-        stems = self._stores.make((count, *mixture.leading), mixture.frames)
-        for start, stop in block_ranges(mixture):
-            stems.append(np.zeros((*stems.leading, stop - start), dtype=np.float32))
-        return stems
 
 
 class _Sources:
@@ -170,10 +176,3 @@ class _Sources:
         stems = self._store.read(start, start + block.shape[-1]).copy()
         stems[self._places] = block
         self._store.write(start, stems)
-
-
-def _share_of(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """Report the progress of part `number` of `count` as a part of the whole."""
-    if progress is None:
-        return None
-    return lambda done, total: progress((number * total + done) / count, total)
