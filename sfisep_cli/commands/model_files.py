@@ -10,6 +10,14 @@ from sfisep_cli.render import show_message
 from sfisep_core.errors import ConfigError
 from sfisep_core.wording import counted
 
+Linked = Annotated[
+    bool,
+    typer.Option(
+        "--linked",
+        help="Write no weights: they stay in the given files, which lie in the folder of OUT.",
+    ),
+]
+
 
 def convert(
     checkpoint: Annotated[
@@ -74,13 +82,7 @@ def join(
             show_default="all but the one for the rest",
         ),
     ] = "",
-    linked: Annotated[
-        bool,
-        typer.Option(
-            "--linked",
-            help="Write no weights: they stay in the two files, which lie in the folder of OUT.",
-        ),
-    ] = False,
+    linked: Linked = False,
 ) -> None:
     """Join two models into one: the second separates what the first leaves of the mixture."""
     from sfisep_core.pretrained.join import join_models
@@ -111,13 +113,7 @@ def average(
             show_default="equal shares",
         ),
     ] = "",
-    linked: Annotated[
-        bool,
-        typer.Option(
-            "--linked",
-            help="Write no weights: they stay in the files, which lie in the folder of OUT.",
-        ),
-    ] = False,
+    linked: Linked = False,
 ) -> None:
     """Make one model whose stems are the means of those of several models, an ensemble.
 

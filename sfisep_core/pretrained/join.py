@@ -76,7 +76,9 @@ def join_models(
     )
     said = description or f"{first.stem} for {', '.join(kept)}, then {second.stem}"
     about = ModelDescription(Cascade.family, asdict(config), {"description": said})
-    _write(out, about, [first, second], prefix="stages", joined="; then ", linked=linked)
+    _write(
+        out, about, [first, second], prefix=Cascade.modules_name, joined="; then ", linked=linked
+    )
 
 
 def average_models(
@@ -126,7 +128,7 @@ def average_models(
     Ensemble(config, models)  # checks the stems
     said = description or f"mean of {' and '.join(path.stem for path in files)}"
     about = ModelDescription(Ensemble.family, asdict(config), {"description": said})
-    _write(out, about, files, prefix="members", joined="; ", linked=linked)
+    _write(out, about, files, prefix=Ensemble.modules_name, joined="; ", linked=linked)
 
 
 def split_model(path: Path, folder: Path) -> list[Path]:
