@@ -86,19 +86,17 @@ def average_models(
     out: Path,
     *,
     weights: Sequence[float] = (),
-    sources: Sequence[str] = (),
     linked: bool = False,
     description: str = "",
 ) -> None:
     """Build a model whose stems are the weighted means of those of several models.
 
-    Weights are copied in their stored form.
+    It has the stems that all of them have. Weights are copied in their stored form.
 
     Args:
         files: Native model files.
         out: Model file to write (.safetensors).
         weights: The share of each model, relative to the others; none = equal shares.
-        sources: The stems; none = those that all models have.
         linked: Keep the weights in the files, which must be in the folder of `out`.
         description: Description in one line; none = one with the names of the files.
 
@@ -118,14 +116,13 @@ def average_models(
         msg = f"averaged model {out}: expected models with a common stem, got {each}"
         raise ConfigError(msg)
     config = EnsembleConfig(
-        sources=tuple(sources) or in_user_order(sorted(common)),
+        sources=in_user_order(sorted(common)),
         native_rate=_common_rate(models, out),
         members=tuple(
             MemberConfig(model.family, model.config_dict(), share)
             for model, share in zip(models, shares, strict=True)
         ),
     )
-    Ensemble(config, models)  # checks the stems
     said = description or f"mean of {' and '.join(path.stem for path in files)}"
     about = ModelDescription(Ensemble.family, asdict(config), {"description": said})
     _write(out, about, files, prefix=Ensemble.modules_name, joined="; ", linked=linked)

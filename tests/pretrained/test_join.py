@@ -287,8 +287,9 @@ def test_models_that_cannot_be_averaged_are_refused(folder: Path) -> None:
     save_model(kit, folder / "kit.safetensors")
     with pytest.raises(ConfigError, match="a common stem, got vocals, accompaniment; kick, snare"):
         average_models([voice, folder / "kit.safetensors"], out)
+    members = [{"family": "spleeter", "config": VOICE}, {"config": REST}]
     with pytest.raises(ConfigError, match="ensemble: expected bass of each model; model 1, spleet"):
-        average_models([voice, rest], out, sources=("bass",))
+        build_model("ensemble", {"sources": ["bass"], "members": members})
     assert not out.exists()
 
 
