@@ -42,7 +42,7 @@ def join_models(
         out: Model file to write (.safetensors).
         keep: Sources of the first that become stems; none = all but the residual source.
         linked: Keep the weights in the two files, which must be in the folder of `out`.
-        description: Description in one line; none = one with the names of the files.
+        description: Description in one line; none = one with the names of the models.
 
     Raises:
         CheckpointError: A file cannot be read or written.
@@ -74,7 +74,9 @@ def join_models(
         native_rate=_common_rate(models, out),
         stages=stages,
     )
-    said = description or f"{first.stem} for {', '.join(kept)}, then {second.stem}"
+    said = (
+        description or f"{_called(first)} for {', '.join(kept)}, then {_called(second, last=True)}"
+    )
     about = ModelDescription(Cascade.family, asdict(config), {"description": said})
     _write(
         out, about, [first, second], prefix=Cascade.modules_name, joined="; then ", linked=linked
@@ -98,7 +100,7 @@ def average_models(
         out: Model file to write (.safetensors).
         weights: The share of each model, relative to the others; none = equal shares.
         linked: Keep the weights in the files, which must be in the folder of `out`.
-        description: Description in one line; none = one with the names of the files.
+        description: Description in one line; none = one with the names of the models.
 
     Raises:
         CheckpointError: A file cannot be read or written.
@@ -123,7 +125,7 @@ def average_models(
             for model, share in zip(models, shares, strict=True)
         ),
     )
-    said = description or f"mean of {' and '.join(path.stem for path in files)}"
+    said = description or f"the mean of {' and '.join(map(_called, files))}"
     about = ModelDescription(Ensemble.family, asdict(config), {"description": said})
     _write(out, about, files, prefix=Ensemble.modules_name, joined="; ", linked=linked)
 
@@ -218,6 +220,15 @@ def _write(
         for name, tensor in read_tensors(path, one).items()
     }
     write_tensors(out, tensors, about)
+
+
+def _called(path: Path, *, last: bool = False) -> str:
+    """Return the description of a model made of models, which names them; else the file's name."""
+    about = read_description(path)
+    said = about.training.get("description")
+    if about.family not in (Cascade.family, Ensemble.family) or not isinstance(said, str):
+        return path.stem
+    return said if last else f"({said})"
 
 
 def _all_but_the_rest(model: SeparationModel, path: Path) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES, torch_layout
 _FOLDER = Path(__file__).parent / "weights"
 
 BUNDLED_SHA256 = {
-    "default": "f750e2c564ca7908e87a69e18ff29383eb5379b21018a1d51e76889615e16e86",
-    "spleeter-vocals": "bddf6c41eabaa4a0a75a84fc1ec16f4147724dba992bf51846abcd01e97301d9",
+    "default": "d10268f136c35478d3f96ed34f7a73239ff0016eb5ad1a40cc65b4deb3bc06ce",
+    "spleeter-vocals": "6d38ac2ea6e6d9f302826494e14bcc71a735487a050ab590193d4b2b51c31633",
     "instrumental-unet": "492c990adf9c02f8142d90068ec4e4304f43a0d2ba2b7a68612d744ac8da9cb5",
     "sfi-conv-tasnet-small": "976102fc7c8d5054c853a2b38381f134ae1798c80660a680b5d570ff70fb47c8",
 }

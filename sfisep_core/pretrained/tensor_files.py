@@ -38,11 +38,13 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], description: ModelDesc
     said = {"format_version": 1 if is_plain else FORMAT_VERSION, **asdict(description)}
     if not description.parts:
         del said["parts"]
+    # Sorted: the same model gives the same bytes when settings have moved in the code.
+    text = json.dumps(said, sort_keys=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as temporary:
             # safetensors' `save_file` creates files that only their owner can read
-            temporary.write_bytes(save(tensors, {METADATA_KEY: json.dumps(said)}))
+            temporary.write_bytes(save(tensors, {METADATA_KEY: text}))
     except (OSError, SafetensorError) as error:
         msg = f"model file {path}: cannot be written: {error}: choose another place"
         raise CheckpointError(msg) from error

@@ -13,7 +13,7 @@ from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.details import show_model
 from sfisep_core.pretrained.fetch import check_model
 from sfisep_core.pretrained.join import average_models, join_models
-from sfisep_core.pretrained.model_files import load_model
+from sfisep_core.pretrained.model_files import load_model, save_model
 from sfisep_core.pretrained.registry import BUNDLED, list_models
 
 VOICE, BAND = BUNDLED["spleeter-vocals"], BUNDLED["instrumental-unet"]
@@ -29,6 +29,14 @@ def test_bundle_is_small_and_has_its_notices() -> None:
     entry = next(entry for entry in list_models() if entry.name == "default")
     files = [path.stat().st_size for path in BUNDLED.values()]
     assert entry.size == sum(files)
+
+
+def test_voice_network_is_what_convert_writes(tmp_path: Path) -> None:
+    """Bit for bit: docs/how-to/train-the-default-model.md gives the digest of its file."""
+    about, again = read_description(VOICE), tmp_path / "again.safetensors"
+    model = load_model(VOICE)
+    save_model(model, again, training=about.training, licence=about.licence, storage="int6")
+    assert again.read_bytes() == VOICE.read_bytes()
 
 
 @pytest.mark.slow

@@ -174,8 +174,12 @@ def test_links_to_a_linked_model_are_links_to_its_files(folder: Path) -> None:
         join_models(
             linked, folder / "kit.safetensors", folder / f"{name}.safetensors", keep=keep, **options
         )
-    files = [part.file for part in read_description(folder / "three-linked.safetensors").parts]
+    about = read_description(folder / "three-linked.safetensors")
+    files = [part.file for part in about.parts]
     assert files == ["voice.safetensors", "rest.safetensors", "kit.safetensors"]
+    # The names of the models, not those of the files that joined some of them.
+    said = "(voice for vocals, then rest) for vocals, bass, other, then kit"
+    assert about.training["description"] == said
     linked.unlink()
     one, other = (load_model(folder / f"{name}.safetensors") for name in ("three", "three-linked"))
     assert all(value.equal(other.state_dict()[name]) for name, value in one.state_dict().items())
