@@ -4,8 +4,8 @@
 
 writes `docs/reference/model-costs.md`. Models that do not come with the package have random
 weights, which cost the same. Every measurement is a process of its own, on one thread, that
-separates a stereo file at 44.1 kHz into files; it counts from the loaded libraries and model on.
-Models take turns, so that all meet the same load.
+separates a stereo file into files; it counts from the loaded libraries and model on. Models take
+turns, so that all meet the same load.
 """
 
 import argparse
@@ -33,7 +33,9 @@ from tests.benchmarks.separation_speed import make_song, measured
 
 MODULE = "tests.benchmarks.model_costs"
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/model-costs.md"
-SAMPLE_RATE = 44100
+SAMPLE_RATES = (44100, 8000)
+# Models that work at their native rate alone cost there what they cost at every other.
+ONE_RATE = {"hdemucs"}
 # Name, and family and settings of random weights; bundled models have their own.
 MODELS: dict[str, tuple[str, Mapping[str, Any]] | None] = {
     "default": None,
@@ -47,24 +49,24 @@ MODELS: dict[str, tuple[str, Mapping[str, Any]] | None] = {
     "hdemucs": ("hdemucs", {}),
 }
 Figures = Mapping[str, float]
+Round = Mapping[tuple[str, int], Figures]  # by model and sampling frequency
 
 
-def run(name: str, folder: Path) -> Figures:
+def run(name: str, sample_rate: int, folder: Path) -> Figures:
     """Separate in this process."""
     torch.set_num_threads(1)
     share_one_heap()  # as the command does
     file = folder / f"{name}.safetensors"
     separator = Separator(resolve_model(file if file.exists() else name), device="cpu")
     output = Output(encoding="int16")
-    return measured(
-        lambda: separator.separate_file(folder / "song.wav", out_dir=folder / name, output=output)
-    )
+    song, out = folder / f"{sample_rate}.wav", folder / name
+    return measured(lambda: separator.separate_file(song, out_dir=out, output=output))
 
 
-def measure(name: str, folder: Path) -> Figures:
+def measure(name: str, sample_rate: int, folder: Path) -> Figures:
     """Separate in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", MODULE, "--folder", str(folder), "--case", name],
+        [sys.executable, "-m", MODULE, "--folder", folder, "--case", name, str(sample_rate)],
         capture_output=True,
         text=True,
         check=False,
@@ -76,8 +78,9 @@ def measure(name: str, folder: Path) -> Figures:
 
 
 def make_material(folder: Path, names: Sequence[str], seconds: int) -> dict[str, int]:
-    """Write the models and a song; return the number of parameters of each model."""
-    make_song(folder / "song.wav", seconds, SAMPLE_RATE)
+    """Write the models, and a song at each rate; return each model's number of parameters."""
+    for sample_rate in SAMPLE_RATES:
+        make_song(folder / f"{sample_rate}.wav", seconds, sample_rate)
     counts = {}
     for name in names:
         settings = MODELS[name]
@@ -96,34 +99,44 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--out", type=Path, default=PAGE)
-    parser.add_argument("--case", choices=list(MODELS), help=argparse.SUPPRESS)
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
-        print(json.dumps(run(options.case, options.folder)))  # noqa: T201
+        name, sample_rate = options.case
+        print(json.dumps(run(name, int(sample_rate), options.folder)))  # noqa: T201
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    cases = [
+        (model, sample_rate)
+        for model in options.models
+        for sample_rate in SAMPLE_RATES
+        if model not in ONE_RATE or sample_rate == SAMPLE_RATES[0]
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         counts = make_material(folder, options.models, options.seconds)
-        rounds = [
-            {model: measure(model, folder) for model in options.models}
-            for _ in range(options.rounds)
-        ]
+        rounds = [{case: measure(*case, folder) for case in cases} for _ in range(options.rounds)]
     options.out.write_text(_page(rounds, counts, options.seconds), encoding="utf-8")
 
 
-def _page(rounds: Sequence[Mapping[str, Figures]], counts: Mapping[str, int], seconds: int) -> str:
+def _page(rounds: Sequence[Round], counts: Mapping[str, int], seconds: int) -> str:
     first = next(iter(counts))
     lines = []
     for model, count in counts.items():
-        costs = [figures[model]["cpu"] / seconds for figures in rounds]
-        ratios = [figures[model]["cpu"] / figures[first]["cpu"] for figures in rounds]
-        memory = max(figures[model]["memory"] for figures in rounds)
-        lines.append(
-            f"| `{model}` | {count / 1e6:.1f} M | {statistics.median(costs):.2f} "
-            f"({min(costs):.2f} to {max(costs):.2f}) | {statistics.median(ratios):.1f} "
-            f"| {memory:.0f} MiB |"
-        )
+        cells = [f"`{model}`", f"{count / 1e6:.1f} M"]
+        for sample_rate in SAMPLE_RATES:
+            case, beside = (model, sample_rate), (first, sample_rate)
+            if case not in rounds[0]:
+                cells += ["", "", ""]
+                continue
+            costs = [figures[case]["cpu"] / seconds for figures in rounds]
+            ratios = [figures[case]["cpu"] / figures[beside]["cpu"] for figures in rounds]
+            cells += [
+                f"{statistics.median(costs):.2f} ({min(costs):.2f} to {max(costs):.2f})",
+                f"{statistics.median(ratios):.1f}",
+                f"{max(figures[case]['memory'] for figures in rounds):.0f} MiB",
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
     arguments = re.sub(r" --out \S+", "", "".join(f" {argument}" for argument in sys.argv[1:]))
     return f"""# What models cost on a CPU
 
@@ -134,14 +147,15 @@ python -m {MODULE}{arguments}
 ```
 
 {platform.machine()}, one thread of a machine of {os.cpu_count()} cores that others used
-meanwhile, PyTorch {torch.__version__}. {seconds} s of stereo at {SAMPLE_RATE} Hz, separated into
-files of 16 bits, with the segments and contexts that each model has. Models that do not come with
-the package have random weights, which cost the same. *CPU-s*: for a second of stereo, the median
-(least to most) of {len(rounds)} rounds in which models take turns; *ratio*: the median over rounds
-of the cost beside that of `{first}`; *memory*: the highest peak beyond libraries and model.
+meanwhile, PyTorch {torch.__version__}. {seconds} s of stereo, at {SAMPLE_RATES[0]} Hz and at
+{SAMPLE_RATES[1]} Hz, separated into files of 16 bits, with the segments and contexts that each
+model has. Models that do not come with the package have random weights, which cost the same.
+*CPU-s*: for a second of stereo, the median (least to most) of {len(rounds)} rounds in which models
+take turns; *ratio*: the median over rounds of the cost beside that of `{first}` at the same rate;
+*memory*: the highest peak beyond libraries and model. Models without figures work at one rate only.
 
-| model | parameters | CPU-s | ratio | memory |
-|---|---|---|---|---|
+| model | parameters | CPU-s | ratio | memory | {SAMPLE_RATES[1]} Hz: CPU-s | ratio | memory |
+|---|---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 """
 
