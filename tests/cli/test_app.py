@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,8 +88,17 @@ COMMANDS = walk(typer.main.get_command(app), "sfisep")
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "-c", code, *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
     )
+
+
+@cache
+def show_help(name: str) -> subprocess.CompletedProcess[str]:
+    return python(SHOW_IMPORTS, *name.split()[1:], "--help")
 
 
 def give_models(monkeypatch: pytest.MonkeyPatch, list_models: Callable[[], object]) -> None:
@@ -107,7 +117,7 @@ def fail_with(error: BaseException) -> Callable[[], object]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_there_and_imports_nothing_heavy(name: str) -> None:
-    done = python(SHOW_IMPORTS, *name.split()[1:], "--help")
+    done = show_help(name)
     assert done.returncode == 0
     assert f"Usage: {name} " in done.stdout
     assert json.loads(done.stderr) == []
@@ -121,9 +131,8 @@ def test_the_import_check_notices_a_heavy_module() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_fits_into_80_columns(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    shown = python(SHOW_IMPORTS, *name.split()[1:], "--help").stdout
+def test_help_fits_into_80_columns(name: str) -> None:
+    shown = show_help(name).stdout
     assert max(map(len, shown.splitlines())) <= 80
     assert re.search("<[^>|]*>", shown) is None  # <a|b> are choices, <bool> and <path> mean nothing
     # What is to be typed is not broken over lines.
