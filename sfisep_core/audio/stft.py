@@ -124,7 +124,9 @@ class STFT:
         for block in grid.blocks(frames, num_signals=len(signals)):
             samples = (block.starts - begin)[:, None] + grid.offsets
             taken = padded.index_select(1, samples.flatten()).view(-1, *samples.shape)
-            parts.append(grid.sums.analyze(taken * block.windows) * (grid.gain * block.turns))
+            sums = grid.sums.analyze(taken * block.windows)
+            unchanged = block.is_aligned and grid.gain == 1
+            parts.append(sums if unchanged else sums * (grid.gain * block.turns))
         spectra = functional.pad(torch.cat(parts, dim=1), (0, self.config.num_bins - grid.tones))
         return spectra.transpose(1, 2).reshape(shape)
 
@@ -164,8 +166,8 @@ class STFT:
         signals = spectra.new_zeros(len(spectra), end - begin, dtype=dtype)
         power = spectra.new_zeros(1, end - begin, dtype=dtype)
         for block in grid.blocks(frames, num_signals=len(spectra)):
-            turned = spectra[:, block.frames] * (grid.counts * block.turns.conj())
-            taken = grid.sums.synthesize(turned) * block.windows
+            factors = grid.counts * block.turns.conj()
+            taken = grid.sums.synthesize(spectra[:, block.frames], factors) * block.windows
             weights = block.windows.square().expand(taken.shape[1], -1)
             samples = (block.starts - begin)[:, None] + grid.offsets
             # Frames this far apart do not overlap, so the order of summation is fixed.

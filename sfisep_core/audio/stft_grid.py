@@ -75,12 +75,14 @@ class Block:
         windows: Window values at the samples, shape (frames or 1, size); 1 if all are equal.
         turns: exp(-2j pi f t) for the time t from a frame's start to its first sample, shape
             (frames or 1, tones).
+        is_aligned: Whether all frames start at samples, so that all turns are 1.
     """
 
     frames: slice
     starts: Tensor
     windows: Tensor
     turns: Tensor
+    is_aligned: bool
 
 
 class Grid:
@@ -167,6 +169,7 @@ class Grid:
             starts=starts.to(device),
             windows=windows.to(self._dtype).to(device),
             turns=turns.to(self._dtype.to_complex()).to(device),
+            is_aligned=not any(n * rate % native_rate for n in (config.hop, config.n_fft // 2)),
         )
 
 

@@ -39,11 +39,12 @@ class ToneSums(ABC):
         """
 
     @abstractmethod
-    def synthesize(self, amplitudes: Tensor) -> Tensor:
-        """Compute Re sum_k a[k] exp(2j pi step j k) for j = 0 .. size - 1.
+    def synthesize(self, amplitudes: Tensor, factors: Tensor) -> Tensor:
+        """Compute Re sum_k f[k] a[k] exp(2j pi step j k) for j = 0 .. size - 1.
 
         Args:
             amplitudes: Complex, shape (..., tones).
+            factors: Real or complex, shape (tones,) or one that broadcasts with the amplitudes.
 
         Returns:
             Real, shape (..., size).
@@ -89,8 +90,10 @@ class _Bins(ToneSums):
         bins: Tensor = torch.fft.rfft(frames, n=self.work_size)
         return bins[..., : self._tones]
 
-    def synthesize(self, amplitudes: Tensor) -> Tensor:
-        samples: Tensor = torch.fft.irfft(amplitudes * self._weights, n=self.work_size)
+    def synthesize(self, amplitudes: Tensor, factors: Tensor) -> Tensor:
+        # The factors of a few frames first: the amplitudes are large.
+        weighted = amplitudes * (factors * self._weights)
+        samples: Tensor = torch.fft.irfft(weighted, n=self.work_size)
         return samples[..., : self._size]
 
 
@@ -118,8 +121,8 @@ class _Chirps(ToneSums):
         sums: Tensor = torch.fft.ifft(spectra * self._kernel)
         return sums[..., : self._tones] * self._chirp[: self._tones]
 
-    def synthesize(self, amplitudes: Tensor) -> Tensor:
-        turned = amplitudes * self._chirp[: self._tones].conj()
+    def synthesize(self, amplitudes: Tensor, factors: Tensor) -> Tensor:
+        turned = amplitudes * (factors * self._chirp[: self._tones].conj())
         # The kernel of the adjoint is this one conjugated and time-reversed, so its DFT is the
         # conjugate of this one's.
         spectra = torch.fft.fft(turned, n=self.work_size) * self._kernel.conj()

@@ -180,10 +180,9 @@ class Spleeter(SpectrogramModel):
 
     def estimate(self, spectra: Tensor) -> Tensor:
         """Mask the spectra; see `SpectrogramModel.estimate`."""
-        magnitudes = spectra[:, :, : self.config.num_bins].abs()
-        masks = self.estimate_masks(magnitudes.transpose(-1, -2))
-        masks = self._extend(masks, spectra.shape[-2]).transpose(-1, -2)
-        return mask_spectra(masks, spectra)
+        spectra = spectra.transpose(-1, -2)
+        masks = self.estimate_masks(spectra[..., : self.config.num_bins].abs())
+        return mask_spectra(masks, spectra, above=self._mask_above(masks)).transpose(-1, -2)
 
     def estimate_masks(self, magnitudes: Tensor) -> Tensor:
         """Estimate masks in the network's bins, or in the lower part of them.
@@ -240,20 +239,16 @@ class Spleeter(SpectrogramModel):
         total = powers.sum(dim=1, keepdim=True) + _EPS
         return (powers + _EPS / len(self.sources)) / total
 
-    def _extend(self, masks: Tensor, bins: int) -> Tensor:
-        """Extend masks of shape (B, S, 2, frames, network's bins) to all bins."""
-        known, above = masks.shape[-1], self.config.above
-        if bins == known:
-            return masks
+    def _mask_above(self, masks: Tensor) -> Tensor:
+        """Compute the mask above the network's bins, (B, S, 2, frames, 1), from those in them."""
+        above = self.config.above
         if above == "average":
-            value = masks.mean(dim=-1, keepdim=True)
-        elif above == "top-band":
-            value = masks[..., -(known // _TOP_SHARE) :].mean(dim=-1, keepdim=True)
-        else:
-            rest = rest_of(self.sources) if above == "rest" else None
-            named = torch.tensor([float(name == rest) for name in self.sources[: masks.shape[1]]])
-            value = named.to(masks)[:, None, None, None].expand(*masks.shape[:-1], 1)
-        return torch.cat([masks, value.expand(*masks.shape[:-1], bins - known)], dim=-1)
+            return masks.mean(dim=-1, keepdim=True)
+        if above == "top-band":
+            return masks[..., -(masks.shape[-1] // _TOP_SHARE) :].mean(dim=-1, keepdim=True)
+        rest = rest_of(self.sources) if above == "rest" else None
+        named = torch.tensor([float(name == rest) for name in self.sources[: masks.shape[1]]])
+        return named.to(masks)[:, None, None, None].expand(*masks.shape[:-1], 1)
 
 
 def _lead_frames(config: SpleeterConfig) -> int:

@@ -40,8 +40,9 @@ def test_sums_equal_direct_ones(
 
     amplitudes = torch.randn(2, 3, tones, generator=generator, dtype=torch.complex128)
     amplitudes[..., 0].imag = 0  # what has no effect is not looked at
-    back = (amplitudes @ basis.T).real
-    restored = sums.synthesize(amplitudes.to(dtype.to_complex()))
+    factors = torch.randn(tones, generator=generator, dtype=torch.float64)
+    back = ((factors * amplitudes) @ basis.T).real
+    restored = sums.synthesize(amplitudes.to(dtype.to_complex()), factors.to(dtype))
     assert restored.dtype == dtype
     assert (restored - back).abs().max() < bound * back.abs().max()
 

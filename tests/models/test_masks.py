@@ -63,6 +63,16 @@ def test_masked_spectra_are_products(dtype: torch.dtype) -> None:
     assert torch.equal(mask_spectra(masks, spectra), masks * spectra.unsqueeze(1))
 
 
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_one_mask_for_all_bins_above(with_gradients: bool) -> None:
+    masks, above = values(2, 3, 2, 7, 4), values(2, 3, 2, 7, 1)
+    spectra = torch.complex(values(2, 2, 5, 7), -values(2, 2, 5, 7)).transpose(-1, -2)
+    joined = torch.cat([masks, above], dim=-1)
+    with torch.set_grad_enabled(with_gradients):
+        assert torch.equal(mask_spectra(masks, spectra, above=above), joined * spectra.unsqueeze(1))
+        assert torch.equal(mask_spectra(joined, spectra, above=above), joined * spectra[:, None])
+
+
 def test_gradients_reach_the_masks() -> None:
     masks = values(1, 2, 1, 3, 4).double().requires_grad_()
     spectra = torch.complex(values(1, 1, 3, 4), values(1, 1, 3, 4)).to(torch.complex128)

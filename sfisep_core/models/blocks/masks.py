@@ -1,5 +1,6 @@
 """Masks of sources: from a network's outputs, and applied to spectra."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,18 +30,33 @@ def ratio_mask(values: Tensor, *, dim: int = 1, eps: float = 1e-8) -> Tensor:
         return values / values.sum(dim=dim, keepdim=True)
 
 
-def mask_spectra(masks: Tensor, spectra: Tensor) -> Tensor:
+def mask_spectra(masks: Tensor, spectra: Tensor, *, above: Tensor | None = None) -> Tensor:
     """Apply the masks of several sources to the spectra of their mixture.
 
     The product of a real and a complex tensor needs a complex copy of the real one, which is as
     large as the result. Here real and imaginary parts are multiplied separately.
 
     Args:
-        masks: Real, shape (batch, source, channel, ...).
-        spectra: Complex, shape (batch, channel, ...).
+        masks: Real, shape (batch, source, channel, ..., bin).
+        spectra: Complex, shape (batch, channel, ..., bin).
+        above: Real, shape (batch, source, channel, ..., 1): the mask of all bins of the spectra
+            above those that `masks` covers; None = it covers all.
 
     Returns:
-        Spectra of the sources, complex, shape (batch, source, channel, ...).
+        Spectra of the sources, complex, shape (batch, source, channel, ..., bin).
     """
-    parts = torch.view_as_real(spectra).unsqueeze(1)
-    return torch.view_as_complex(parts * masks.unsqueeze(-1))
+    parts, covered, bins = (
+        torch.view_as_real(spectra).unsqueeze(1),
+        masks.shape[-1],
+        spectra.shape[-1],
+    )
+    if above is None or covered == bins:
+        return torch.view_as_complex(parts * masks.unsqueeze(-1))
+    if torch.is_grad_enabled():
+        rest = above.expand(*masks.shape[:-1], bins - covered)
+        return mask_spectra(torch.cat([masks, rest], dim=-1), spectra)
+    # Without gradients nothing is copied to join the two.
+    products = parts.new_empty(*masks.shape[:-1], bins, 2)
+    for mask, part in ((masks, np.s_[..., :covered, :]), (above, np.s_[..., covered:, :])):
+        torch.mul(parts[part], mask.unsqueeze(-1), out=products[part])
+    return torch.view_as_complex(products)
