@@ -21,12 +21,15 @@ class Run:
         sources: Order of the stems that it returns.
         delay: Silence before the mixture in samples.
         weight: Its share of the mean, relative to those of the others.
+        finish: Called with a block of the stems to average and the same block of the mixture;
+            returns the block of stems that counts. None = the stems are averaged as they are.
     """
 
     separate: Callable[[Signal, Progress | None], Store]
     sources: Sequence[str]
     delay: int = 0
     weight: float = 1.0
+    finish: Callable[[Samples, Samples], Samples] | None = None
 
 
 def shift_delays(shifts: int, sample_rate: int) -> list[int]:
@@ -68,6 +71,8 @@ def mean_of_runs(
         rows = [run.sources.index(name) for name in sources]
         for start, stop in block_ranges(mixture):
             block = estimates.read(start + run.delay, stop + run.delay)[rows]
+            if run.finish is not None:
+                block = run.finish(block, mixture.read(start, stop))
             block = block * np.float32(run.weight) / total
             if number == 0:
                 mean.append(block)

@@ -96,7 +96,6 @@ class _Separation:
         stems = self._stores.make((len(model.sources), *mixture.leading), mixture.frames)
         residual = self._stores.make(mixture.leading, mixture.frames)
         for block in walk(mixture):
-            stems.append(np.zeros((*stems.leading, block.shape[-1]), dtype=np.float32))
             residual.append(block)
         seconds = mixture.frames / self._sample_rate
         for number, stage in enumerate(stages):
@@ -104,49 +103,68 @@ class _Separation:
             estimates = self.separate(stage.model, residual, told)
             own = _Sources(estimates, stage.model.sources, stage.keep)
             kept = _Sources(stems, model.sources, stage.keep)
+            is_last = stage is stages[-1]
             for start, stop in block_ranges(mixture):
-                kept.write(start, own.read(start, stop))
+                heard, block = residual.read(start, stop), own.read(start, stop)
+                if is_last:
+                    block = _with_rest(block, heard, stage.keep)
+                else:
+                    residual.write(start, heard - block.sum(axis=0))
+                if number == 0:
+                    kept.append(block)
+                else:
+                    kept.write(start, block)
             self._stores.drop(estimates)
-            if stage is stages[-1]:
-                self._complete(kept, residual, stage.keep)
-                break
-            for start, stop in block_ranges(mixture):
-                left = residual.read(start, stop) - kept.read(start, stop).sum(axis=0)
-                residual.write(start, left)
+            if is_last:
+                self._share_residual(kept, residual, stage.keep)
         self._stores.drop(residual)
         return stems
 
     def _mean(self, model: SeparationModel, mixture: Signal, progress: Progress | None) -> Store:
         """Run the members of an ensemble, each on the mixture."""
+        names = model.sources
 
         def separate(part: SeparationModel, heard: Signal, told: Progress | None) -> Store:
             estimates = self.separate(part, heard, told)
-            own = _Sources(estimates, part.sources, model.sources)
-            self._complete(own, heard, model.sources)
+            self._share_residual(_Sources(estimates, part.sources, names), heard, names)
             return estimates
 
         return mean_of_runs(
             [
-                Run(partial(separate, part.model), part.model.sources, weight=part.share)
+                Run(
+                    partial(separate, part.model),
+                    part.model.sources,
+                    weight=part.share,
+                    finish=partial(_with_rest, names=names),
+                )
                 for part in model.in_members()
             ],
             mixture,
-            sources=model.sources,
+            sources=names,
             sample_rate=self._sample_rate,
             stores=self._stores,
             progress=progress,
         )
 
-    def _complete(self, stems: ChangeableSignal, mixture: Signal, names: Sequence[str]) -> None:
-        """Give some stems what is left of a mixture; as `composite.with_residual`, in blocks."""
-        rest = rest_of(names)
-        if rest is None:
+    def _share_residual(
+        self, stems: ChangeableSignal, mixture: Signal, names: Sequence[str]
+    ) -> None:
+        """Distribute what stems lack of a mixture over them if none of them holds the residual."""
+        if rest_of(names) is None:
             apply_gain_rule("mixture-consistent", stems, mixture, sample_rate=self._sample_rate)
-            return
-        for start, stop in block_ranges(mixture):
-            block = stems.read(start, stop).copy()
-            block[names.index(rest)] += mixture.read(start, stop) - block.sum(axis=0)
-            stems.write(start, block)
+
+
+def _with_rest(stems: Samples, mixture: Samples, names: Sequence[str]) -> Samples:
+    """Add what stems lack of a mixture to the one that holds the residual, if there is one.
+
+    With `_Separation._share_residual` this is `composite.with_residual` for signals of any length.
+    """
+    rest = rest_of(names)
+    if rest is None:
+        return stems
+    stems = stems.copy()
+    stems[names.index(rest)] += mixture - stems.sum(axis=0)
+    return stems
 
 
 class _Sources:
@@ -171,6 +189,12 @@ class _Sources:
 
     def read(self, start: int, stop: int) -> Samples:
         return self._store.read(start, stop)[self._places]
+
+    def append(self, block: Samples) -> None:
+        """Add samples at the end; sources that are not wanted are silent there."""
+        stems = np.zeros((*self._store.leading, block.shape[-1]), dtype=np.float32)
+        stems[self._places] = block
+        self._store.append(stems)
 
     def write(self, start: int, block: Samples) -> None:
         stems = self._store.read(start, start + block.shape[-1]).copy()
