@@ -125,8 +125,7 @@ class STFT:
             samples = (block.starts - begin)[:, None] + grid.offsets
             taken = padded.index_select(1, samples.flatten()).view(-1, *samples.shape)
             sums = grid.sums.analyze(taken * block.windows)
-            unchanged = block.is_aligned and grid.gain == 1
-            parts.append(sums if unchanged else sums * (grid.gain * block.turns))
+            parts.append(sums if grid.is_plain else sums * (grid.gain * block.turns))
         spectra = functional.pad(torch.cat(parts, dim=1), (0, self.config.num_bins - grid.tones))
         return spectra.transpose(1, 2).reshape(shape)
 

@@ -75,14 +75,12 @@ class Block:
         windows: Window values at the samples, shape (frames or 1, size); 1 if all are equal.
         turns: exp(-2j pi f t) for the time t from a frame's start to its first sample, shape
             (frames or 1, tones).
-        is_aligned: Whether all frames start at samples, so that all turns are 1.
     """
 
     frames: slice
     starts: Tensor
     windows: Tensor
     turns: Tensor
-    is_aligned: bool
 
 
 class Grid:
@@ -100,6 +98,7 @@ class Grid:
         tones: Number of bins up to F / 2.
         overlap: Number of frames after which the next one does not overlap the first.
         gain: Factor applied to the sums over a frame.
+        is_plain: Whether gain and all turns are 1: frames start at samples of the native rate.
         counts: Factors of the bins in the inverse, e_k / n_fft without the scale; shape (tones,).
         offsets: 0 .. size - 1.
         sums: Computes the sums over a frame.
@@ -121,6 +120,7 @@ class Grid:
         self.overlap = -(-self.size // (config.hop * rate // native_rate))
         scale = math.sqrt(config.n_fft) if config.scale == "ortho" else 1.0
         self.gain = native_rate / (rate * scale)
+        self.is_plain = rate == native_rate and config.scale == "none"
         counts = torch.full((self.tones,), 2.0, dtype=dtype, device=device)
         counts[-1] = float(span) - 2 * (self.tones - 1) + 1
         counts[0] = 1.0
@@ -169,7 +169,6 @@ class Grid:
             starts=starts.to(device),
             windows=windows.to(self._dtype).to(device),
             turns=turns.to(self._dtype.to_complex()).to(device),
-            is_aligned=not any(n * rate % native_rate for n in (config.hop, config.n_fft // 2)),
         )
 
 

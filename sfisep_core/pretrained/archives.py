@@ -22,7 +22,8 @@ class PublishedWeights:
         weights_licence: Of the weights, and where that is stated.
         training_data: What it was trained on.
         score: Published, with its definition.
-        cost: On a CPU.
+        cost: On a CPU, beside that of the default model where it was measured
+            (docs/reference/model-costs.md).
         description: One line.
         form: Which of the file's networks are kept, and how they are run.
     """
@@ -120,8 +121,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         sources=("vocals", "accompaniment"),
         training_data=_BEAN,
         score="none for this model",
-        cost="0.13 CPU-s a second of stereo at 44.1 kHz, 0.06 at 8 kHz (one thread, a busy "
-        "machine)",
+        cost="half of what `default` takes, at 44.1 kHz and at 8 kHz (one thread)",
         description="vocals and accompaniment, at any rate; trained on 24,000 songs",
     ),
     "spleeter-4stems": _published(
@@ -158,8 +158,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         sources=("drums", "bass", "other", "vocals"),
         training_data=_MUSDB18,
         score="SDR of whole songs on MUSDB18-HQ, mean over stems: 9.03 dB",
-        cost="1.1 CPU-s a second of stereo, the context of segments included (random weights, one "
-        "thread, a busy machine)",
+        cost="4 times what `default` takes, at 44.1 kHz (random weights, one thread)",
         description="vocals, drums, bass and other, at any rate; trained on MUSDB18-HQ",
     ),
     "scnet-large": _published(
@@ -171,7 +170,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         sources=("drums", "bass", "other", "vocals"),
         training_data=_MUSDB18,
         score="SDR of whole songs on MUSDB18-HQ, mean over stems: 9.69 dB (ICASSP 2024)",
-        cost="3.7 CPU-s a second of stereo (random weights, one thread, a busy machine)",
+        cost="14 times what `default` takes, at 44.1 kHz (random weights, one thread)",
         description="the same with twice the channels",
     ),
     "hdemucs": _published(
@@ -184,7 +183,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         training_data="MUSDB18-HQ, its songs for tests too, whose audio is for non-commercial use, "
         "and 150 songs that are not published",
         score="none that is independent: it was trained on the usual test songs",
-        cost="0.95 CPU-s a second of stereo (random weights, one thread, a busy machine)",
+        cost="4 times what `default` takes, at 44.1 kHz (random weights, one thread)",
         description="vocals, drums, bass and other at 44.1 kHz (others: --method resample)",
     ),
     "conv-tasnet-libri2mix": _published(
@@ -213,7 +212,7 @@ BUNDLED_ORIGINS: dict[str, PublishedWeights] = {
         sources=("vocals", "accompaniment"),
         training_data=_BEAN,
         score="none for this network alone",
-        cost="0.07 CPU-s a second of stereo at 44.1 kHz (one thread, a busy machine)",
+        cost="a third of what `default` takes, at 44.1 kHz and at 8 kHz (one thread)",
         description="the vocals' network of spleeter-2stems alone",
         form="voice",
     ),

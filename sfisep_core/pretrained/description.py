@@ -132,13 +132,14 @@ def check_parts(path: Path, description: ModelDescription) -> None:
             msg = (
                 f"model file {path}: its weights in {file} cannot be read: {error.strerror}: put "
                 "both files into one folder, or join the models into one file "
-                "(`sfisep models join`)"
+                "(`sfisep models join`); if the model came with the package, install sfisep anew"
             )
             raise CheckpointError(msg) from error
         if digest != part.sha256:
             msg = (
                 f"model file {path}: its weights in {file}: expected sha256 {part.sha256}, found "
-                f"{digest}: put the file there that it was made with"
+                f"{digest}: put the file there that it was made with; if the model came with the "
+                "package, install sfisep anew"
             )
             raise CheckpointError(msg)
 

@@ -16,7 +16,7 @@ from sfisep_core.models.contract import SeparationModel, rest_of
 from sfisep_core.models.ensemble import Ensemble, EnsembleConfig, MemberConfig
 from sfisep_core.models.sources import in_user_order
 from sfisep_core.pretrained.description import ModelDescription, Part, read_description
-from sfisep_core.pretrained.model_files import load_model
+from sfisep_core.pretrained.model_files import check_no_input, load_model
 from sfisep_core.pretrained.tensor_files import read_tensors, write_tensors
 
 _LICENCE = "licence"  # of a part, in its training record
@@ -47,8 +47,9 @@ def join_models(
     Raises:
         CheckpointError: A file cannot be read or written.
         ConfigError: The stems are incompatible, the models have no common sampling frequency, or
-            linked files are not in the folder of `out`.
+            linked files are not in the folder of `out`, or `out` is one of the files.
     """
+    _check_out(out, (first, second))
     models = [load_model(path) for path in (first, second)]
     kept = tuple(keep) or _all_but_the_rest(models[0], first)
     unknown = [name for name in kept if name not in models[0].sources]
@@ -105,8 +106,10 @@ def average_models(
     Raises:
         CheckpointError: A file cannot be read or written.
         ConfigError: The models have no common stem or sampling frequency, the numbers of weights
-            and of models differ, or linked files are not in the folder of `out`.
+            and of models differ, linked files are not in the folder of `out`, or `out` is one of
+            the files.
     """
+    _check_out(out, files)
     models = [load_model(path) for path in files]
     shares = list(weights) or [1.0] * len(models)
     if len(shares) != len(models):
@@ -222,8 +225,14 @@ def _write(
     write_tensors(out, tensors, about)
 
 
+def _check_out(out: Path, files: Sequence[Path]) -> None:
+    """Check that `out` is no model of which it is to be made, nor a part of one."""
+    parts = [path.parent / part.file for path in files for part in read_description(path).parts]
+    check_no_input(out, [*files, *parts])
+
+
 def _called(path: Path, *, last: bool = False) -> str:
-    """Return the description of a model made of models, which names them; else the file's name."""
+    """Return the description of a model made of models, which usually names them, or the name."""
     about = read_description(path)
     said = about.training.get("description")
     if about.family not in (Cascade.family, Ensemble.family) or not isinstance(said, str):

@@ -1,6 +1,7 @@
 """The native model format: one safetensors file with a description of the model as metadata."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +82,20 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
                 "file, as the checkpoint before"
             )
             raise CheckpointError(msg)
+
+
+def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
+    """Check that a file to write is none of those of which it is made.
+
+    Raises:
+        ConfigError: It is one of them.
+    """
+    for path in inputs:
+        if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+            msg = (
+                f"model file {out}: would replace {path}, of which it is made: choose another name"
+            )
+            raise ConfigError(msg)
 
 
 def first_line(error: BaseException) -> str:

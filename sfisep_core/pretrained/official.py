@@ -3,7 +3,6 @@
 Format: see `official_checkpoint`. Nothing in such a file is executed.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.pretrained.declared_size import build_declared
-from sfisep_core.pretrained.model_files import Storage, check_finite, save_model
+from sfisep_core.pretrained.model_files import Storage, check_finite, check_no_input, save_model
 from sfisep_core.pretrained.official_checkpoint import read_official_checkpoint
 from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES
 
@@ -119,9 +118,7 @@ def convert_official_checkpoint(path: Path, out: Path, *, storage: Storage = "fl
         CheckpointError: The file cannot be read, or `out` cannot be written.
         ConfigError: `out` is the published file itself.
     """
-    if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
-        msg = f"converted model {out}: would replace the checkpoint itself: choose another name"
-        raise ConfigError(msg)
+    check_no_input(out, [path])
     model = load_official_model(path)
     save_model(
         model,

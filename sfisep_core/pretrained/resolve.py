@@ -11,7 +11,7 @@ from sfisep_core.pretrained.checkpoint_files import checkpoint_index
 from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.fetch import fetch_model
 from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
-from sfisep_core.pretrained.model_files import Storage, load_model, save_model
+from sfisep_core.pretrained.model_files import Storage, check_no_input, load_model, save_model
 from sfisep_core.pretrained.registry import BUNDLED, RELEASED, no_such_model
 from sfisep_core.pretrained.spleeter import convert_spleeter, load_spleeter
 from sfisep_core.pretrained.torch_models import convert_torch_checkpoint, load_torch_model
@@ -86,10 +86,7 @@ def convert_checkpoint(
         ConfigError: `out` is the file itself, or it is not Spleeter's and has no such form.
     """
     is_native = path.suffix == ".safetensors"
-    exist = os.path.exists(path) and os.path.exists(out)
-    if exist and os.path.samefile(path, out):
-        msg = f"converted model {out}: would replace the checkpoint itself: choose another name"
-        raise ConfigError(msg)
+    check_no_input(out, [path])
     if is_checkpoint(path):
         convert_spleeter(path, out, form=form, storage=storage)
         return

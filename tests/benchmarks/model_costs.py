@@ -34,7 +34,7 @@ from tests.benchmarks.separation_speed import make_song, measured
 MODULE = "tests.benchmarks.model_costs"
 PAGE = Path(__file__).resolve().parents[2] / "docs/reference/model-costs.md"
 SAMPLE_RATES = (44100, 8000)
-# Models that work at their native rate alone cost there what they cost at every other.
+# Models that refuse other rates than their own.
 ONE_RATE = {"hdemucs"}
 # Name, and family and settings of random weights; bundled models have their own.
 MODELS: dict[str, tuple[str, Mapping[str, Any]] | None] = {
@@ -130,10 +130,14 @@ def _page(rounds: Sequence[Round], counts: Mapping[str, int], seconds: int) -> s
                 cells += ["", "", ""]
                 continue
             costs = [figures[case]["cpu"] / seconds for figures in rounds]
-            ratios = [figures[case]["cpu"] / figures[beside]["cpu"] for figures in rounds]
+            ratios = [
+                figures[case]["cpu"] / figures[beside]["cpu"]
+                for figures in rounds
+                if beside in figures
+            ]
             cells += [
                 f"{statistics.median(costs):.2f} ({min(costs):.2f} to {max(costs):.2f})",
-                f"{statistics.median(ratios):.1f}",
+                f"{statistics.median(ratios):.1f}" if ratios else "",
                 f"{max(figures[case]['memory'] for figures in rounds):.0f} MiB",
             ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -146,8 +150,8 @@ def _page(rounds: Sequence[Round], counts: Mapping[str, int], seconds: int) -> s
 python -m {MODULE}{arguments}
 ```
 
-{platform.machine()}, one thread of a machine of {os.cpu_count()} cores that others used
-meanwhile, PyTorch {torch.__version__}. {seconds} s of stereo, at {SAMPLE_RATES[0]} Hz and at
+{platform.machine()}, one thread of a machine of {os.cpu_count()} cores,
+PyTorch {torch.__version__}. {seconds} s of stereo, at {SAMPLE_RATES[0]} Hz and at
 {SAMPLE_RATES[1]} Hz, separated into files of 16 bits, with the segments and contexts that each
 model has. Models that do not come with the package have random weights, which cost the same.
 *CPU-s*: for a second of stereo, the median (least to most) of {len(rounds)} rounds in which models

@@ -414,7 +414,8 @@ def test_conversion_of_a_file_into_itself_is_a_usage_error(
     path.write_bytes(b"weights")
     assert run_sfisep("models", "convert", path, path) == 2
     assert capsys.readouterr().err == (
-        f"error: converted model {path}: would replace the checkpoint itself: choose another name\n"
+        f"error: model file {path}: would replace {path}, of which it is made: choose another "
+        "name\n"
     )
     assert path.read_bytes() == b"weights"
 

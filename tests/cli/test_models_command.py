@@ -373,7 +373,7 @@ def test_spleeter_from_a_file(
         assert (model.config.patches == "published") == (form == "published")
     if kind == "archive":
         assert run_sfisep("models", "convert", path, path) == 2
-        assert "would replace the checkpoint itself" in capsys.readouterr().err
+        assert "of which it is made" in capsys.readouterr().err
         assert path.read_bytes() == spleeter
 
 

@@ -71,6 +71,9 @@ def test_one_mask_for_all_bins_above(with_gradients: bool) -> None:
     with torch.set_grad_enabled(with_gradients):
         assert torch.equal(mask_spectra(masks, spectra, above=above), joined * spectra.unsqueeze(1))
         assert torch.equal(mask_spectra(joined, spectra, above=above), joined * spectra[:, None])
+        # One mask for both channels.
+        shared = mask_spectra(masks[:, :, :1], spectra, above=above[:, :, :1])
+        assert torch.equal(shared, joined[:, :, :1] * spectra[:, None])
 
 
 def test_gradients_reach_the_masks() -> None:

@@ -14,7 +14,7 @@ from sfisep_core.pretrained.details import show_model
 from sfisep_core.pretrained.fetch import check_model
 from sfisep_core.pretrained.join import average_models, join_models
 from sfisep_core.pretrained.model_files import load_model, save_model
-from sfisep_core.pretrained.registry import BUNDLED, list_models
+from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, list_models
 
 VOICE, BAND = BUNDLED["spleeter-vocals"], BUNDLED["instrumental-unet"]
 SMALL = BUNDLED["sfi-conv-tasnet-small"]
@@ -37,6 +37,8 @@ def test_voice_network_is_what_convert_writes(tmp_path: Path) -> None:
     model = load_model(VOICE)
     save_model(model, again, training=about.training, licence=about.licence, storage="int6")
     assert again.read_bytes() == VOICE.read_bytes()
+    recipe = Path(__file__).parents[2] / "docs/how-to/train-the-default-model.md"
+    assert BUNDLED_SHA256["spleeter-vocals"] in recipe.read_text("utf-8")
 
 
 @pytest.mark.slow

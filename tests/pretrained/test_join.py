@@ -185,6 +185,22 @@ def test_links_to_a_linked_model_are_links_to_its_files(folder: Path) -> None:
     assert all(value.equal(other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
+def test_what_a_model_is_made_of_is_not_replaced(folder: Path) -> None:
+    voice, rest = folder / "voice.safetensors", folder / "rest.safetensors"
+    linked = join(folder, "linked", linked=True)
+    before = {path: path.read_bytes() for path in (voice, rest, linked)}
+    for out in (voice, rest):
+        for is_linked in (False, True):
+            with pytest.raises(ConfigError, match=r"would replace .*, of which it is made"):
+                join_models(voice, rest, out, linked=is_linked)
+            with pytest.raises(ConfigError, match=r"would replace .*, of which it is made"):
+                average_models([voice, rest], out, linked=is_linked)
+    # Nor what a linked model has its weights in.
+    with pytest.raises(ConfigError, match=r"would replace .*rest\.safetensors"):
+        average_models([linked, linked], rest)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_stage_without_its_source_is_refused() -> None:
     stages = [
         {"family": "sfi-conv-tasnet", "config": REST, "keep": ["vocals", "horns"]},

@@ -1,6 +1,5 @@
 """Masks of sources: from a network's outputs, and applied to spectra."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,18 +44,16 @@ def mask_spectra(masks: Tensor, spectra: Tensor, *, above: Tensor | None = None)
     Returns:
         Spectra of the sources, complex, shape (batch, source, channel, ..., bin).
     """
-    parts, covered, bins = (
-        torch.view_as_real(spectra).unsqueeze(1),
-        masks.shape[-1],
-        spectra.shape[-1],
-    )
+    parts = torch.view_as_real(spectra).unsqueeze(1)
+    covered, bins = masks.shape[-1], spectra.shape[-1]
     if above is None or covered == bins:
         return torch.view_as_complex(parts * masks.unsqueeze(-1))
     if torch.is_grad_enabled():
         rest = above.expand(*masks.shape[:-1], bins - covered)
         return mask_spectra(torch.cat([masks, rest], dim=-1), spectra)
     # Without gradients nothing is copied to join the two.
-    products = parts.new_empty(*masks.shape[:-1], bins, 2)
-    for mask, part in ((masks, np.s_[..., :covered, :]), (above, np.s_[..., covered:, :])):
-        torch.mul(parts[part], mask.unsqueeze(-1), out=products[part])
+    shape = torch.broadcast_shapes(masks.shape[:-1], parts.shape[:-2])  # type: ignore[no-untyped-call]
+    products = parts.new_empty(*shape, bins, 2)
+    torch.mul(parts[..., :covered, :], masks.unsqueeze(-1), out=products[..., :covered, :])
+    torch.mul(parts[..., covered:, :], above.unsqueeze(-1), out=products[..., covered:, :])
     return torch.view_as_complex(products)
