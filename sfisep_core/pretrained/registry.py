@@ -19,10 +19,10 @@ from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES, torch_layout
 _FOLDER = Path(__file__).parent / "weights"
 
 BUNDLED_SHA256 = {
-    "default": "d10268f136c35478d3f96ed34f7a73239ff0016eb5ad1a40cc65b4deb3bc06ce",
+    "default": "28f86fb65118173bf7a29bebd70491f6701baea15a43b548b38817112aaa893b",
     "spleeter-vocals": "6d38ac2ea6e6d9f302826494e14bcc71a735487a050ab590193d4b2b51c31633",
     "instrumental-unet": "492c990adf9c02f8142d90068ec4e4304f43a0d2ba2b7a68612d744ac8da9cb5",
-    "sfi-conv-tasnet-small": "976102fc7c8d5054c853a2b38381f134ae1798c80660a680b5d570ff70fb47c8",
+    "sfi-conv-tasnet-small": "73f30b866f9b62340ee5cbf3b30116524302c8533b6362938ce6f1f58fa9f12c",
 }
 BUNDLED: dict[str, Path] = {name: _FOLDER / f"{name}.safetensors" for name in BUNDLED_SHA256}
 """`default` is made of the other three, whose files hold its weights."""
