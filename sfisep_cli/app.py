@@ -107,8 +107,8 @@ def _let_waiting_threads_sleep() -> None:
     """Set how long a thread spins while it waits for others, before it sleeps.
 
     GNU's OpenMP, which PyTorch brings along on Linux and which reads this when it is loaded, spins
-    for milliseconds otherwise. That wins nothing here (measured on two idle cores), and takes cores
-    from the threads that are waited for where other programs use them as well: up to twice the time.
+    for milliseconds otherwise. On two idle cores that won nothing. Where other programs computed as
+    well it took cores from the threads that were waited for, and up to twice the time.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
