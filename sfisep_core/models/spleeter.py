@@ -182,7 +182,9 @@ class Spleeter(SpectrogramModel):
         """Mask the spectra; see `SpectrogramModel.estimate`."""
         spectra = spectra.transpose(-1, -2)
         masks = self.estimate_masks(spectra[..., : self.config.num_bins].abs())
-        return mask_spectra(masks, spectra, above=self._mask_above(masks)).transpose(-1, -2)
+        covers_all = masks.shape[-1] == spectra.shape[-1]
+        above = None if covers_all else self._mask_above(masks)
+        return mask_spectra(masks, spectra, above=above).transpose(-1, -2)
 
     def estimate_masks(self, magnitudes: Tensor) -> Tensor:
         """Estimate masks in the network's bins, or in the lower part of them.

@@ -20,6 +20,8 @@ from sfisep_core.pretrained.model_files import check_no_input, load_model
 from sfisep_core.pretrained.tensor_files import read_tensors, write_tensors
 
 _LICENCE = "licence"  # of a part, in its training record
+# By family: prefix of the names of the weights of a model made of models.
+_PREFIXES = {kind.family: kind.modules_name for kind in (Cascade, Ensemble)}
 
 
 def join_models(
@@ -150,11 +152,10 @@ def split_model(path: Path, folder: Path) -> list[Path]:
         ConfigError: The model is neither a cascade nor an ensemble, or a file exists already.
     """
     about = read_description(path)
-    prefixes = {kind.family: kind.modules_name for kind in (Cascade, Ensemble)}
-    if about.family not in prefixes:
+    if about.family not in _PREFIXES:
         msg = (
             f"model file {path}: to be split: expected a model made of models, of family "
-            f"{' or '.join(prefixes)}, got one of family {about.family}: it is one model already"
+            f"{' or '.join(_PREFIXES)}, got one of family {about.family}: it is one model already"
         )
         raise ConfigError(msg)
     model = load_model(path)
@@ -165,7 +166,7 @@ def split_model(path: Path, folder: Path) -> list[Path]:
         if os.path.lexists(file):
             msg = f"model file {path}: its part {file} exists already: choose another folder"
             raise ConfigError(msg)
-    tensors, prefix = read_tensors(path, about), prefixes[about.family]
+    tensors, prefix = read_tensors(path, about), _PREFIXES[about.family]
     for number, (part, file) in enumerate(zip(model.models, files, strict=True)):
         start = f"{prefix}.{number}."
         own = {name[len(start) :]: one for name, one in tensors.items() if name.startswith(start)}
@@ -235,7 +236,7 @@ def _called(path: Path, *, last: bool = False) -> str:
     """Return the description of a model made of models, which usually names them, or the name."""
     about = read_description(path)
     said = about.training.get("description")
-    if about.family not in (Cascade.family, Ensemble.family) or not isinstance(said, str):
+    if about.family not in _PREFIXES or not isinstance(said, str):
         return path.stem
     return said if last else f"({said})"
 

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+from tests.docs.test_commands import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
 
 
 def rows_of(page: Path, heading: str) -> dict[str, list[str]]:
@@ -34,7 +36,7 @@ def test_choosing_a_model() -> None:
 
 def test_readme() -> None:
     rows = rows_of(
-        DOCS.parent / "README.md", "| model | stems | quality | CPU-s for 1 s of stereo |"
+        REPOSITORY / "README.md", "| model | stems | quality | CPU-s for 1 s of stereo |"
     )
     checked = set()
     for cells in rows.values():

@@ -45,9 +45,9 @@ def mask_spectra(masks: Tensor, spectra: Tensor, *, above: Tensor | None = None)
         Spectra of the sources, complex, shape (batch, source, channel, ..., bin).
     """
     parts = torch.view_as_real(spectra).unsqueeze(1)
-    covered, bins = masks.shape[-1], spectra.shape[-1]
-    if above is None or covered == bins:
+    if above is None:
         return torch.view_as_complex(parts * masks.unsqueeze(-1))
+    covered, bins = masks.shape[-1], spectra.shape[-1]
     if torch.is_grad_enabled():
         rest = above.expand(*masks.shape[:-1], bins - covered)
         return mask_spectra(torch.cat([masks, rest], dim=-1), spectra)
