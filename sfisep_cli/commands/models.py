@@ -103,7 +103,14 @@ def _about_family(family: "Family") -> str:
 
 @app.command(cls=Command)
 def show(
-    name: Name,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|URL|FILE",
+            help="A name or an address that `sfisep models list` shows, or a model file.",
+            autocompletion=complete_model,
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show all that is known about a model: stems, address, licences, data, scores, cost."""
@@ -114,15 +121,26 @@ def show(
     if as_json:
         show_facts(facts)
         return
+    if facts["weights_licence"]:
+        del facts["licence"]  # the same, or its beginning
     for key, value in facts.items():
         if value:
-            show_output(f"{key.replace('_', ' ')}: {_shown(key, value)}")
+            label, lines = key.replace("_", " "), _shown(key, value)
+            if len(lines) > 1:
+                lines = [f"{label}:", *(f"  {line}" for line in lines)]
+            else:
+                lines = [f"{label}: {lines[0]}"]
+            for line in lines:
+                show_output(line)
 
 
-def _shown(key: str, value: object) -> object:
+def _shown(key: str, value: object) -> list[str]:
+    """Return the lines for a value."""
     if key in ("size", "download_size") and isinstance(value, int):
-        return f"{value / 1e6:.1f} MB"
-    return ", ".join(value) if isinstance(value, tuple) else value
+        return [f"{value / 1e6:.1f} MB"]
+    if key == "stages" and isinstance(value, tuple):
+        return list(value)
+    return (", ".join(value) if isinstance(value, tuple) else str(value)).split("\n")
 
 
 @app.command(cls=Command)

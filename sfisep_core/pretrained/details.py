@@ -1,24 +1,42 @@
-"""Details of a model of `sfisep models list`."""
+"""What is known about a model of `sfisep models list`, or about a model file."""
 
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sfisep_core.errors import CheckpointError
 from sfisep_core.pretrained.archives import ARCHIVES, BUNDLED_ORIGINS
-from sfisep_core.pretrained.description import read_description
+from sfisep_core.pretrained.cache import cached_models
+from sfisep_core.pretrained.description import ModelDescription, read_description
 from sfisep_core.pretrained.registry import (
     BUNDLED,
     BUNDLED_SHA256,
     RELEASED,
     ModelEntry,
+    file_entry,
     list_models,
     near_names,
 )
+from sfisep_core.wording import counted
+
+# Measured scores and costs of bundled models: docs/reference/model-*.md and model-costs.md.
+_TEST = "SI-SDR improvement on 20 rendered test windows at 44.1 kHz"
+_SCORES = {
+    "default": f"{_TEST}: vocals 9.0, drums 8.7, bass 8.1, other 7.7 dB",
+    "sfi-conv-tasnet-small": f"{_TEST}: vocals 8.2, drums 8.4, bass 7.6, other 6.1 dB",
+}
+_COSTS = {
+    "default": "0.14 CPU-s for 1 s of stereo at 44.1 kHz, 0.07 at 8 kHz (one thread)",
+    "sfi-conv-tasnet-small": "0.3 of what `default` takes at 44.1 kHz, 0.4 at 8 kHz (one thread)",
+    "instrumental-unet": "0.4 of what `default` takes at 44.1 kHz, 0.3 at 8 kHz (one thread)",
+}
 
 
 @dataclass(frozen=True)
 class ModelDetails:
-    """Details of a model; unknown fields are empty.
+    """Details of a model; unknown fields are empty, and texts may have several lines.
 
     Attributes:
         entry: Its entry of `sfisep models list`.
@@ -28,7 +46,8 @@ class ModelDetails:
         code_licence: Licence of the program with which it was published.
         weights_licence: Licence of the weights, and where it is stated.
         training_data: Its training data.
-        score: Published score, with its definition.
+        training_steps: Steps of its training; several numbers where several runs are behind it.
+        score: Published or measured score, with its definition.
         cost: Cost on a CPU.
         stages: Stages of a cascade, in order: what each model keeps, and its family.
     """
@@ -40,22 +59,31 @@ class ModelDetails:
     code_licence: str = ""
     weights_licence: str = ""
     training_data: str = ""
+    training_steps: str = ""
     score: str = ""
     cost: str = ""
     stages: tuple[str, ...] = ()
 
 
 def show_model(name: str) -> ModelDetails:
-    """Return the details of a model of `list_models`.
+    """Return the details of a model of `list_models`, or of a native model file.
+
+    Args:
+        name: Name of a model, address of a downloaded one, or path of a file.
 
     Raises:
-        CheckpointError: The model is not listed, or a bundled file is damaged.
+        CheckpointError: There is no such model, or its file is damaged.
     """
     entries = {entry.name: entry for entry in list_models()}
     entry = entries.get(name)
     if entry is None:
+        if os.path.isfile(name):  # where pathlib raises on a name too long, it answers no
+            return _described(Path(name))
         near = near_names(name, entries)
-        msg = f"model {name or repr(name)}: expected one that `sfisep models list` shows{near}"
+        msg = (
+            f"model {name or repr(name)}: expected one that `sfisep models list` shows, or a model "
+            f"file{near}"
+        )
         raise CheckpointError(msg)
     known = ARCHIVES.get(name) or BUNDLED_ORIGINS.get(name)
     if known is not None:
@@ -79,24 +107,77 @@ def show_model(name: str) -> ModelDetails:
             weights_licence=entry.licence,
             training_data="MUSDB18-HQ, the songs for training",
         )
+    if entry.state == "damaged":
+        return ModelDetails(entry)
+    if name in BUNDLED:
+        path = BUNDLED[name]
+    else:
+        path = next(model.path for model in cached_models() if model.name == name)
+    return _described(path, entry)
+
+
+def _described(path: Path, entry: ModelEntry | None = None) -> ModelDetails:
+    """Return what a native model file says; without an entry it is a file of the user."""
+    about = read_description(path)
+    try:
+        return _details(entry or file_entry(path, about), about)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        msg = (
+            f"model file {path}: its description of the model is damaged ({error!r}): expected a "
+            "file written by `sfisep train` or `sfisep models`"
+        )
+        raise CheckpointError(msg) from error
+
+
+def _details(entry: ModelEntry, about: ModelDescription) -> ModelDetails:
+    name, records = entry.name, _records(about.training)
     return ModelDetails(
         entry=entry,
         sha256=BUNDLED_SHA256.get(name, ""),
-        weights_licence=entry.licence,
-        stages=show_stages(BUNDLED[name]) if name in BUNDLED else (),
+        weights_licence=_lines(record.get("licence") for record in records) or about.licence,
+        training_data=_lines(line for record in records for line in _data(record.get("data"))),
+        training_steps=_lines(_steps(record.get("steps")) for record in records),
+        score=_SCORES.get(name, "") or _lines(map(_validation, records)),
+        cost=_COSTS.get(name, ""),
+        stages=_stages(about),
     )
 
 
-def show_stages(path: Path) -> tuple[str, ...]:
-    """Return what each stage of a cascade keeps, its family, and where its weights are.
+def _records(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the training record of each model of a model made of models, or the only one."""
+    for key in ("stages", "members"):
+        parts = training.get(key)
+        if isinstance(parts, list):
+            return [one for part in parts if isinstance(part, dict) for one in _records(part)]
+    return [training]
 
-    Args:
-        path: A native model file.
 
-    Raises:
-        CheckpointError: It is none.
-    """
-    about = read_description(path)
+def _lines(texts: Iterable[object]) -> str:
+    return "\n".join(dict.fromkeys(str(text) for text in texts if text))
+
+
+def _data(data: object) -> list[str]:
+    """Return the lines of a list of materials, or of the record of a prepared data set."""
+    if isinstance(data, list):
+        return [str(line) for line in data]
+    if not isinstance(data, dict) or not isinstance(splits := data.get("splits"), dict):
+        return []
+    counts = (f"{split} {counted(one['tracks'], 'track')}" for split, one in splits.items())
+    return [f"{data.get('name', 'a data set')} ({', '.join(counts)})"]
+
+
+def _steps(steps: object) -> str:
+    return ", then ".join(map(str, steps)) if isinstance(steps, list) else str(steps or "")
+
+
+def _validation(record: Mapping[str, Any]) -> str:
+    score = record.get("validation_si_sdr_improvement_db")
+    how = record.get("validation", "SI-SDR improvement, mean of all stems")
+    return f"{how}, of validation songs: {score} dB" if score is not None else ""
+
+
+def _stages(about: ModelDescription) -> tuple[str, ...]:
+    """Return what each stage of a cascade keeps, its family, and where its weights are."""
     stages = []
     for number, stage in enumerate(about.config.get("stages", [])):
         files = [part.file for part in about.parts if part.prefix.startswith(f"stages.{number}.")]

@@ -84,7 +84,7 @@ def _released() -> dict[str, ReleasedWeights]:
 RELEASED: dict[str, ReleasedWeights] = _released()
 """By name: MODEL is the run of seed 40, MODEL-42, MODEL-44 and MODEL-47 are the others."""
 
-State = Literal["bundled", "cached", "damaged", "not downloaded"]
+State = Literal["bundled", "cached", "damaged", "not downloaded", "on disk"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class ModelEntry:
     Attributes:
         name: What `--model` takes.
         kind: Where it comes from.
-        state: Where it is; "damaged" where a look at its size tells, without reading the file.
+        state: Where it is, "on disk" for a file of the user; "damaged" where a look at its size
+            tells, without reading the file.
         family: Of an address: empty where its file cannot be read.
         native_rate: Hz; 0 where its file cannot be read.
         sources: In the order of its output.
@@ -104,7 +105,7 @@ class ModelEntry:
     """
 
     name: str
-    kind: Literal["bundled", "released", "address"]
+    kind: Literal["bundled", "released", "address", "file"]
     state: State
     family: str
     native_rate: int
@@ -161,6 +162,11 @@ def list_models() -> list[ModelEntry]:
                 entry = _entry(model.name, "address", "damaged", None, model.path)
             entries.append(entry)
     return entries
+
+
+def file_entry(path: Path, about: ModelDescription) -> ModelEntry:
+    """Describe a model file of the user as the models of `list_models` are described."""
+    return _entry(str(path), "file", "on disk", about, path)
 
 
 def known_sources(name: str) -> tuple[str, ...] | None:
@@ -238,7 +244,7 @@ def _state(model: CachedModel) -> State:
 
 def _entry(
     name: str,
-    kind: Literal["bundled", "address"],
+    kind: Literal["bundled", "address", "file"],
     state: State,
     about: ModelDescription | None,
     path: Path,

@@ -312,7 +312,7 @@ def test_likely_mistake_is_told_what_to_write_instead(
     [
         ("separate x.wav --model demucs", "; did you mean hdemucs?"),
         ("models show defualt", "; did you mean default?"),
-        ("models show zzz", "that `sfisep models list` shows"),
+        ("models show zzz", "that `sfisep models list` shows, or a model file"),
     ],
 )
 def test_unknown_model_of_a_similar_name(

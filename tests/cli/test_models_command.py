@@ -14,9 +14,10 @@ import soundfile
 from sfisep_core.models.registry import FAMILIES
 from sfisep_core.models.spleeter import Spleeter
 from sfisep_core.pretrained.archives import ARCHIVES
-from sfisep_core.pretrained.description import read_description
+from sfisep_core.pretrained.description import ModelDescription, read_description
 from sfisep_core.pretrained.model_files import load_model
 from sfisep_core.pretrained.registry import BUNDLED, BUNDLED_SHA256, RELEASED
+from sfisep_core.pretrained.tensor_files import write_tensors
 from sfisep_core.training.presets import PRESETS
 from tests.models.spleeter_reference import random_weights
 from tests.pretrained.checkpoint_writer import DATA, INDEX, tar_of, write_checkpoint, zip_of
@@ -341,6 +342,46 @@ def test_show_says_what_is_known(run_sfisep: Run, capsys: Capture) -> None:
         assert f"name: {name}" in capsys.readouterr().out
     assert run_sfisep("models", "show", "nope") == 1
     assert "`sfisep models list` shows" in capsys.readouterr().err
+
+
+def test_show_reads_model_files(tmp_path: Path, run_sfisep: Run, capsys: Capture) -> None:
+    file = tmp_path / "best.safetensors"
+    about = ModelDescription(
+        family="sfi-conv-tasnet",
+        config={"native_rate": 8000, "sources": ["bass", "other"]},
+        training={
+            "data": {
+                "name": "prepared",
+                "splits": {"train": {"tracks": 3, "seconds": 9.0}, "valid": {"tracks": 1}},
+            },
+            "steps": 120,
+            "validation_si_sdr_improvement_db": 4.25,
+        },
+    )
+    write_tensors(file, {}, about)
+    assert run_sfisep("models", "show", str(file)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"name: {file}"
+    assert {
+        "kind: file",
+        "state: on disk",
+        "sources: bass, other",
+        "training data: prepared (train 3 tracks, valid 1 track)",
+        "training steps: 120",
+        "score: SI-SDR improvement, mean of all stems, of validation songs: 4.25 dB",
+    } <= set(lines)
+
+    write_tensors(file, {}, replace(about, config={"stages": [5]}))
+    assert run_sfisep("models", "show", str(file)) == 1
+    assert "its description of the model is damaged" in capsys.readouterr().err
+
+
+def test_show_gives_the_lines_of_each_part(run_sfisep: Run, capsys: Capture) -> None:
+    assert run_sfisep("models", "show", "default") == 0
+    out = capsys.readouterr().out
+    assert "\nweights licence:\n  MIT, as the paper says of the weights\n  MIT; trained on" in out
+    assert "\nlicence:" not in out
+    assert "\nstages:\n  vocals by spleeter (spleeter-vocals.safetensors)\n  drums" in out
 
 
 @pytest.mark.slow

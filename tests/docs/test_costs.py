@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from sfisep_core.pretrained.details import show_model
 from tests.docs.test_commands import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
@@ -32,6 +35,26 @@ def test_choosing_a_model() -> None:
     assert rows.keys() == MEASURED.keys()
     for model, cells in rows.items():
         assert cells[1:] == [seconds_of(model), *MEASURED[model][3:5]]
+
+
+def test_details_of_bundled_models() -> None:
+    default = show_model("default").cost
+    assert default.startswith(f"{seconds_of('default')} CPU-s for 1 s of stereo at 44.1 kHz, ")
+    assert f", {MEASURED['default'][5].split(' ')[0]} at 8 kHz" in default
+    for model in ("sfi-conv-tasnet-small", "instrumental-unet"):
+        cells = MEASURED[model]
+        assert show_model(model).cost == (
+            f"{cells[3]} of what `default` takes at 44.1 kHz, {cells[6]} at 8 kHz (one thread)"
+        )
+
+
+@pytest.mark.parametrize("model", ["default", "sfi-conv-tasnet-small"])
+def test_scores_are_those_of_the_card(model: str) -> None:
+    card = " ".join((DOCS / "reference/model-default.md").read_text("utf-8").split())
+    scores = re.findall(r" (\d+\.\d)[, ]", show_model(model).score)
+    before = {"default": "in which a stem sounds: ", "sfi-conv-tasnet-small": "-small` "}[model]
+    assert f"{before}{', '.join(scores[1:])} (" in card
+    assert scores[0] == "44.1"
 
 
 def test_readme() -> None:

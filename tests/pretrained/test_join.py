@@ -15,7 +15,7 @@ from sfisep_core.models.cascade import Cascade
 from sfisep_core.models.ensemble import Ensemble
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.description import read_description
-from sfisep_core.pretrained.details import show_stages
+from sfisep_core.pretrained.details import show_model
 from sfisep_core.pretrained.identity import identify_model
 from sfisep_core.pretrained.join import average_models, join_models, split_model
 from sfisep_core.pretrained.model_files import load_model, save_model
@@ -326,7 +326,7 @@ def test_ensemble_as_a_stage_does_not_depend_on_segments(folder: Path) -> None:
     average_models(files, folder / "mean.safetensors", weights=(2, 1), linked=True)
     out = folder / "all.safetensors"
     join_models(folder / "voice.safetensors", folder / "mean.safetensors", out, linked=True)
-    assert show_stages(out) == (
+    assert show_model(str(out)).stages == (
         "vocals by spleeter (voice.safetensors)",
         "drums and bass and other by ensemble (rest.safetensors and band.safetensors)",
     )
