@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from sfisep_core.errors import ConfigError
 from sfisep_core.foreign import shown
@@ -77,8 +77,10 @@ class Command(TyperCommand):
         """Parse the arguments.
 
         Raises:
-            ConfigError: There are more than the command takes.
+            ConfigError: There are more than the command takes, or an option of one value has two.
         """
+        if not ctx.resilient_parsing:
+            self._check_repeated(ctx, args)
         ctx.allow_extra_args = True  # to say more of them than Typer does
         rest = super().parse_args(ctx, args)
         if rest and not ctx.resilient_parsing:
@@ -92,6 +94,23 @@ class Command(TyperCommand):
             msg = f"{path}: unexpected {shown(' '.join(rest))}: {takes}see `{path} --help`"
             raise ConfigError(msg)
         return rest
+
+    def _check_repeated(self, ctx: Any, args: list[str]) -> None:
+        """Check that no value is silently replaced by a later one, as parsers do."""
+        if not args:
+            return
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for param in dict.fromkeys(given):
+            once = isinstance(param, TyperOption) and not (
+                param.multiple or param.is_flag or param.count
+            )
+            if once and given.count(param) > 1:
+                path = ctx.command_path
+                msg = (
+                    f"{path}: {_shown_option(param)}: expected once, got {given.count(param)} "
+                    f"times: leave one, see `{path} --help`"
+                )
+                raise ConfigError(msg)
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters."""

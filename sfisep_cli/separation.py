@@ -111,6 +111,8 @@ def _summary_lines(outcomes: Sequence[Outcome], *, to_stdout: bool) -> list[str]
         result = outcome.result
         if outcome.skipped:
             lines.append(f"{outcome.path}: its stems are all there already")
+        if outcome.error is not None and several:  # what failed was said when it did
+            lines.append(f"{outcome.path}: failed")
         if result is None:
             continue
         parts = [f"{result.seconds:.1f} s of music in {result.elapsed:.1f} s"]

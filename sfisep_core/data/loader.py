@@ -5,6 +5,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -229,23 +230,29 @@ class ExampleLoader:
                 batch = batch.pin_memory()
             yield batch
 
+    def _start_workers(self) -> Any:
+        with warnings.catch_warnings():
+            # PyTorch warns of more workers than cores, but their number is the user's choice.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            loader = DataLoader(
+                self._micro_batches,
+                batch_size=None,
+                collate_fn=share_batch,
+                num_workers=self._workers,
+                pin_memory=self._pin_memory,
+                prefetch_factor=_PREFETCH,
+                multiprocessing_context=_worker_context(),
+                worker_init_fn=_start_worker,
+                # Not used, but without it the global generator would be changed.
+                generator=torch.Generator(),
+            )
+            return iter(loader)
+
     def _read_ahead(self) -> Iterator[RawBatch | SfisepError]:
-        loader = DataLoader(
-            self._micro_batches,
-            batch_size=None,
-            collate_fn=share_batch,
-            num_workers=self._workers,
-            pin_memory=self._pin_memory,
-            prefetch_factor=_PREFETCH,
-            multiprocessing_context=_worker_context(),
-            worker_init_fn=_start_worker,
-            # Not used, but without it the global generator would be changed.
-            generator=torch.Generator(),
-        )
         # Before Python's exit handler, which would wait for the workers forever.
         atexit.register(self.close)
         try:
-            self._running = iter(loader)
+            self._running = self._start_workers()
             for _ in range(len(self)):
                 yield next(self._running)
         except (RuntimeError, OSError, EOFError) as error:

@@ -85,15 +85,15 @@ def convert_checkpoint(
         CheckpointError: The file cannot be read, or `out` cannot be written.
         ConfigError: `out` is the file itself, or it is not Spleeter's and has no such form.
     """
-    is_native = path.suffix == ".safetensors"
     check_no_input(out, [path])
     if is_checkpoint(path):
         convert_spleeter(path, out, form=form, storage=storage)
         return
+    kind = model_file_kind(path)  # first: a damaged archive of Spleeter has no form either
     if form != "default":
         msg = f"checkpoint {path}: form {form}: only Spleeter's checkpoints have several forms"
         raise ConfigError(msg)
-    if is_native:
+    if kind == "safetensors":
         about = read_description(path)
         model = load_model(path)
         save_model(model, out, training=about.training, licence=about.licence, storage=storage)

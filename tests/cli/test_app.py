@@ -283,6 +283,11 @@ def test_value_that_an_option_does_not_take_is_one_line(
         ),
         ("env now", "error: sfisep env: unexpected 'now': see `sfisep env --help`"),
         (
+            "evaluate --sr 8000 --sr 16000",
+            "error: sfisep evaluate: --sr HZ: expected once, got 2 times: leave one, see `sfisep "
+            "evaluate --help`",
+        ),
+        (
             "prepare-data lib",
             "error: sfisep prepare-data: --out DIR missing: give a source and a folder to write "
             "to, as in `sfisep prepare-data SOURCE --out DIR`, or --demo DIR, which needs no "

