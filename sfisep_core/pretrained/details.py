@@ -72,7 +72,7 @@ def show_model(name: str) -> ModelDetails:
         name: Name of a model, address of a downloaded one, or path of a file.
 
     Raises:
-        CheckpointError: There is no such model, or its file is damaged.
+        CheckpointError: There is no such model, or the file is no native model file.
     """
     entries = {entry.name: entry for entry in list_models()}
     entry = entries.get(name)

@@ -116,15 +116,8 @@ class ModelEntry:
 
 
 def list_models() -> list[ModelEntry]:
-    """List the bundled models, the published ones, and those downloaded from an address.
-
-    Raises:
-        CheckpointError: A bundled file is damaged.
-    """
-    entries = [
-        _entry(name, "bundled", "bundled", read_description(path), path)
-        for name, path in BUNDLED.items()
-    ]
+    """List the bundled models, the published ones, and those downloaded from an address."""
+    entries = [_readable_entry(name, "bundled", "bundled", path) for name, path in BUNDLED.items()]
     entries += [
         ModelEntry(
             name=name,
@@ -155,12 +148,7 @@ def list_models() -> list[ModelEntry]:
     ]
     for model in cached_models():
         if not any(model.name in names for names in (BUNDLED, RELEASED, ARCHIVES)):
-            try:
-                about = read_description(model.path)
-                entry = _entry(model.name, "address", _state(model), about, model.path)
-            except (CheckpointError, TypeError, ValueError, OverflowError):
-                entry = _entry(model.name, "address", "damaged", None, model.path)
-            entries.append(entry)
+            entries.append(_readable_entry(model.name, "address", _state(model), model.path))
     return entries
 
 
@@ -240,6 +228,18 @@ def _state(model: CachedModel) -> State:
     if model.record() is None:
         return "not downloaded"
     return "cached" if model.looks_sound() else "damaged"
+
+
+def _readable_entry(
+    name: str, kind: Literal["bundled", "address"], state: State, path: Path
+) -> ModelEntry:
+    """Return the entry of a file, as a damaged one if it cannot be read or a part is missing."""
+    try:
+        about = read_description(path)
+        whole = all((path.parent / part.file).is_file() for part in about.parts)
+        return _entry(name, kind, state if whole else "damaged", about, path)
+    except (CheckpointError, TypeError, ValueError, OverflowError):
+        return _entry(name, kind, "damaged", None, path)
 
 
 def _entry(

@@ -241,6 +241,23 @@ def test_damage_to_the_bundled_model_is_noticed(
     assert "install sfisep anew" in capsys.readouterr().err
 
 
+def test_list_shows_damage_to_bundled_models(
+    run_sfisep: Run, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SFISEP_CACHE", str(tmp_path))
+    (tmp_path / "default.safetensors").write_bytes(BUNDLED["default"].read_bytes())
+    (tmp_path / "small.safetensors").write_bytes(b"")
+    monkeypatch.setitem(BUNDLED, "default", tmp_path / "default.safetensors")  # without its parts
+    monkeypatch.setitem(BUNDLED, "sfi-conv-tasnet-small", tmp_path / "small.safetensors")
+    assert run_sfisep("models", "list") == 0
+    listed = rows(capsys.readouterr().out)
+    assert "damaged" in listed["default"]
+    assert "damaged" in listed["sfi-conv-tasnet-small"]
+    assert "bundled" in listed["spleeter-vocals"]
+    assert run_sfisep("models", "show", "sfi-conv-tasnet-small") == 0
+    assert "state: damaged" in capsys.readouterr().out.splitlines()
+
+
 def test_separate_fetches_the_model_once(
     hub: Hub, run_sfisep: Run, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
