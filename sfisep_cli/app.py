@@ -4,7 +4,6 @@ The command modules import the core inside their functions, so that `--help` nev
 """
 
 import errno
-import os
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -27,6 +26,7 @@ from sfisep_cli.render import show_error
 from sfisep_cli.standard_streams import lenient_standard_error, told_standard_output
 from sfisep_core.errors import ConfigError, SfisepError
 from sfisep_core.foundation.exit_signals import cleaned_up_after_signals
+from sfisep_core.foundation.library_settings import set_library_defaults
 
 app = typer.Typer(
     name="sfisep",
@@ -103,17 +103,6 @@ def _system_error(error: BaseException) -> str | None:
     return f"{where}{error.strerror}: {_ADVICE[error.errno]}"
 
 
-def _let_waiting_threads_sleep() -> None:
-    """Set how long a thread spins while it waits for others, before it sleeps.
-
-    GNU's OpenMP, which PyTorch brings along on Linux and which reads this when it is loaded, spins
-    for milliseconds otherwise. On two idle cores that won nothing. Where other programs computed as
-    well it took cores from the threads that were waited for, and up to twice the time.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and always exit by `SystemExit` with an `ExitCode`.
 
@@ -123,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always, with one of `ExitCode`.
     """
-    _let_waiting_threads_sleep()
+    set_library_defaults()
     with lenient_standard_error():
         try:
             with cleaned_up_after_signals(), told_standard_output():

@@ -87,7 +87,8 @@ class Command(TyperCommand):
             options = [
                 _shown_option(param)
                 for param in self.params
-                if any(kind in (param.metavar or "") for kind in ("FILE", "DIR"))
+                if isinstance(param, TyperOption)
+                and any(kind in (param.metavar or "") for kind in ("FILE", "DIR"))
             ]
             takes = f"files and folders are named by {', '.join(options)}: " if options else ""
             path = ctx.command_path
@@ -96,10 +97,14 @@ class Command(TyperCommand):
         return rest
 
     def _check_repeated(self, ctx: Any, args: list[str]) -> None:
-        """Check that no value is silently replaced by a later one, as parsers do."""
-        if not args:
-            return
+        """Check that no value is silently replaced by a later one, as parsers do.
+
+        Raises:
+            ConfigError: An option that takes one value is given twice.
+        """
         _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        if any(param.is_eager for param in given):  # --help comes first
+            return
         for param in dict.fromkeys(given):
             once = isinstance(param, TyperOption) and not (
                 param.multiple or param.is_flag or param.count

@@ -16,8 +16,9 @@ from sfisep_core.errors import AudioFileError
 
 # Surrogates by which Python represents bytes of file names that are not UTF-8.
 _UNDECODED = re.compile("[\udc80-\udcff]")
-# JSON does not ask for escapes of these, but a terminal does what they say.
-_NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# JSON does not ask for escapes of these, but a terminal does what they say, and other surrogates
+# cannot be written.
+_NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class _OutputError(Exception):

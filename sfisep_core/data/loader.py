@@ -7,6 +7,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -230,10 +231,8 @@ class ExampleLoader:
                 batch = batch.pin_memory()
             yield batch
 
-    def _start_workers(self) -> Any:
-        with warnings.catch_warnings():
-            # PyTorch warns of more workers than cores, but their number is the user's choice.
-            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+    def _read_ahead(self) -> Iterator[RawBatch | SfisepError]:
+        with _without_advice():
             loader = DataLoader(
                 self._micro_batches,
                 batch_size=None,
@@ -246,13 +245,11 @@ class ExampleLoader:
                 # Not used, but without it the global generator would be changed.
                 generator=torch.Generator(),
             )
-            return iter(loader)
-
-    def _read_ahead(self) -> Iterator[RawBatch | SfisepError]:
         # Before Python's exit handler, which would wait for the workers forever.
         atexit.register(self.close)
         try:
-            self._running = self._start_workers()
+            with _without_advice():
+                self._running = iter(loader)
             for _ in range(len(self)):
                 yield next(self._running)
         except (RuntimeError, OSError, EOFError) as error:
@@ -265,6 +262,14 @@ class ExampleLoader:
                 f"--resume and fewer of them; {SHARED_MEMORY_ADVICE}"
             )
             raise TrainingError(msg) from error
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence PyTorch's warning of more workers than cores: their number is the user's choice."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        yield
 
 
 def _worker_context() -> BaseContext:

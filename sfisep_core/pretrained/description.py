@@ -105,7 +105,7 @@ def read_description(path: Path) -> ModelDescription:
                 for part in list(description.get("parts", []))[:_MOST_PARTS]
             ),
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         msg = (
             f"model file {path}: a safetensors file, but without sfisep's description of the "
             f"model ({error!r}): expected a file written by `sfisep train` or "

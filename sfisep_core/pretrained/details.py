@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sfisep_core.errors import CheckpointError
+from sfisep_core.foreign import shown
 from sfisep_core.pretrained.archives import ARCHIVES, BUNDLED_ORIGINS
 from sfisep_core.pretrained.cache import cached_models
 from sfisep_core.pretrained.description import ModelDescription, read_description
@@ -46,7 +47,7 @@ class ModelDetails:
         code_licence: Licence of the program with which it was published.
         weights_licence: Licence of the weights, and where it is stated.
         training_data: Its training data.
-        training_steps: Steps of its training; several numbers where several runs are behind it.
+        training_steps: Steps of its training, run by run.
         score: Published or measured score, with its definition.
         cost: Cost on a CPU.
         stages: Stages of a cascade, in order: what each model keeps, and its family.
@@ -74,15 +75,16 @@ def show_model(name: str) -> ModelDetails:
     Raises:
         CheckpointError: There is no such model, or the file is no native model file.
     """
+    # As `--model` takes it. Where pathlib raises on a name too long, isfile answers no.
+    if name not in BUNDLED and os.path.isfile(name):
+        return _described(Path(name))
     entries = {entry.name: entry for entry in list_models()}
     entry = entries.get(name)
     if entry is None:
-        if os.path.isfile(name):  # where pathlib raises on a name too long, it answers no
-            return _described(Path(name))
         near = near_names(name, entries)
         msg = (
-            f"model {name or repr(name)}: expected one that `sfisep models list` shows, or a model "
-            f"file{near}"
+            f"model {shown(name)}: expected one that `sfisep models list` shows, or a native model "
+            f"file (.safetensors){near}"
         )
         raise CheckpointError(msg)
     known = ARCHIVES.get(name) or BUNDLED_ORIGINS.get(name)
@@ -123,23 +125,33 @@ def _described(path: Path, entry: ModelEntry | None = None) -> ModelDetails:
         return _details(entry or file_entry(path, about), about)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         msg = (
-            f"model file {path}: its description of the model is damaged ({error!r}): expected a "
-            "file written by `sfisep train` or `sfisep models`"
+            f"model file {path}: its description of the model is damaged ({shown(str(error))}): "
+            "expected a file written by `sfisep train` or `sfisep models`"
         )
         raise CheckpointError(msg) from error
 
 
 def _details(entry: ModelEntry, about: ModelDescription) -> ModelDetails:
-    name, records = entry.name, _records(about.training)
-    return ModelDetails(
+    records = _records(about.training)
+    details = ModelDetails(
         entry=entry,
-        sha256=BUNDLED_SHA256.get(name, ""),
         weights_licence=_lines(record.get("licence") for record in records) or about.licence,
         training_data=_lines(line for record in records for line in _data(record.get("data"))),
-        training_steps=_lines(_steps(record.get("steps")) for record in records),
-        score=_SCORES.get(name, "") or _lines(map(_validation, records)),
-        cost=_COSTS.get(name, ""),
+        # Scores of parts are none of the whole.
+        training_steps=_steps(records[0].get("steps")) if len(records) == 1 else "",
+        score=_validation(records[0]) if len(records) == 1 else "",
         stages=_stages(about),
+    )
+    if entry.kind != "bundled":
+        return details
+    names = [part.file.removesuffix(".safetensors") for part in about.parts]
+    others = [BUNDLED_ORIGINS[name].training_data for name in names if name in BUNDLED_ORIGINS]
+    return replace(
+        details,
+        sha256=BUNDLED_SHA256[entry.name],
+        training_data=_lines([*others, details.training_data]),
+        score=_SCORES.get(entry.name, details.score),
+        cost=_COSTS.get(entry.name, ""),
     )
 
 
@@ -173,7 +185,7 @@ def _steps(steps: object) -> str:
 def _validation(record: Mapping[str, Any]) -> str:
     score = record.get("validation_si_sdr_improvement_db")
     how = record.get("validation", "SI-SDR improvement, mean of all stems")
-    return f"{how}, of validation songs: {score} dB" if score is not None else ""
+    return f"on validation songs {score} dB: {how}" if score is not None else ""
 
 
 def _stages(about: ModelDescription) -> tuple[str, ...]:

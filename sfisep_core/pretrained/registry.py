@@ -94,8 +94,8 @@ class ModelEntry:
     Attributes:
         name: What `--model` takes.
         kind: Where it comes from.
-        state: Where it is, "on disk" for a file of the user; "damaged" where a look at its size
-            tells, without reading the file.
+        state: Where it is, "on disk" for a file of the user; "damaged" where its header
+            or, of a downloaded one, its size tells, without reading the weights.
         family: Of an address: empty where its file cannot be read.
         native_rate: Hz; 0 where its file cannot be read.
         sources: In the order of its output.
@@ -233,11 +233,12 @@ def _state(model: CachedModel) -> State:
 def _readable_entry(
     name: str, kind: Literal["bundled", "address"], state: State, path: Path
 ) -> ModelEntry:
-    """Return the entry of a file, as a damaged one if it cannot be read or a part is missing."""
+    """Return the entry of a file, as a damaged one if it or a part of it cannot be read."""
     try:
         about = read_description(path)
-        whole = all((path.parent / part.file).is_file() for part in about.parts)
-        return _entry(name, kind, state if whole else "damaged", about, path)
+        for part in about.parts:
+            read_description(path.parent / part.file)
+        return _entry(name, kind, state, about, path)
     except (CheckpointError, TypeError, ValueError, OverflowError):
         return _entry(name, kind, "damaged", None, path)
 
@@ -256,11 +257,23 @@ def _entry(
         state=state,
         family=about.family if about else "",
         native_rate=int(config.get("native_rate", 0)),
-        sources=tuple(config.get("sources", ())),
+        sources=_sources(config.get("sources", [])),
         licence=about.licence if about else "",
         description=str(about.training.get("description", "")) if about else "",
         size=_size(path) + sum(_size(path.parent / part.file) for part in parts),
     )
+
+
+def _sources(sources: object) -> tuple[str, ...]:
+    """Check the sources in a file.
+
+    Raises:
+        TypeError: They are no list of texts.
+    """
+    if not isinstance(sources, list) or not all(isinstance(name, str) for name in sources):
+        msg = "its sources are no list of names"
+        raise TypeError(msg)
+    return tuple(sources)
 
 
 def _size(path: Path) -> int:

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from sfisep_core.foundation.library_settings import set_library_defaults
 from sfisep_core.foundation.memory import share_one_heap
 from sfisep_core.models.registry import build_model
 from sfisep_core.pretrained.model_files import save_model
@@ -55,7 +56,8 @@ Round = Mapping[tuple[str, int], Figures]  # by model and sampling frequency
 def run(name: str, sample_rate: int, folder: Path) -> Figures:
     """Separate in this process."""
     torch.set_num_threads(1)
-    share_one_heap()  # as the command does
+    set_library_defaults()  # as the command does
+    share_one_heap()
     file = folder / f"{name}.safetensors"
     separator = Separator(resolve_model(file if file.exists() else name), device="cpu")
     output = Output(encoding="int16")

@@ -126,22 +126,25 @@ def test_help_is_there_and_imports_nothing_heavy(name: str) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "1000"),
-        ({"GOMP_SPINCOUNT": "5"}, "5"),
-        ({"OMP_WAIT_POLICY": "active"}, None),
+        ({}, ("1000", "1")),
+        ({"GOMP_SPINCOUNT": "5", "THP_MEM_ALLOC_ENABLE": "0"}, ("5", "0")),
+        ({"OMP_WAIT_POLICY": "active"}, (None, "1")),
     ],
 )
-def test_waiting_threads_sleep_unless_the_user_says_otherwise(
-    given: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+def test_settings_of_libraries_are_made_unless_the_user_has_some(
+    given: dict[str, str],
+    expected: tuple[str | None, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "THP_MEM_ALLOC_ENABLE"):
         monkeypatch.setenv(name, "")  # so that what `main` sets is undone
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         main(["--version"])
-    assert os.environ.get("GOMP_SPINCOUNT") == expected
+    found = (os.environ.get("GOMP_SPINCOUNT"), os.environ.get("THP_MEM_ALLOC_ENABLE"))
+    assert found == expected
 
 
 @pytest.mark.slow
@@ -283,6 +286,10 @@ def test_value_that_an_option_does_not_take_is_one_line(
         ),
         ("env now", "error: sfisep env: unexpected 'now': see `sfisep env --help`"),
         (
+            "models show default default",
+            "error: sfisep models show: unexpected 'default': see `sfisep models show --help`",
+        ),
+        (
             "evaluate --sr 8000 --sr 16000",
             "error: sfisep evaluate: --sr HZ: expected once, got 2 times: leave one, see `sfisep "
             "evaluate --help`",
@@ -312,12 +319,22 @@ def test_likely_mistake_is_told_what_to_write_instead(
     assert captured.out == ""
 
 
+def test_help_comes_before_repeated_options(
+    run_sfisep: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_sfisep("separate", "--out", "a", "--out", "b", "--help") == 0
+    assert "Usage: sfisep separate" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("line", "end"),
     [
         ("separate x.wav --model demucs", "; did you mean hdemucs?"),
         ("models show defualt", "; did you mean default?"),
-        ("models show zzz", "that `sfisep models list` shows, or a model file"),
+        (
+            "models show zzz",
+            "that `sfisep models list` shows, or a native model file (.safetensors)",
+        ),
     ],
 )
 def test_unknown_model_of_a_similar_name(

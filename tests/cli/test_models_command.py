@@ -247,7 +247,9 @@ def test_list_shows_damage_to_bundled_models(
     monkeypatch.setenv("SFISEP_CACHE", str(tmp_path))
     (tmp_path / "default.safetensors").write_bytes(BUNDLED["default"].read_bytes())
     (tmp_path / "small.safetensors").write_bytes(b"")
-    monkeypatch.setitem(BUNDLED, "default", tmp_path / "default.safetensors")  # without its parts
+    for part in read_description(BUNDLED["default"]).parts:
+        (tmp_path / part.file).touch()
+    monkeypatch.setitem(BUNDLED, "default", tmp_path / "default.safetensors")
     monkeypatch.setitem(BUNDLED, "sfi-conv-tasnet-small", tmp_path / "small.safetensors")
     assert run_sfisep("models", "list") == 0
     listed = rows(capsys.readouterr().out)
@@ -385,12 +387,44 @@ def test_show_reads_model_files(tmp_path: Path, run_sfisep: Run, capsys: Capture
         "sources: bass, other",
         "training data: prepared (train 3 tracks, valid 1 track)",
         "training steps: 120",
-        "score: SI-SDR improvement, mean of all stems, of validation songs: 4.25 dB",
+        "score: on validation songs 4.25 dB: SI-SDR improvement, mean of all stems",
     } <= set(lines)
 
-    write_tensors(file, {}, replace(about, config={"stages": [5]}))
-    assert run_sfisep("models", "show", str(file)) == 1
-    assert "its description of the model is damaged" in capsys.readouterr().err
+
+@pytest.mark.parametrize(
+    "config", [{"stages": [5]}, {"sources": ["a", 1]}, {"sources": "vocals"}, {"native_rate": "x"}]
+)
+def test_show_refuses_a_damaged_description(
+    config: dict[str, object], run_sfisep: Run, capsys: Capture, tmp_path: Path
+) -> None:
+    file = tmp_path / "damaged.safetensors"
+    write_tensors(file, {}, ModelDescription("sfi-conv-tasnet", config))
+    assert run_sfisep("models", "show", file) == 1
+    captured = capsys.readouterr()
+    assert "its description of the model is damaged" in captured.err
+    assert captured.out == ""
+
+
+def test_show_escapes_what_utf_8_has_not(run_sfisep: Run, capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "half.safetensors"
+    write_tensors(file, {}, ModelDescription("\ud800x", {}))
+    assert run_sfisep("models", "show", file, "--json") == 0
+    assert '"family": "\\ud800x"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["default", "scnet"])
+def test_show_of_a_file_called_like_a_model(
+    name: str, run_sfisep: Run, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `--model` takes it: a bundled model goes before a file, a file before others."""
+    monkeypatch.chdir(tmp_path)
+    write_tensors(Path(name), {}, ModelDescription("cascade", {}))
+    assert run_sfisep("models", "show", name) == 0
+    assert ("kind: file" in capsys.readouterr().out) == (name == "scnet")
+    assert run_sfisep("models", "show", f"./{name}") == 0
+    out = capsys.readouterr().out
+    assert "kind: file" in out
+    assert not re.search("^(sha256|score|cost): ", out, re.MULTILINE)
 
 
 def test_show_gives_the_lines_of_each_part(run_sfisep: Run, capsys: Capture) -> None:
@@ -398,6 +432,8 @@ def test_show_gives_the_lines_of_each_part(run_sfisep: Run, capsys: Capture) -> 
     out = capsys.readouterr().out
     assert "\nweights licence:\n  MIT, as the paper says of the weights\n  MIT; trained on" in out
     assert "\nlicence:" not in out
+    assert "\ntraining data:\n  Deezer's own recordings" in out
+    assert "6.839" not in out  # the score of a part
     assert "\nstages:\n  vocals by spleeter (spleeter-vocals.safetensors)\n  drums" in out
 
 
