@@ -111,8 +111,6 @@ def _summary_lines(outcomes: Sequence[Outcome], *, to_stdout: bool) -> list[str]
         result = outcome.result
         if outcome.skipped:
             lines.append(f"{outcome.path}: its stems are all there already")
-        if outcome.error is not None and several:  # what failed was said when it did
-            lines.append(f"{outcome.path}: failed")
         if result is None:
             continue
         parts = [f"{result.seconds:.1f} s of music in {result.elapsed:.1f} s"]
@@ -126,14 +124,15 @@ def _summary_lines(outcomes: Sequence[Outcome], *, to_stdout: bool) -> list[str]
         if result.page is not None:
             lines.append(str(result.page))
     if several:
-        failed = sum(outcome.error is not None for outcome in outcomes)
+        failed = [outcome.path for outcome in outcomes if outcome.error is not None]
+        lines += [f"{path}: failed" for path in failed]  # why was said when they did
         skipped = sum(outcome.skipped for outcome in outcomes)
         counts = [
             f"{number} {what}"
             for number, what in (
                 (len(results), "separated"),
                 (skipped, "there already"),
-                (failed, "failed"),
+                (len(failed), "failed"),
             )
             if number
         ]

@@ -326,10 +326,10 @@ def test_failing_file_does_not_stop_the_others(
         "error: bad.wav: [not] audio",
         f"a.wav: {facts}",
         *stem_paths("a"),
-        "bad.wav: failed",
-        "missing.wav: failed",
         f"c.wav: {facts}",
         *stem_paths("c"),
+        "bad.wav: failed",
+        "missing.wav: failed",
         "4 inputs: 2 separated, 2 failed; 8000 Hz, 2 channels",
         STRONGER,
     ]
