@@ -25,6 +25,7 @@ from sfisep_core.models.blocks.spleeter_unet import SpleeterUNet, SpleeterUNetCo
 from sfisep_core.models.blocks.windows import run_windows
 from sfisep_core.models.contract import GainRule, rest_of
 from sfisep_core.models.inference.polyphase import polyphase
+from sfisep_core.models.inference.recent_results import RecentResults
 from sfisep_core.models.inference.side_by_side import map_side_by_side
 from sfisep_core.models.spectrogram_model import SpectrogramConfig, SpectrogramModel
 
@@ -151,6 +152,8 @@ class Spleeter(SpectrogramModel):
         )
         make = partial(SpleeterUNet, config.network, num_masks=num_masks)
         self.network = SourceNetworks(make, num_networks)
+        # Of the patches that the next segment has, too; None where weights may change.
+        self._recent: RecentResults | None = None
 
     def forward(self, mixture: Tensor, *, sample_rate: int) -> Tensor:
         """Separate a mixture; see `SeparationModel.forward`."""
@@ -164,11 +167,16 @@ class Spleeter(SpectrogramModel):
         return stems[..., window // 2 : window // 2 + length]
 
     def for_inference(self, *, compiled: bool = False) -> "Spleeter":
-        """Return a copy whose network has fewer operations on CPUs; see `SeparationModel`."""
+        """Return a copy that computes less on CPUs; see `SeparationModel`.
+
+        Its network has fewer operations, and it keeps the masks of a segment's last patch, which is
+        the first one of the next: one of three patches of a segment is not computed again.
+        """
         if compiled or next(self.parameters()).device.type != "cpu":
             return self
         model = copy.copy(self)
         model._modules = {**self._modules, "network": polyphase(self.network)}
+        model._recent = RecentResults()
         return model
 
     def bins_to_estimate(self, sample_rate: int) -> int:
@@ -209,7 +217,9 @@ class Spleeter(SpectrogramModel):
             left_over = behind % config.patch_step
             held = left_over if left_over <= _HELD_FRAMES else 0
         masks = run_windows(
-            self._patch_masks if torch.is_grad_enabled() else self._patch_masks_one_by_one,
+            self._patch_masks
+            if torch.is_grad_enabled()
+            else partial(self._patch_masks_one_by_one, signals=magnitudes.shape[0]),
             magnitudes[:, :, lead : frames - held],
             frames=config.patch_frames,
             overlap=config.patch_frames - config.patch_step,
@@ -220,12 +230,19 @@ class Spleeter(SpectrogramModel):
             masks = masks.index_select(3, places.clamp(0, masks.shape[3] - 1))
         return masks
 
-    def _patch_masks_one_by_one(self, magnitudes: Tensor) -> Tensor:
-        """Compute `_patch_masks` with the memory of one patch per CPU core."""
-        patches = torch.split(magnitudes, 1)
-        if magnitudes.device.type == "cpu":
-            return torch.cat(map_side_by_side(self._patch_masks, patches))
-        return torch.cat([self._patch_masks(patch) for patch in patches])
+    def _patch_masks_one_by_one(self, magnitudes: Tensor, *, signals: int) -> Tensor:
+        """Compute `_patch_masks` of patches, signal by signal, with the memory of one per core."""
+        patches, recent = torch.split(magnitudes, 1), self._recent
+        known = [None if recent is None else recent.find(patch) for patch in patches]
+        new = [patch for patch, found in zip(patches, known, strict=True) if found is None]
+        run = map_side_by_side if magnitudes.device.type == "cpu" else map
+        results = iter(run(self._patch_masks, new))
+        masks = [next(results) if found is None else found for found in known]
+        if recent is not None:
+            count = len(patches) // signals
+            last = slice(count - 1, None, count)
+            recent.keep(zip(patches[last], masks[last], strict=True))
+        return torch.cat(masks)
 
     def _patch_masks(self, magnitudes: Tensor) -> Tensor:
         """Compute masks in patches, (batch, source, 2, frames, bins)."""

@@ -129,6 +129,32 @@ def test_parts_agree_with_the_whole(sample_rate: int, folders: dict[int, Path]) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("channels", [2, 3])
+@torch.no_grad()
+def test_patches_that_segments_share_are_computed_once(
+    channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last patch of a segment is the first one of the next, bit for bit."""
+    compute, computed = Spleeter._patch_masks, []
+
+    def count(model: Spleeter, patch: Tensor) -> Tensor:
+        computed.append(patch)
+        return compute(model, patch)
+
+    monkeypatch.setattr(Spleeter, "_patch_masks", count)
+    small = {"sources": ["vocals", "accompaniment"], "network": {"channels": [2, 3, 4]}}
+    model = build_model("spleeter", small).eval().for_inference()
+    mixture = music(channels, 71 * 8000).numpy()
+    stems = separated(model, mixture, sample_rate=8000, segment=20)
+    pairs = -(-channels // 2)
+    assert len(computed) == 7 * pairs  # of 71 s
+    computed.clear()
+    monkeypatch.setattr(model, "_recent", None)
+    np.testing.assert_array_equal(separated(model, mixture, sample_rate=8000, segment=20), stems)
+    assert len(computed) == 9 * pairs  # in three windows
+
+
+@pytest.mark.slow
 @torch.no_grad()
 def test_stems_sum_to_the_mixture(folders: dict[int, Path]) -> None:
     mixture = music(3, 20000)
