@@ -52,8 +52,8 @@ def mask_spectra(masks: Tensor, spectra: Tensor, *, above: Tensor | None = None)
         rest = above.expand(*masks.shape[:-1], bins - covered)
         return mask_spectra(torch.cat([masks, rest], dim=-1), spectra)
     # Without gradients nothing is copied to join the two.
-    shape = torch.broadcast_shapes(masks.shape[:-1], parts.shape[:-2])  # type: ignore[no-untyped-call]
-    products = parts.new_empty(*shape, bins, 2)
+    # torch.broadcast_shapes would import sympy, which takes longer than a second of music.
+    products = parts.new_empty(*masks.shape[:2], *spectra.shape[1:], 2)
     torch.mul(parts[..., :covered, :], masks.unsqueeze(-1), out=products[..., :covered, :])
     torch.mul(parts[..., covered:, :], above.unsqueeze(-1), out=products[..., covered:, :])
     return torch.view_as_complex(products)
