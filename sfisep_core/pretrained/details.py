@@ -25,7 +25,7 @@ from sfisep_core.wording import counted
 # Measured scores and costs of bundled models: docs/reference/model-*.md and model-costs.md.
 _TEST = "SI-SDR improvement on 20 rendered test windows at 44.1 kHz"
 _SCORES = {
-    "default": f"{_TEST}: vocals 9.0, drums 8.7, bass 8.1, other 7.7 dB",
+    "default": f"{_TEST}: vocals 9.0, drums 8.7, bass 8.2, other 7.8 dB",
     "sfi-conv-tasnet-small": f"{_TEST}: vocals 8.2, drums 8.4, bass 7.6, other 6.1 dB",
 }
 _COSTS = {

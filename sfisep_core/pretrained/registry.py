@@ -19,9 +19,9 @@ from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES, torch_layout
 _FOLDER = Path(__file__).parent / "weights"
 
 BUNDLED_SHA256 = {
-    "default": "28f86fb65118173bf7a29bebd70491f6701baea15a43b548b38817112aaa893b",
+    "default": "e4aa254e87bf6d147551833a7c82588bb8a7092cdfa860b611273cb699861d3d",
     "spleeter-vocals": "6d38ac2ea6e6d9f302826494e14bcc71a735487a050ab590193d4b2b51c31633",
-    "instrumental-unet": "492c990adf9c02f8142d90068ec4e4304f43a0d2ba2b7a68612d744ac8da9cb5",
+    "instrumental-unet": "7984a0d4f1829f218eece8d831d73deb23e6b965eac533a88945f77c0495e035",
     "sfi-conv-tasnet-small": "73f30b866f9b62340ee5cbf3b30116524302c8533b6362938ce6f1f58fa9f12c",
 }
 BUNDLED: dict[str, Path] = {name: _FOLDER / f"{name}.safetensors" for name in BUNDLED_SHA256}
