@@ -158,7 +158,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         sources=("drums", "bass", "other", "vocals"),
         training_data=_MUSDB18,
         score="SDR of whole songs on MUSDB18-HQ, mean over stems: 9.03 dB",
-        cost="4 times what `default` takes, at 44.1 kHz (random weights, one thread)",
+        cost="5 times what `default` takes, at 44.1 kHz (random weights, one thread)",
         description="vocals, drums, bass and other, at any rate; trained on MUSDB18-HQ",
     ),
     "scnet-large": _published(
@@ -170,7 +170,7 @@ ARCHIVES: dict[str, PublishedWeights] = {
         sources=("drums", "bass", "other", "vocals"),
         training_data=_MUSDB18,
         score="SDR of whole songs on MUSDB18-HQ, mean over stems: 9.69 dB (ICASSP 2024)",
-        cost="14 times what `default` takes, at 44.1 kHz (random weights, one thread)",
+        cost="17 times what `default` takes, at 44.1 kHz (random weights, one thread)",
         description="the same with twice the channels",
     ),
     "hdemucs": _published(

@@ -29,7 +29,7 @@ _SCORES = {
     "sfi-conv-tasnet-small": f"{_TEST}: vocals 8.2, drums 8.4, bass 7.6, other 6.1 dB",
 }
 _COSTS = {
-    "default": "0.14 CPU-s for 1 s of stereo at 44.1 kHz, 0.07 at 8 kHz (one thread)",
+    "default": "0.11 CPU-s for 1 s of stereo at 44.1 kHz, 0.06 at 8 kHz (one thread)",
     "sfi-conv-tasnet-small": "0.3 of what `default` takes at 44.1 kHz, 0.4 at 8 kHz (one thread)",
     "instrumental-unet": "0.4 of what `default` takes at 44.1 kHz, 0.3 at 8 kHz (one thread)",
 }
