@@ -36,6 +36,8 @@ AboveNetwork = Literal["zeros", "average", "top-band", "rest"]
 _EPS = 1e-10
 # Up to this many frames after the last patch use its last mask, to save a further patch.
 _HELD_FRAMES = 8
+# Masks are kept for the next segment of up to this many pairs of channels, 20 MiB each.
+_MOST_KEPT = 3
 # "top-band" averages the upper 1 / _TOP_SHARE of the network's bins.
 _TOP_SHARE = 4
 
@@ -232,10 +234,11 @@ class Spleeter(SpectrogramModel):
 
     def _patch_masks_one_by_one(self, magnitudes: Tensor, *, signals: int) -> Tensor:
         """Compute `_patch_masks` of patches, signal by signal, with the memory of one per core."""
-        patches, recent = torch.split(magnitudes, 1), self._recent
+        patches, on_cpu = torch.split(magnitudes, 1), magnitudes.device.type == "cpu"
+        recent = self._recent if on_cpu and signals <= _MOST_KEPT else None
         known = [None if recent is None else recent.find(patch) for patch in patches]
         new = [patch for patch, found in zip(patches, known, strict=True) if found is None]
-        run = map_side_by_side if magnitudes.device.type == "cpu" else map
+        run = map_side_by_side if on_cpu else map
         results = iter(run(self._patch_masks, new))
         masks = [next(results) if found is None else found for found in known]
         if recent is not None:

@@ -57,6 +57,16 @@ def test_scores_are_those_of_the_card(model: str) -> None:
     assert scores[0] == "44.1"
 
 
+def test_ratios_in_words() -> None:
+    home = (DOCS / "index.md").read_text("utf-8")
+    scnet, large, hdemucs = (
+        round(float(MEASURED[model][3])) for model in ("scnet", "scnet-large", "hdemucs")
+    )
+    assert f"at {scnet} and {large} times the cost" in home
+    for model, times in (("scnet", scnet), ("scnet-large", large), ("hdemucs", hdemucs)):
+        assert show_model(model).cost.startswith(f"{times} times what `default` takes, at 44.1 kHz")
+
+
 def test_readme() -> None:
     rows = rows_of(
         REPOSITORY / "README.md", "| model | stems | quality | CPU-s for 1 s of stereo |"
