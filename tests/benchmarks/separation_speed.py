@@ -25,6 +25,7 @@ import numpy as np
 import soundfile
 import torch
 
+from sfisep_core.foundation.library_settings import set_library_defaults
 from sfisep_core.foundation.memory import share_one_heap
 from sfisep_core.models.registry import build_model
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet
@@ -69,6 +70,9 @@ class Case:
 
 def run(case: Case, folder: Path) -> dict[str, float]:
     """Do it here, and tell CPU seconds, wall seconds and MiB beyond those of the libraries."""
+    if case.way not in ("released", "floor"):  # as the command does
+        set_library_defaults()
+        share_one_heap()
     song = folder / f"song-{case.seconds}-{case.sample_rate}.wav"
     model_file = folder / f"{case.model}.safetensors"
     model = resolve_model(str(model_file)).eval()
@@ -85,7 +89,6 @@ def run(case: Case, folder: Path) -> dict[str, float]:
             for _ in range(2 * case.seconds // 10):
                 matrix_products(model.config, 10 * FRAMES_PER_SECOND, kind)
     else:
-        share_one_heap()  # as the command does
         settings = SeparationSettings(precision=case.precision)  # type: ignore[arg-type]
         separator = Separator(model, settings, device="cpu")
         out = folder / f"{case.model}-{case.precision}"
