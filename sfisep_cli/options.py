@@ -219,7 +219,8 @@ def check_models(*names: str | None) -> None:
         names: Values of --model; None and "" mean no model.
 
     Raises:
-        CheckpointError: A name is unknown.
+        UnknownModelError: There is no such name and no such file.
+        CheckpointError: A file is not a model.
     """
     from sfisep_core.pretrained.registry import known_sources
 

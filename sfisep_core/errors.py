@@ -35,6 +35,10 @@ class CheckpointError(SfisepError):
     """A model file is missing, damaged, of another kind, or not trustworthy."""
 
 
+class UnknownModelError(CheckpointError, ConfigError):
+    """No model has the given name, and no file: the setting that names it is wrong."""
+
+
 class TrainingError(SfisepError):
     """Training cannot continue."""
 

@@ -38,12 +38,13 @@ def convert(
         ),
     ] = "default",
     weights: Annotated[
-        Literal["float32", "float16", "int8", "int6"],
+        Literal["float32", "float16", "int8", "int6"] | None,
         typer.Option(
+            show_default="float32",
             help="How large weights are stored: as floats, or as integers of 8 or 6 bits with one "
-            "scale for each output channel, a quarter of the size."
+            "scale for each output channel, a quarter of the size.",
         ),
-    ] = "float32",
+    ] = None,
 ) -> None:
     """Convert a released checkpoint to a safetensors file that `--model` reads.
 

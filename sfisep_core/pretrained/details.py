@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sfisep_core.errors import CheckpointError
+from sfisep_core.errors import CheckpointError, UnknownModelError
 from sfisep_core.foreign import shown
 from sfisep_core.pretrained.archives import ARCHIVES, BUNDLED_ORIGINS
 from sfisep_core.pretrained.cache import cached_models
@@ -73,7 +73,8 @@ def show_model(name: str) -> ModelDetails:
         name: Name of a model, address of a downloaded one, or path of a file.
 
     Raises:
-        CheckpointError: There is no such model, or the file is no native model file.
+        UnknownModelError: There is no such model.
+        CheckpointError: The file is no native model file.
     """
     # As `--model` takes it. Where pathlib raises on a name too long, isfile answers no.
     if name not in BUNDLED and os.path.isfile(name):
@@ -86,7 +87,7 @@ def show_model(name: str) -> ModelDetails:
             f"model {shown(name)}: expected one that `sfisep models list` shows, or a native model "
             f"file (.safetensors){near}"
         )
-        raise CheckpointError(msg)
+        raise UnknownModelError(msg)
     known = ARCHIVES.get(name) or BUNDLED_ORIGINS.get(name)
     if known is not None:
         return ModelDetails(

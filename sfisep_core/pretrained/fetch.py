@@ -4,7 +4,7 @@ import logging
 import re
 from pathlib import Path
 
-from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.errors import CheckpointError, ConfigError, UnknownModelError
 from sfisep_core.foundation.digests import file_sha256
 from sfisep_core.pretrained.address import address_key, fetch_address, is_address
 from sfisep_core.pretrained.archives import ARCHIVES, PublishedWeights
@@ -31,7 +31,8 @@ def find_downloadable(name: str) -> CachedModel:
         name: Name of a released model, or an address.
 
     Raises:
-        CheckpointError: The name is neither of the two.
+        UnknownModelError: The name is neither of the two.
+        CheckpointError: It is a bundled model's.
     """
     if name in RELEASED or name in ARCHIVES:
         return cached_model(name, name)
@@ -42,12 +43,13 @@ def find_downloadable(name: str) -> CachedModel:
         return model
     if name in BUNDLED:
         msg = f"model {name}: comes with this program: it is neither downloaded nor removed"
-    else:
-        msg = (
-            f"model {name}: expected a name from `sfisep models list`, or an address "
-            "(https://...): known are "
-        ) + ", ".join((*BUNDLED, *RELEASED, *ARCHIVES))
-    raise CheckpointError(msg)
+        raise CheckpointError(msg)
+    known = ", ".join((*BUNDLED, *RELEASED, *ARCHIVES))
+    msg = (
+        f"model {name}: expected a name from `sfisep models list`, or an address (https://...): "
+        f"known are {known}"
+    )
+    raise UnknownModelError(msg)
 
 
 def local_models() -> list[str]:

@@ -101,6 +101,8 @@ def model_file_kind(path: Path) -> Kind:
         return "torch"
     for pattern, what, advice in _OTHERS:
         if re.match(pattern, head.decode("latin-1"), re.DOTALL):
+            if head.startswith(_GZIP_MAGIC) and _ends_at_once(path):
+                what, advice = f"is cut: a gzip file of {size} bytes without an end", _FETCH_AGAIN
             _refuse(path, what, advice)
     length = int.from_bytes(head[:8], "little")
     if head[8:9] != b"{":
@@ -140,6 +142,18 @@ def is_checkpoint(path: Path) -> bool:
             return any(name.endswith(INDEX_SUFFIX) for name in archive.namelist())
     except (OSError, EOFError, ValueError, NotImplementedError, zlib.error, zipfile.BadZipFile):
         return False
+
+
+def _ends_at_once(path: Path) -> bool:
+    """Tell whether a gzip file is cut before its first bytes, which would say what is in it."""
+    try:
+        with gzip.open(path) as unpacked:
+            unpacked.read(_HEAD_BYTES)
+    except EOFError:
+        return True
+    except (OSError, zlib.error):
+        pass
+    return False
 
 
 def checkpoint_indices(folder: Path) -> list[Path]:

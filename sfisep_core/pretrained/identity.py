@@ -63,8 +63,9 @@ def identify_model(name: str) -> ModelIdentity:
         The identity.
 
     Raises:
-        CheckpointError: The name is unknown, the file is missing or not a model, or a download
-            failed. Damaged weights are detected only when they are loaded.
+        UnknownModelError: There is no such name and no such file.
+        CheckpointError: The file is not a model, or a download failed. Damaged weights are
+            detected only when they are loaded.
     """
     path = model_path(name)
     try:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.errors import CheckpointError, ConfigError, UnknownModelError
 from sfisep_core.models.sources import check_sources, in_user_order
 from sfisep_core.pretrained.address import address_key, is_address
 from sfisep_core.pretrained.archives import ARCHIVES
@@ -202,7 +202,7 @@ def known_sources(name: str) -> tuple[str, ...] | None:
     return in_user_order([str(name) for name in sources])
 
 
-def no_such_model(name: str) -> CheckpointError:
+def no_such_model(name: str) -> UnknownModelError:
     """Describe what `--model` can be instead of a name that is none."""
     if os.path.isdir(name):
         files = sorted(Path(name).glob("*.safetensors"))
@@ -210,8 +210,8 @@ def no_such_model(name: str) -> CheckpointError:
             advice = f"name the model file in it: {' or '.join(map(str, files))}"
         else:
             advice = "name a model file (.safetensors): there is none in it"
-        return CheckpointError(f"model {name}: expected a file, found a folder: {advice}")
-    return CheckpointError(
+        return UnknownModelError(f"model {name}: expected a file, found a folder: {advice}")
+    return UnknownModelError(
         f"model {name or repr(name)}: expected a bundled model ({', '.join(BUNDLED)}), a released "
         "one (`sfisep models list` shows them), an address (https://...) or the path of a model "
         f"file; found no such file{near_names(name, [*BUNDLED, *RELEASED, *ARCHIVES])}"

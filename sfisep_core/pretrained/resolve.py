@@ -32,8 +32,8 @@ def resolve_model(name: str | Path, *, progress: Progress | None = None) -> Sepa
         The model in evaluation mode, on the CPU.
 
     Raises:
-        CheckpointError: The name is unknown, the file is missing, damaged or not a model, or a
-            download failed.
+        UnknownModelError: There is no such name and no such file.
+        CheckpointError: The file is damaged or not a model, or a download failed.
     """
     path = model_path(str(name), progress=progress)
     kind = model_file_kind(path)
@@ -54,8 +54,8 @@ def model_path(name: str, *, progress: Progress | None = None) -> Path:
             logs.
 
     Raises:
-        CheckpointError: The name is unknown, the file is missing, or a download is damaged or
-            failed.
+        UnknownModelError: There is no such name and no such file.
+        CheckpointError: A download is damaged or failed.
     """
     if name in BUNDLED:
         return BUNDLED[name]
@@ -69,7 +69,7 @@ def model_path(name: str, *, progress: Progress | None = None) -> Path:
 
 
 def convert_checkpoint(
-    path: Path, out: Path, *, form: Form = "default", storage: Storage = "float32"
+    path: Path, out: Path, *, form: Form = "default", storage: Storage | None = None
 ) -> None:
     """Convert another program's checkpoint to the native format, or change a model's storage.
 
@@ -79,23 +79,31 @@ def convert_checkpoint(
             (.safetensors).
         out: Native model file to write (.safetensors).
         form: Form of Spleeter, see `load_spleeter`.
-        storage: Storage format of the weights, see `save_model`.
+        storage: Storage format of the weights, see `save_model`; None = "float32", but a native
+            file needs one, for there is nothing else to convert.
 
     Raises:
         CheckpointError: The file cannot be read, or `out` cannot be written.
-        ConfigError: `out` is the file itself, or it is not Spleeter's and has no such form.
+        ConfigError: `out` is the file itself, it is not Spleeter's and has no such form, or it is a
+            native file and `storage` is None.
     """
     check_no_input(out, [path])
     if is_checkpoint(path):
-        convert_spleeter(path, out, form=form, storage=storage)
+        convert_spleeter(path, out, form=form, storage=storage or "float32")
         return
     kind = model_file_kind(path)  # first: a damaged archive of Spleeter has no form either
     if form != "default":
         msg = f"checkpoint {path}: form {form}: only Spleeter's checkpoints have several forms"
         raise ConfigError(msg)
     if kind == "safetensors":
+        if storage is None:
+            msg = (
+                f"model file {path}: is in this program's format already, expected a published "
+                "checkpoint: to store its weights in another way, say which (`--weights`)"
+            )
+            raise ConfigError(msg)
         about = read_description(path)
         model = load_model(path)
         save_model(model, out, training=about.training, licence=about.licence, storage=storage)
         return
-    convert_torch_checkpoint(path, out, storage=storage)
+    convert_torch_checkpoint(path, out, storage=storage or "float32")

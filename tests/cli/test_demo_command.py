@@ -165,7 +165,7 @@ def test_model_with_other_stems_is_refused_before_it_is_downloaded(
         (["--out", "x" * 300], 1, "got File name too long: choose another folder"),
         (["--sr", "3999"], 2, "equal to 4000"),
         (["--sr", "400000"], 2, "equal to 384000"),
-        (["--model", "nothing"], 1, "model nothing: expected a bundled model"),
+        (["--model", "nothing"], 2, "model nothing: expected a bundled model"),
     ],
 )
 def test_what_cannot_be_is_told(

@@ -200,6 +200,7 @@ def test_verify_path_and_remove(run_sfisep: Run, capsys: Capture) -> None:
     path = Path(capsys.readouterr().out.removesuffix("\n"))
     assert path.is_absolute()
     assert path.stat().st_size > 0
+    assert run_sfisep("models", "path", "nope") == 2
     assert run_sfisep("models", "path", "default") == 0
     assert capsys.readouterr().out == f"{BUNDLED['default']}\n"
 
@@ -359,7 +360,7 @@ def test_show_says_what_is_known(run_sfisep: Run, capsys: Capture) -> None:
     for name in ("default", NAME):
         assert run_sfisep("models", "show", name) == 0
         assert f"name: {name}" in capsys.readouterr().out
-    assert run_sfisep("models", "show", "nope") == 1
+    assert run_sfisep("models", "show", "nope") == 2
     assert "`sfisep models list` shows" in capsys.readouterr().err
 
 
@@ -476,6 +477,17 @@ def test_other_checkpoints_have_one_form(run_sfisep: Run, capsys: Capture, tmp_p
     arguments = [tmp_path / "best_checkpoint", tmp_path / "x.safetensors", "--form", "voice"]
     assert run_sfisep("models", "convert", *arguments) == 2
     assert "only Spleeter's checkpoints have several forms" in capsys.readouterr().err
+
+
+def test_a_model_file_is_converted_to_a_named_storage(
+    run_sfisep: Run, capsys: Capture, tmp_path: Path
+) -> None:
+    model, out = BUNDLED["spleeter-vocals"], tmp_path / "out.safetensors"
+    assert run_sfisep("models", "convert", model, out) == 2
+    assert "in this program's format already, expected a published" in capsys.readouterr().err
+    assert not out.exists()
+    assert run_sfisep("models", "convert", model, out, "--weights", "float32") == 0
+    assert out.stat().st_size > 1.5 * model.stat().st_size
 
 
 def test_a_cut_wheel_is_called_cut(run_sfisep: Run, capsys: Capture, tmp_path: Path) -> None:
