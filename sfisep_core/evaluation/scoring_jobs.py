@@ -22,6 +22,7 @@ from sfisep_core.evaluation.track_scores import (
     SCORING_VERSION,
     MetricSet,
     TrackScores,
+    narrowed,
     read_track_scores,
     score_track,
     write_track_scores,
@@ -92,13 +93,14 @@ class ScoringJob:
         return [system for system in self.systems if self.finished(system) is None]
 
     def finished(self, system: System) -> TrackScores | None:
-        """Read the scores of a system; None if they are missing."""
+        """Read the scores of a system, without others that are stored; None if some are missing."""
         try:
             settings = self.settings_of(system)
         except SfisepError:
             return None  # scoring reports the error
-        scores = read_track_scores(self._path(system))
-        if scores is None or scores.settings != settings:
+        stored = read_track_scores(self._path(system))
+        scores = None if stored is None else narrowed(stored, settings)
+        if scores is None:
             return None
         if (scores.track, scores.split, scores.system, scores.sample_rate) != (
             *(self.track.name, self.track.split, system.name, self.sample_rate),

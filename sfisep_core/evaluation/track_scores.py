@@ -82,6 +82,42 @@ class TrackScores:
     estimates_saved: bool = False
 
 
+def narrowed(scores: TrackScores, settings: Mapping[str, Any]) -> TrackScores | None:
+    """Return scores as a call with the given settings would compute them.
+
+    Args:
+        scores: Stored scores.
+        settings: As `TrackScores.settings`.
+
+    Returns:
+        The scores, without those that were not requested; None if a requested one is missing, or
+        they depend on something else.
+    """
+    stored = dict(scores.settings)
+    if stored.get("metrics") == "all" and settings["metrics"] == "sdr":
+        stored["metrics"] = "sdr"
+        scores = replace(
+            scores,
+            sources={
+                name: replace(of_source, frames=_sdr_alone(of_source.frames))
+                for name, of_source in scores.sources.items()
+            },
+            condition=math.nan,
+            ill_conditioned=False,
+        )
+    if stored.get("equivariance") and not settings["equivariance"]:
+        stored["equivariance"] = False
+        scores = replace(scores, equivariance_db=None)
+    return replace(scores, settings=stored) if stored == settings else None
+
+
+def _sdr_alone(frames: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    return {
+        metric: values if metric == "sdr" else [math.nan] * len(values)
+        for metric, values in frames.items()
+    }
+
+
 def score_track(
     signals: TrackSignals,
     estimates: Mapping[str, Samples],

@@ -10,7 +10,7 @@ from torch import Tensor
 from sfisep_core.config_values import CheckedConfig, Range, SampleRate
 from sfisep_core.errors import ConfigError
 from sfisep_core.models.composite import CompositeModel, with_residual
-from sfisep_core.models.contract import BuildModel, Member, SeparationModel
+from sfisep_core.models.contract import BuildModel, Member, SeparationModel, rest_of
 from sfisep_core.models.sources import DEFAULT_SOURCES, check_sources
 
 _MOST_MEMBERS = 8
@@ -73,15 +73,15 @@ class Ensemble(CompositeModel):
     """An ensemble: all models separate the mixture, and each stem is the mean of theirs.
 
     What a model estimates of other sources is added to its estimate of the residual source
-    (`contract.rest_of`) or, if the ensemble has none, distributed over all sources. So the stems of
-    each model add up to the mixture, and their mean does.
+    (`contract.rest_of`). So the stems of each model add up to the mixture, and their mean does.
 
     Args:
         config: Settings.
         members: The models that the settings describe.
 
     Raises:
-        ConfigError: A model does not have all sources.
+        ConfigError: A model does not have all sources, or it has others and the ensemble has no
+            residual source.
     """
 
     family = "ensemble"
@@ -97,6 +97,14 @@ class Ensemble(CompositeModel):
                 msg = (
                     f"ensemble: expected {', '.join(config.sources)} of each model; model {number},"
                     f" {member.family}, has {', '.join(member.sources)}"
+                )
+                raise ConfigError(msg)
+            others = [name for name in member.sources if name not in config.sources]
+            if others and rest_of(config.sources) is None:
+                msg = (
+                    f"ensemble of {', '.join(config.sources)}: expected models of these stems, or "
+                    "a stem for the rest that all have: there is no place for "
+                    f"{', '.join(others)} of model {number}, {member.family}"
                 )
                 raise ConfigError(msg)
 

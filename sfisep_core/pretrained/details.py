@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sfisep_core.errors import CheckpointError, UnknownModelError
+from sfisep_core.errors import CheckpointError
 from sfisep_core.foreign import shown
+from sfisep_core.pretrained.address import is_address, shown_name
 from sfisep_core.pretrained.archives import ARCHIVES, BUNDLED_ORIGINS
 from sfisep_core.pretrained.cache import cached_models
 from sfisep_core.pretrained.description import ModelDescription, read_description
+from sfisep_core.pretrained.fetch import not_downloaded
 from sfisep_core.pretrained.registry import (
     BUNDLED,
     BUNDLED_SHA256,
@@ -18,7 +20,7 @@ from sfisep_core.pretrained.registry import (
     ModelEntry,
     file_entry,
     list_models,
-    near_names,
+    no_such_model,
 )
 from sfisep_core.wording import counted
 
@@ -74,20 +76,16 @@ def show_model(name: str) -> ModelDetails:
 
     Raises:
         UnknownModelError: There is no such model.
-        CheckpointError: The file is no native model file.
+        CheckpointError: The file is no native model file, or the address is not downloaded.
     """
     # As `--model` takes it. Where pathlib raises on a name too long, isfile answers no.
     if name not in BUNDLED and os.path.isfile(name):
         return _described(Path(name))
     entries = {entry.name: entry for entry in list_models()}
+    name = shown_name(name)
     entry = entries.get(name)
     if entry is None:
-        near = near_names(name, entries)
-        msg = (
-            f"model {shown(name)}: expected one that `sfisep models list` shows, or a native model "
-            f"file (.safetensors){near}"
-        )
-        raise UnknownModelError(msg)
+        raise not_downloaded(name) if is_address(name) else no_such_model(name)
     known = ARCHIVES.get(name) or BUNDLED_ORIGINS.get(name)
     if known is not None:
         return ModelDetails(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sfisep_core.errors import CheckpointError, ConfigError, UnknownModelError
 from sfisep_core.foundation.digests import file_sha256
-from sfisep_core.pretrained.address import address_key, fetch_address, is_address
+from sfisep_core.pretrained.address import address_key, fetch_address, is_address, shown_name
 from sfisep_core.pretrained.archives import ARCHIVES, PublishedWeights
 from sfisep_core.pretrained.cache import (
     CachedModel,
@@ -67,9 +67,14 @@ def local_file(name: str) -> Path:
         return BUNDLED[name]
     model = find_downloadable(name)
     if model.record() is None:
-        msg = f"model {name}: is not downloaded: run `sfisep models download {name}`"
-        raise CheckpointError(msg)
+        raise not_downloaded(name)
     return model.path
+
+
+def not_downloaded(name: str) -> CheckpointError:
+    """Describe that a released model or an address is not in the cache."""
+    said = shown_name(name)
+    return CheckpointError(f"model {said}: is not downloaded: run `sfisep models download {said}`")
 
 
 def check_model(name: str) -> None:

@@ -16,7 +16,7 @@ from sfisep_core.models.contract import SeparationModel, rest_of
 from sfisep_core.models.ensemble import Ensemble, EnsembleConfig, MemberConfig
 from sfisep_core.models.sources import in_user_order
 from sfisep_core.pretrained.description import ModelDescription, Part, read_description
-from sfisep_core.pretrained.model_files import check_no_input, load_model
+from sfisep_core.pretrained.model_files import check_out, load_model
 from sfisep_core.pretrained.tensor_files import read_tensors, write_tensors
 
 _LICENCE = "licence"  # of a part, in its training record
@@ -48,8 +48,9 @@ def join_models(
 
     Raises:
         CheckpointError: A file cannot be read or written.
-        ConfigError: The stems are incompatible, the models have no common sampling frequency, or
-            linked files are not in the folder of `out`, or `out` is one of the files.
+        ConfigError: The stems are incompatible, the first keeps everything, the models have no
+            common sampling frequency, linked files are not in the folder of `out`, or `out` is one
+            of the files or no `.safetensors`.
     """
     _check_out(out, (first, second))
     models = [load_model(path) for path in (first, second)]
@@ -59,6 +60,12 @@ def join_models(
         msg = (
             f"joined model {out}: to keep {unknown[0]}: expected sources of {first}: "
             f"{', '.join(models[0].sources)}"
+        )
+        raise ConfigError(msg)
+    if rest_of(models[0].sources) in kept and set(kept) == set(models[0].sources):
+        msg = (
+            f"joined model {out}: {first} would keep all it has, {', '.join(kept)}, and leave "
+            f"nothing for {second}: keep less"
         )
         raise ConfigError(msg)
     others = tuple(name for name in models[1].sources if name not in kept)
@@ -107,9 +114,9 @@ def average_models(
 
     Raises:
         CheckpointError: A file cannot be read or written.
-        ConfigError: The models have no common stem or sampling frequency, the numbers of weights
-            and of models differ, linked files are not in the folder of `out`, or `out` is one of
-            the files.
+        ConfigError: The models have no common stem or sampling frequency, or other stems without a
+            common one for the rest; the numbers of weights and of models differ; linked files are
+            not in the folder of `out`; or `out` is one of the files or no `.safetensors`.
     """
     _check_out(out, files)
     models = [load_model(path) for path in files]
@@ -130,6 +137,7 @@ def average_models(
             for model, share in zip(models, shares, strict=True)
         ),
     )
+    Ensemble(config, models)  # checks that they fit together
     said = description or f"the mean of {' and '.join(map(_called, files))}"
     about = ModelDescription(Ensemble.family, asdict(config), {"description": said})
     _write(out, about, files, prefix=Ensemble.modules_name, joined="; ", linked=linked)
@@ -229,7 +237,7 @@ def _write(
 def _check_out(out: Path, files: Sequence[Path]) -> None:
     """Check that `out` is no model of which it is to be made, nor a part of one."""
     parts = [path.parent / part.file for path in files for part in read_description(path).parts]
-    check_no_input(out, [*files, *parts])
+    check_out(out, [*files, *parts])
 
 
 def _called(path: Path, *, last: bool = False) -> str:

@@ -84,11 +84,11 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
             raise CheckpointError(msg)
 
 
-def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
-    """Check that a file to write is none of those of which it is made.
+def check_out(out: Path, inputs: Iterable[Path]) -> None:
+    """Check that a file to write is named as a model, and is none of those of which it is made.
 
     Raises:
-        ConfigError: It is one of them.
+        ConfigError: It is named otherwise, so it may be another kind of file; or it is one of them.
     """
     for path in inputs:
         if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
@@ -96,6 +96,9 @@ def check_no_input(out: Path, inputs: Iterable[Path]) -> None:
                 f"model file {out}: would replace {path}, of which it is made: choose another name"
             )
             raise ConfigError(msg)
+    if out.suffix != ".safetensors":
+        msg = f"model file {out}: to be written: expected a name that ends in .safetensors"
+        raise ConfigError(msg)
 
 
 def first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from sfisep_core.errors import CheckpointError, ConfigError
 from sfisep_core.models.blocks.tcn import TCNConfig
 from sfisep_core.models.sfi_conv_tasnet import SFIConvTasNet, SFIConvTasNetConfig
 from sfisep_core.pretrained.declared_size import build_declared
-from sfisep_core.pretrained.model_files import Storage, check_finite, check_no_input, save_model
+from sfisep_core.pretrained.model_files import Storage, check_finite, check_out, save_model
 from sfisep_core.pretrained.official_checkpoint import read_official_checkpoint
 from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES
 
@@ -118,7 +118,7 @@ def convert_official_checkpoint(path: Path, out: Path, *, storage: Storage = "fl
         CheckpointError: The file cannot be read, or `out` cannot be written.
         ConfigError: `out` is the published file itself.
     """
-    check_no_input(out, [path])
+    check_out(out, [path])
     model = load_official_model(path)
     save_model(
         model,

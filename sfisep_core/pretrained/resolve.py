@@ -11,7 +11,7 @@ from sfisep_core.pretrained.checkpoint_files import checkpoint_index
 from sfisep_core.pretrained.description import read_description
 from sfisep_core.pretrained.fetch import fetch_model
 from sfisep_core.pretrained.file_kinds import is_checkpoint, model_file_kind
-from sfisep_core.pretrained.model_files import Storage, check_no_input, load_model, save_model
+from sfisep_core.pretrained.model_files import Storage, check_out, load_model, save_model
 from sfisep_core.pretrained.registry import BUNDLED, RELEASED, no_such_model
 from sfisep_core.pretrained.spleeter import convert_spleeter, load_spleeter
 from sfisep_core.pretrained.torch_models import convert_torch_checkpoint, load_torch_model
@@ -84,10 +84,10 @@ def convert_checkpoint(
 
     Raises:
         CheckpointError: The file cannot be read, or `out` cannot be written.
-        ConfigError: `out` is the file itself, it is not Spleeter's and has no such form, or it is a
-            native file and `storage` is None.
+        ConfigError: `out` is the file itself or no `.safetensors`; `path` is not Spleeter's and has
+            no such form; or it is a native file and `storage` is None.
     """
-    check_no_input(out, [path])
+    check_out(out, [path])
     if is_checkpoint(path):
         convert_spleeter(path, out, form=form, storage=storage or "float32")
         return

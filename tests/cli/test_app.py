@@ -190,17 +190,17 @@ def test_help_fits_into_80_columns(name: str) -> None:
         ("separate song.wav --format flac --float32", 2),
         ("separate song.wav --format mp3 --sr 96000", 2),
         ("separate song.wav --overlap 1", 2),
-        ("separate song.wav --model nope", 1),
-        ("separate song.wav --model .", 1),
-        ("separate song.wav --super-resolve --network nope", 1),
+        ("separate song.wav --model nope", 2),
+        ("separate song.wav --model .", 2),
+        ("separate song.wav --super-resolve --network nope", 2),
         ("separate missing.wav", 1),
         ("separate song.wav --skip-existing", 0),
         ("separate song.wav --skip-existing --json", 0),
-        ("demo --model nope", 1),
+        ("demo --model nope", 2),
         ("train --data . --init nope", 1),
-        ("evaluate --baseline super-resolve --network nope", 1),
-        ("evaluate --model nope", 1),
-        ("compare-resampling --model nope", 1),
+        ("evaluate --baseline super-resolve --network nope", 2),
+        ("evaluate --model nope", 2),
+        ("compare-resampling --model nope", 2),
         ("models list", 0),
         ("models path default", 0),
         ("train --data missing", 1),
@@ -341,10 +341,8 @@ def test_help_comes_before_repeated_options(
     [
         ("separate x.wav --model demucs", "; did you mean hdemucs?"),
         ("models show defualt", "; did you mean default?"),
-        (
-            "models show zzz",
-            "that `sfisep models list` shows, or a native model file (.safetensors)",
-        ),
+        ("models show zzz", "the path of a model file; found no such file"),
+        ("models show x.safetensors", "the path of a model file; found no such file"),
     ],
 )
 def test_unknown_model_of_a_similar_name(
@@ -357,7 +355,7 @@ def test_unknown_model_of_a_similar_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("x.wav").touch()
-    assert run_sfisep(*line.split()) == 1
+    assert run_sfisep(*line.split()) == 2
     assert capsys.readouterr().err.endswith(f"{end}\n")
 
 

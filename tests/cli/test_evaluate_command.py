@@ -104,6 +104,12 @@ def test_failures_are_shown_and_counted(
     shown = capsys.readouterr().err.replace("\n", "")
     assert shown.count("mine at 8000 Hz: estimates of noise") == 3
     assert "3 scores computed" in shown
+    table = tmp_path / "out/8000/summary.csv"
+    before = table.read_text()
+    assert run_sfisep(*arguments, "--out", tmp_path / "out") == 1
+    shown = capsys.readouterr().err.replace("\n", "")
+    assert "no tables are written" in shown
+    assert table.read_text() == before
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_a_failed_download_does_not_stop_the_others(
 ) -> None:
     url = f"{hub.address}/plain/my.safetensors"
     names = (f"{NAME}-44", "default", NAME, "nope", url, NAME)
-    assert run_sfisep("models", "download", *names) == 1
+    assert run_sfisep("models", "download", *names) == 2  # for "nope"
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
@@ -165,6 +165,21 @@ def test_a_failed_download_does_not_stop_the_others(
     assert captured.err.count(f"{NAME}: ") == 1
     assert len(list(folder.glob("*.safetensors"))) == 2
     assert captured.out == ""
+
+
+@pytest.mark.slow
+def test_secrets_of_an_address_are_not_shown(hub: Hub, run_sfisep: Run, capsys: Capture) -> None:
+    host = hub.address.removeprefix("http://")
+    url = f"http://me:hunter2@{host}/plain/my.safetensors?token=hunter2"
+    for command, code in (
+        *(("path", 1), ("verify", 1), ("show", 1), ("remove", 1)),
+        *(("download", 0), ("path", 0), ("verify", 0), ("show", 0), ("remove", 0)),
+    ):
+        assert run_sfisep("models", command, url) == code
+        captured = capsys.readouterr()
+        said = captured.out + captured.err
+        assert "my.safetensors" in said or command == "path"
+        assert "hunter2" not in said
 
 
 @pytest.mark.parametrize(
@@ -486,7 +501,8 @@ def test_a_model_file_is_converted_to_a_named_storage(
     assert run_sfisep("models", "convert", model, out) == 2
     assert "in this program's format already, expected a published" in capsys.readouterr().err
     assert not out.exists()
-    assert run_sfisep("models", "convert", model, out, "--weights", "float32") == 0
+    # By its name, too.
+    assert run_sfisep("models", "convert", "spleeter-vocals", out, "--weights", "float32") == 0
     assert out.stat().st_size > 1.5 * model.stat().st_size
 
 
@@ -510,7 +526,11 @@ def test_average_takes_a_share_for_each_model(
     assert [member["weight"] for member in config["members"]] == [3, 1]
     assert [member["family"] for member in config["members"]] == ["sfi-conv-tasnet", "cascade"]
     assert run_sfisep("models", "average", *models, "--out", out, "--weights", "3,much") == 2
-    assert "--weights: expected numbers separated by commas" in capsys.readouterr().err
+    assert run_sfisep("models", "average", *models, "--out", out, "--weights", "") == 2
+    assert run_sfisep("models", "join", *models, out, "--keep", ",") == 2
+    said = capsys.readouterr().err
+    assert "--weights: expected numbers separated by commas" in said
+    assert "--keep: expected entries separated by commas, got ','" in said
 
 
 def test_split_is_join_backwards(tmp_path: Path, run_sfisep: Run, capsys: Capture) -> None:

@@ -282,6 +282,26 @@ def test_museval_flags_what_references_leave_open(
     assert "found none of bass" in failures[0].message
 
 
+def test_fewer_scores_of_what_is_stored_are_not_computed_again(run: Evaluate, model: Path) -> None:
+    systems = plan_systems(identify_model(str(model)), ["resample"])
+    asked: dict[str, Any] = {"tracks": 1, "sample_rates": (5000,)}
+    every = run(systems, metrics="all", equivariance=True, **asked)
+    fewer = run(systems, metrics="sdr", **asked)
+    assert (every.computed, fewer.computed) == (1, 0)
+    # They are what a call that stores nothing else gives, and the others stay.
+    for scores, known in ((fewer.scores[0], False), (every.scores[0], True)):
+        frames = scores.sources["drums"].frames
+        assert np.isfinite(frames["sdr"]).all()
+        assert np.isfinite(frames["isr"]).all() == known
+        assert (scores.equivariance_db is not None) == known
+    metrics = {key.metric for key in collect(fewer.scores)}
+    assert "sdr" in metrics
+    assert not metrics & {"isr", "sir", "sar", "equivariance_db"}
+    again = run(systems, metrics="all", equivariance=True, **asked)
+    assert again.computed == 0
+    assert again.scores[0].equivariance_db == every.scores[0].equivariance_db
+
+
 def test_processes_give_the_same(run: Evaluate, model: Path, tmp_path: Path) -> None:
     systems = plan_systems(identify_model(str(model)), ["native", "resample"])
     rates = (SAMPLE_RATE, 5000)

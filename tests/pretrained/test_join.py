@@ -119,8 +119,12 @@ def test_stems_that_do_not_fit_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"to keep horns: expected sources of .*: vocals, accomp"):
         join(folder, keep=("horns",))
     voice = folder / "voice.safetensors"
-    with pytest.raises(ConfigError, match=r"expected a source of .* that .* does not keep"):
+    with pytest.raises(ConfigError, match=r"would keep all it has, vocals, accompaniment, and le"):
         join_models(voice, voice, folder / "out.safetensors", keep=("vocals", "accompaniment"))
+    pair = folder / "pair.safetensors"
+    save_model(build_model("sfi-conv-tasnet", {**REST, "sources": ["vocals", "horns"]}), pair)
+    with pytest.raises(ConfigError, match=r"expected a source of .* that .* does not keep"):
+        join_models(pair, pair, folder / "out.safetensors", keep=("vocals", "horns"))
 
 
 def test_models_without_a_common_rate_are_refused(folder: Path) -> None:
@@ -307,6 +311,15 @@ def test_models_that_cannot_be_averaged_are_refused(folder: Path) -> None:
     save_model(kit, folder / "kit.safetensors")
     with pytest.raises(ConfigError, match="a common stem, got vocals, accompaniment; kick, snare"):
         average_models([voice, folder / "kit.safetensors"], out)
+    for name in ("song.wav", "out"):
+        with pytest.raises(ConfigError, match=r"expected a name that ends in \.safetensors"):
+            average_models([voice, voice], folder / name)
+        with pytest.raises(ConfigError, match=r"expected a name that ends in \.safetensors"):
+            join_models(voice, rest, folder / name)
+    save_model(build_model("sfi-conv-tasnet", {**REST, "sources": ["vocals", "other"]}), rest)
+    # The mean of two estimates of vocals, which would otherwise get all of the mixture.
+    with pytest.raises(ConfigError, match=r"ensemble of vocals: .* no place for accompaniment"):
+        average_models([voice, rest], out)
     members = [{"family": "spleeter", "config": VOICE}, {"config": REST}]
     with pytest.raises(ConfigError, match="ensemble: expected bass of each model; model 1, spleet"):
         build_model("ensemble", {"sources": ["bass"], "members": members})
