@@ -111,7 +111,7 @@ def separate(
         _format_flag(
             "--residual",
             "Also write what the sum of the stems lacks of the mixture, as residual. With "
-            "the bundled model it is silence.",
+            "the bundled models it is silence.",
         ),
     ] = False,
     container: Annotated[

@@ -38,7 +38,7 @@ def train(
             "--config",
             metavar="FILE.toml|PRESET",
             help="Settings of the model and the training; those it leaves out keep their defaults.",
-            show_default="the preset default",
+            show_default="the preset sfi-conv-tasnet-small",
             autocompletion=complete_preset,
         ),
     ] = None,

@@ -17,7 +17,8 @@ from sfisep_core.separation.settings import LONGEST_SEGMENT
 def stream_latency(model: SeparationModel, *, sample_rate: int, segment: float) -> float:
     """Compute the maximum delay of the stems in seconds, without computing time.
 
-    It is a segment plus twice the context for the first stems, and one context less for later ones.
+    It is a segment, rounded up to a multiple of the model's `chunk_alignment`, plus twice the
+    context for the first stems, and one context less for later ones.
 
     Args:
         model: The separator.

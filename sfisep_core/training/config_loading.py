@@ -18,7 +18,7 @@ from sfisep_core.training.config_files import read_settings
 from sfisep_core.training.losses import check_losses
 from sfisep_core.training.trial import try_model
 
-DEFAULT_PRESET = "default"
+DEFAULT_PRESET = "sfi-conv-tasnet-small"
 
 # Settings that a resumed run cannot change: weights, moments and random numbers depend on them.
 _FIXED = (

@@ -41,10 +41,10 @@ WARM_UP = 3
 ROUNDS = 2
 # Name, options of the row. The first row of a preset is what the others are compared with.
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
-    ("default", "fp32, 0 loader workers", {"workers": 0}),
-    ("default", "fp32, 1 loader worker", {"workers": 1}),
-    ("default", "bf16, 1 loader worker", {"workers": 1, "precision": "bf16"}),
-    ("default", "fp32, 2 micro-batches", {"workers": 1, "accumulation": 2}),
+    ("sfi-conv-tasnet-small", "fp32, 0 loader workers", {"workers": 0}),
+    ("sfi-conv-tasnet-small", "fp32, 1 loader worker", {"workers": 1}),
+    ("sfi-conv-tasnet-small", "bf16, 1 loader worker", {"workers": 1, "precision": "bf16"}),
+    ("sfi-conv-tasnet-small", "fp32, 2 micro-batches", {"workers": 1, "accumulation": 2}),
     ("sfi-conv-tasnet-fd-mgf", "fp32, 0 loader workers", {"workers": 0}),
     ("sfi-conv-tasnet-fd-mgf", "fp32, 1 loader worker", {"workers": 1}),
     ("sfi-conv-tasnet-fd-mgf", "bf16, 1 loader worker", {"workers": 1, "precision": "bf16"}),
@@ -55,7 +55,7 @@ CUDA_ROWS: list[tuple[str, str, dict[str, Any]]] = [
         "bf16, compiled, 4 loader workers",
         {"workers": 4, "precision": "bf16", "compile": True},
     )
-    for preset in ("default", "sfi-conv-tasnet-fd-mgf")
+    for preset in ("sfi-conv-tasnet-small", "sfi-conv-tasnet-fd-mgf")
 ]
 
 

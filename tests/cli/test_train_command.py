@@ -41,7 +41,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[object,
         return SimpleNamespace(best=Path("run/best.safetensors"), best_score=5.125)
 
     config_module = SimpleNamespace(
-        DEFAULT_PRESET="default",
+        DEFAULT_PRESET="sfi-conv-tasnet-small",
         load_config=load_config,
         resumed_config=resumed_config,
         show_config=lambda config: f"settings of {config}",
@@ -137,7 +137,11 @@ def test_show_config_needs_no_data(
 
 @pytest.mark.parametrize(
     ("arguments", "out"),
-    [([], "runs/default"), (["--config", "small"], "runs/small"), (["--out", "x"], "x")],
+    [
+        ([], "runs/sfi-conv-tasnet-small"),
+        (["--config", "small"], "runs/small"),
+        (["--out", "x"], "x"),
+    ],
 )
 def test_data_and_out_have_defaults(
     arguments: list[str],

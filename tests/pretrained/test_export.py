@@ -56,6 +56,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, str]] = {
         44101,
         "44101 and 8000 Hz have so small a common divisor",
     ),
+    "an odd rate": ("sfi-conv-tasnet", SMALL, 7999, "frames start at [0-9]+ places between samp"),
     "another rate": (
         "conv-tasnet",
         {"num_filters": 24, "tcn": SMALL_TCN},

@@ -655,20 +655,20 @@ def test_checkpoint_without_settings(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_file_changes_the_preset_that_is_its_base(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('base = "sfi-conv-tasnet-small"\nsteps = 7\n[model.tcn]\nnum_layers = 3\n')
-    config, base = load_config(file), load_config(Path("sfi-conv-tasnet-small"))
+    file.write_text('base = "sfi-conv-tasnet-demo"\nsteps = 7\n[model.tcn]\nnum_layers = 3\n')
+    config, base = load_config(file), load_config(Path("sfi-conv-tasnet-demo"))
     assert config == replace(
         base, steps=7, model={**base.model, "tcn": {**base.model["tcn"], "num_layers": 3}}
     )
-    file.write_text('base = "sfi-conv-tasnet-small"\n[loss]\nl1 = 1\n')
+    file.write_text('base = "sfi-conv-tasnet-demo"\n[loss]\nl1 = 1\n')
     assert load_config(file).loss == {"l1": 1.0}  # losses are replaced together, as without a base
 
 
-@pytest.mark.parametrize("base", ['"mine"', "3", '"../default"'])
+@pytest.mark.parametrize("base", ['"mine"', "3", '"../unet"'])
 def test_a_base_that_is_no_preset_is_refused(base: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(f"base = {base}\n")
-    with pytest.raises(ConfigError, match=r"base: expected the name of a preset .*default"):
+    with pytest.raises(ConfigError, match=r"base: expected the name of a preset .*unet"):
         load_config(file)
 
 

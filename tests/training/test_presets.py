@@ -17,8 +17,8 @@ pytestmark = pytest.mark.slow
 
 PAPER = ["sfi-conv-tasnet-fd-mgf", "sfi-conv-tasnet-td-mgf", "sfi-conv-tasnet-td-mpgtf"]
 SIZES = {
-    "default": 632_735,
-    "sfi-conv-tasnet-small": 44_109,
+    "sfi-conv-tasnet-small": 632_735,
+    "sfi-conv-tasnet-demo": 44_109,
     "sfi-conv-tasnet-fd-mgf": 4_315_628,
     "sfi-conv-tasnet-td-mgf": 4_315_628,
     "sfi-conv-tasnet-td-mpgtf": 4_313_620,

@@ -117,7 +117,7 @@ def test_preset(preset: str, data: Path, tmp_path: Path) -> None:
 )
 def test_way_of_training(changes: dict[str, Any], data: Path, tmp_path: Path) -> None:
     layers = ["model.tcn.num_layers=1", "model.tcn.num_stacks=1"]  # each is compiled by itself
-    small = load_config(Path("sfi-conv-tasnet-small"), overrides=layers)
+    small = load_config(Path("sfi-conv-tasnet-demo"), overrides=layers)
     config = one_batch(small, **{"steps": 30, "learning_rate": 1e-2, **changes})
     assert learnt_db(config, data, tmp_path) > LEARNT_DB
 
@@ -125,7 +125,7 @@ def test_way_of_training(changes: dict[str, Any], data: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("norm", ["window", "frame", "global", "batch"])
 def test_every_norm_in_16_bits(norm: str, data: Path, tmp_path: Path) -> None:
     config = load_config(
-        Path("sfi-conv-tasnet-small"), overrides=[f"model.tcn.norm={norm}", "precision=fp16"]
+        Path("sfi-conv-tasnet-demo"), overrides=[f"model.tcn.norm={norm}", "precision=fp16"]
     )
     train(one_batch(config, steps=3), data=data, out=tmp_path, device="cpu")
     assert sum(event["steps_not_finite"] for event in events(tmp_path, "train")) <= 2

@@ -63,6 +63,10 @@ class PortableNetwork(SegmentNetwork):
             return super().forward(mixture)
 
 
+# Common sampling frequencies have up to 16. 400, at 7999 Hz, take more than ten minutes.
+_MOST_PHASES = 64
+
+
 def check_portable(model: SeparationModel, sample_rate: int) -> None:
     """Check that nothing of a model is known to be missing in ONNX.
 
@@ -73,22 +77,39 @@ def check_portable(model: SeparationModel, sample_rate: int) -> None:
     Raises:
         ConfigError: Something is.
     """
-    reason = None
+    rates: dict[nn.Module, int] = {}
     for part in model.modules():
-        if isinstance(part, HDemucs):
-            reason = "the transforms within torchaudio's network have no counterpart in ONNX"
-        elif isinstance(part, SuperResolvedSeparator):
-            low_rate = part.config.low_rate
-            if part.separator.gain_rule == "least-squares":
-                reason = "its separator's gains are solutions of equations, which ONNX cannot solve"
-            elif not sinc_fits(orig_rate=sample_rate, target_rate=low_rate):
-                reason = (
-                    f"{sample_rate} and {low_rate} Hz have so small a common divisor that soxr "
-                    "resamples, which is no part of a network"
-                )
-    if reason is not None:
-        msg = f"{model.family} model: cannot be exported: {reason}: choose another model or rate"
-        raise ConfigError(msg)
+        if isinstance(part, SuperResolvedSeparator):  # what is in it works at a rate of its own
+            rates |= dict.fromkeys(part.separator.modules(), part.config.low_rate)
+        reason = _what_is_missing(part, rates.get(part, sample_rate))
+        if reason is not None:
+            msg = (
+                f"{model.family} model: cannot be exported: {reason}: choose another model or rate"
+            )
+            raise ConfigError(msg)
+
+
+def _what_is_missing(part: nn.Module, sample_rate: int) -> str | None:
+    """Say what ONNX lacks of a part of a model; None = nothing."""
+    if isinstance(part, HDemucs):
+        return "the transforms within torchaudio's network have no counterpart in ONNX"
+    if isinstance(part, SuperResolvedSeparator):
+        low_rate = part.config.low_rate
+        if part.separator.gain_rule == "least-squares":
+            return "its separator's gains are solutions of equations, which ONNX cannot solve"
+        if not sinc_fits(orig_rate=sample_rate, target_rate=low_rate):
+            return (
+                f"{sample_rate} and {low_rate} Hz have so small a common divisor that soxr "
+                "resamples, which is no part of a network"
+            )
+    if isinstance(part, SFIConv1d | SFIConvTranspose1d):
+        phases = part.grid(sample_rate).num_phases
+        if phases > _MOST_PHASES:
+            return (
+                f"at {sample_rate} Hz its frames start at {phases} places between samples, each of "
+                f"which would be a convolution, expected at most {_MOST_PHASES}"
+            )
+    return None
 
 
 def _portable(model: SeparationModel) -> SeparationModel:
