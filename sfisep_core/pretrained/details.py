@@ -1,7 +1,7 @@
 """What is known about a model of `sfisep models list`, or about a model file."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ def _details(entry: ModelEntry, about: ModelDescription) -> ModelDetails:
     details = ModelDetails(
         entry=entry,
         weights_licence=_lines(record.get("licence") for record in records) or about.licence,
-        training_data=_lines(line for record in records for line in _data(record.get("data"))),
+        training_data=_lines(_data_of_parts(records)),
         # Scores of parts are none of the whole.
         training_steps=_steps(records[0].get("steps")) if len(records) == 1 else "",
         score=_validation(records[0]) if len(records) == 1 else "",
@@ -148,7 +148,7 @@ def _details(entry: ModelEntry, about: ModelDescription) -> ModelDetails:
     return replace(
         details,
         sha256=BUNDLED_SHA256[entry.name],
-        training_data=_lines([*others, details.training_data]),
+        training_data=_lines([*others, *_known_data(records)]),
         score=_SCORES.get(entry.name, details.score),
         cost=_COSTS.get(entry.name, ""),
     )
@@ -161,6 +161,21 @@ def _records(training: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         if isinstance(parts, list):
             return [one for part in parts if isinstance(part, dict) for one in _records(part)]
     return [training]
+
+
+def _known_data(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [line for record in records for line in _data(record.get("data"))]
+
+
+def _data_of_parts(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of all models' data, and which models' files do not say theirs."""
+    known = _known_data(records)
+    silent = [record for record in records if not _data(record.get("data"))]
+    if not known:
+        return []
+    return known + [
+        f"not stated: that of {record.get('description', 'another part')}" for record in silent
+    ]
 
 
 def _lines(texts: Iterable[object]) -> str:

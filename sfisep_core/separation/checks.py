@@ -96,10 +96,15 @@ def _check_values(samples: npt.ArrayLike, *, what: str = "samples") -> npt.NDArr
         or not np.issubdtype(audio.dtype, np.floating)
         or (audio.ndim == 2 and audio.shape[0] == 0)
     ):
+        if np.issubdtype(audio.dtype, np.integer):
+            advice = "integers of 16 bits as x / 32768"
+        elif np.issubdtype(audio.dtype, np.floating):
+            advice = "one recording at a time"
+        else:
+            advice = "amplitudes as floats"
         msg = (
             f"{what}: expected floating-point values of shape (time,) or (channel, time), got "
-            f"{audio.dtype} of shape {audio.shape}: pass integers of 16 bits as x / 32768, and one "
-            "recording at a time"
+            f"{audio.dtype} of shape {audio.shape}: pass {advice}"
         )
         raise ConfigError(msg)
     # Checked first: an array of shape (time, channel) would have thousands of channels.

