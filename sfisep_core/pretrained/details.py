@@ -27,13 +27,15 @@ from sfisep_core.wording import counted
 # Measured scores and costs of bundled models: docs/reference/model-*.md and model-costs.md.
 _TEST = "SI-SDR improvement on 20 rendered test windows at 44.1 kHz"
 _SCORES = {
-    "default": f"{_TEST}: vocals 9.0, drums 8.7, bass 8.2, other 7.8 dB",
+    "default": f"{_TEST}: vocals 9.0, drums 8.9, bass 8.5, other 8.2 dB",
     "sfi-conv-tasnet-small": f"{_TEST}: vocals 8.2, drums 8.4, bass 7.6, other 6.1 dB",
 }
 _COSTS = {
-    "default": "0.11 CPU-s for 1 s of stereo at 44.1 kHz, 0.06 at 8 kHz (one thread)",
-    "sfi-conv-tasnet-small": "0.3 of what `default` takes at 44.1 kHz, 0.4 at 8 kHz (one thread)",
+    "default": "0.11 CPU-s for 1 s of stereo at 44.1 kHz, 0.05 at 8 kHz (one thread)",
+    "sfi-conv-tasnet-small": "0.3 of what `default` takes at 44.1 kHz, 0.5 at 8 kHz (one thread)",
     "instrumental-unet": "0.4 of what `default` takes at 44.1 kHz, 0.3 at 8 kHz (one thread)",
+    "instrumental-conv-tasnet": "0.3 of what `default` takes at 44.1 kHz, 0.5 at 8 kHz (one "
+    "thread)",
 }
 
 

@@ -19,13 +19,14 @@ from sfisep_core.pretrained.torch_layouts import PUBLISHED_SOURCES, torch_layout
 _FOLDER = Path(__file__).parent / "weights"
 
 BUNDLED_SHA256 = {
-    "default": "e4aa254e87bf6d147551833a7c82588bb8a7092cdfa860b611273cb699861d3d",
+    "default": "1f1a76d7656be88499ed15dcfcfcf457908266ae5805be5027e3b32914352872",
     "spleeter-vocals": "6d38ac2ea6e6d9f302826494e14bcc71a735487a050ab590193d4b2b51c31633",
-    "instrumental-unet": "7984a0d4f1829f218eece8d831d73deb23e6b965eac533a88945f77c0495e035",
+    "instrumental-unet": "a1061a2493ab92b6a74a965c96471d15606e2df0c6ed90afd4f76c24055d2027",
+    "instrumental-conv-tasnet": "56366bd1a1f968f63e341cd2aebc3888283f40b540d01a3334274e056d111f43",
     "sfi-conv-tasnet-small": "73f30b866f9b62340ee5cbf3b30116524302c8533b6362938ce6f1f58fa9f12c",
 }
 BUNDLED: dict[str, Path] = {name: _FOLDER / f"{name}.safetensors" for name in BUNDLED_SHA256}
-"""`default` is made of the other three, whose files hold its weights."""
+"""`default` is made of the next three, whose files hold its weights."""
 
 # The first is the one meant by a name without a seed.
 _SEEDS = (40, 42, 44, 47)

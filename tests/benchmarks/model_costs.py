@@ -44,6 +44,7 @@ MODELS: dict[str, tuple[str, Mapping[str, Any]] | None] = {
     "sfi-conv-tasnet-fd-mgf": ("sfi-conv-tasnet", {}),
     "spleeter-vocals": None,
     "instrumental-unet": None,
+    "instrumental-conv-tasnet": None,
     "spleeter-2stems": ("spleeter", {"sources": ["vocals", "accompaniment"]}),
     "scnet": ("scnet", {}),
     "scnet-large": ("scnet", {"network": {"channels": [64, 128, 256]}}),

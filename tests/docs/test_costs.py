@@ -41,7 +41,7 @@ def test_details_of_bundled_models() -> None:
     default = show_model("default").cost
     assert default.startswith(f"{seconds_of('default')} CPU-s for 1 s of stereo at 44.1 kHz, ")
     assert f", {MEASURED['default'][5].split(' ')[0]} at 8 kHz" in default
-    for model in ("sfi-conv-tasnet-small", "instrumental-unet"):
+    for model in ("sfi-conv-tasnet-small", "instrumental-unet", "instrumental-conv-tasnet"):
         cells = MEASURED[model]
         assert show_model(model).cost == (
             f"{cells[3]} of what `default` takes at 44.1 kHz, {cells[6]} at 8 kHz (one thread)"

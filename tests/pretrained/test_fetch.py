@@ -82,7 +82,7 @@ def test_unknown_names_are_refused(name: str, hub: Hub) -> None:
     with pytest.raises(CheckpointError, match=r"a bundled model \(default, .*\), a released"):
         resolve_model(name)
     assert (
-        "known are default, spleeter-vocals, instrumental-unet, sfi-conv-tasnet-small"
+        "known are default, spleeter-vocals, instrumental-unet, instrumental-conv-tasnet, sfi-conv-"
         in error_of(name)
     )
     assert hub.requests == []

@@ -46,6 +46,7 @@ SIZES = {
     "lasaft-demo": 266_670,
     # Two of Spleeter's networks, the second with 16 channels and 6 outputs at its end.
     "cascade": 9_822_725 + 4_920_694,
+    "cascade-conv-tasnet": 9_822_725 + 632_735,
     "scnet": 10_578_768,
     "scnet-large": 42_181_232,
     "scnet-demo": 485_784,
