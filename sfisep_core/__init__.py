@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DeviceError,
         SfisepError,
         TrainingError,
+        UnknownModelError,
         WorkerError,
     )
     from sfisep_core.models.contract import SeparationModel
@@ -42,6 +43,7 @@ __all__ = [
     "Separator",
     "SfisepError",
     "TrainingError",
+    "UnknownModelError",
     "WorkerError",
     "load_model",
 ]

@@ -107,7 +107,9 @@ def test_list_says_where_models_are(hub: Hub, run_sfisep: Run, capsys: Capture) 
     assert run_sfisep("models", "list") == 0
     table = rows(capsys.readouterr().out)
     assert len(table) == len(BUNDLED) + len(RELEASED) + len(ARCHIVES) + 1
-    size = f"{sum(path.stat().st_size for path in BUNDLED.values()) / 1e6:.1f} MB"
+    parts = [part.file for part in read_description(BUNDLED["default"]).parts]
+    files = [BUNDLED["default"], *(BUNDLED["default"].parent / name for name in parts)]
+    size = f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
     assert table["default"][1:4] == ["44100 Hz", "MIT", "bundled"]
     assert table["default"][0] == size
     assert table[NAME] == [

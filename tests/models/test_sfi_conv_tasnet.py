@@ -147,8 +147,9 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message:
 
 
 @torch.no_grad()
-def test_chunks_of_the_default_model_agree_with_their_context() -> None:
-    preset = Path(sfisep_core.__file__).parent / "training" / "presets" / "default.toml"
+def test_chunks_of_the_small_model_agree_with_their_context() -> None:
+    presets = Path(sfisep_core.__file__).parent / "training" / "presets"
+    preset = presets / "sfi-conv-tasnet-small.toml"
     settings = tomllib.loads(preset.read_text(encoding="utf-8"))
     torch.manual_seed(0)
     model = build_model(settings["family"], settings["model"]).eval()
