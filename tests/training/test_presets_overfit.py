@@ -80,7 +80,7 @@ def learnt_db(config: TrainingConfig, data: Path, out: Path) -> float:
 # families stand for them.
 LARGE = {"unet", "cunet", "cunet-complex", "lasaft", "lasaft-large", "lightsaft", "lightsaft-large"}
 LARGE |= {f"tfc-tdf-unet{size}" for size in ("", "-large", "-17")}
-LARGE |= {"cascade", "scnet", "scnet-large"}
+LARGE |= {"cascade", "cascade-conv-tasnet", "scnet", "scnet-large"}
 LARGE |= {"tfc-unet", "tdf-unet", "tdc-unet", "conv-tasnet", "sepformer", "sfsrnet"}
 LARGE |= {"conv-tasnet-libri2mix", "sepformer-wsj0-2mix", "sepformer-wsj0-2mix-dm"}
 # It hears only what is above 8 kHz, and needs a separator: see the end-to-end test of its own.
