@@ -14,6 +14,7 @@ from sfisep_core.data.datasets import StemDataset
 from sfisep_core.data.manifest import PreparedTrack
 from sfisep_core.errors import AudioFileError, DatasetError, SfisepError
 from sfisep_core.evaluation.equivariance import equivariance_db, native_stems
+from sfisep_core.evaluation.score_files import narrowed, read_track_scores, write_track_scores
 from sfisep_core.evaluation.scored_stems import as_scored
 from sfisep_core.evaluation.signals import TrackSignals, read_signals
 from sfisep_core.evaluation.study import Samples
@@ -22,10 +23,7 @@ from sfisep_core.evaluation.track_scores import (
     SCORING_VERSION,
     MetricSet,
     TrackScores,
-    narrowed,
-    read_track_scores,
     score_track,
-    write_track_scores,
 )
 from sfisep_core.foreign import path_below
 from sfisep_core.foundation.float64 import float64_device

@@ -12,6 +12,7 @@ import pytest
 
 from sfisep_core.evaluation import tables as tables_module
 from sfisep_core.evaluation.metrics import WHOLE_TRACK_METRICS
+from sfisep_core.evaluation.score_files import read_track_scores, write_track_scores
 from sfisep_core.evaluation.scoring import Evaluation
 from sfisep_core.evaluation.scoring_jobs import Failure
 from sfisep_core.evaluation.study import ALL_SOURCES, ScoreKey
@@ -26,8 +27,6 @@ from sfisep_core.evaluation.tables import (
 from sfisep_core.evaluation.track_scores import (
     SourceScores,
     TrackScores,
-    read_track_scores,
-    write_track_scores,
 )
 from tests.evaluation.collecting import collect
 
